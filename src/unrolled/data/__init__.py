@@ -1,0 +1,24 @@
+"""Corpora, token files and streams of windows."""
+
+from unrolled.data.corpora import Corpus, CorpusConfig, list_corpora, open_corpus, show_corpus
+from unrolled.data.rows import Rows, rows
+from unrolled.data.stream import Stream, StreamConfig, Window
+from unrolled.data.tokens import Encoded, TokenSplit
+from unrolled.data.units import Units, UnitTables
+
+__all__ = [
+    "Corpus",
+    "CorpusConfig",
+    "Encoded",
+    "Rows",
+    "Stream",
+    "StreamConfig",
+    "TokenSplit",
+    "UnitTables",
+    "Units",
+    "Window",
+    "list_corpora",
+    "open_corpus",
+    "rows",
+    "show_corpus",
+]

@@ -1,0 +1,68 @@
+"""Tokenizers: text to ids and back, with exact counts of words, characters and bytes."""
+
+import os
+from typing import Annotated
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError
+from unrolled.core.files import read_json, write_json
+from unrolled.core.registry import Registry
+from unrolled.tokenizer.base import Decoder, Tokenizer
+
+__all__ = [
+    "TOKENIZERS",
+    "AnyTokenizerConfig",
+    "Decoder",
+    "Tokenizer",
+    "load_tokenizer",
+    "save_tokenizer",
+]
+
+TOKENIZERS: Registry[type[Tokenizer]] = Registry(
+    "tokenizer",
+    {
+        "byte": "unrolled.tokenizer.byte:ByteTokenizer",
+        "char": "unrolled.tokenizer.char:CharTokenizer",
+        "word": "unrolled.tokenizer.word:WordTokenizer",
+        "bpe": "unrolled.tokenizer.subword:BPETokenizer",
+        "unigram": "unrolled.tokenizer.subword:UnigramTokenizer",
+    },
+)
+
+AnyTokenizerConfig = Annotated[SerializeAsAny[Config], BeforeValidator(TOKENIZERS.parse)]
+"""Type of a configuration field that holds the configuration of any tokenizer: a name, a mapping or an object."""
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: str | os.PathLike[str]) -> None:
+    """Write a tokenizer as one JSON file, atomically."""
+    write_json(
+        path,
+        {
+            "kind": "tokenizer",
+            "version": tokenizer.version,
+            "config": tokenizer.config.model_dump(mode="json"),
+            "state": tokenizer.to_json(),
+        },
+    )
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """Read what :func:`save_tokenizer` wrote.
+
+    Raises:
+        UnrolledError: missing, damaged, of another kind, or of a newer version.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("kind") != "tokenizer" or "config" not in value:
+        raise UnrolledError(f"{path} is not a tokenizer file of unrolled.")
+    cls = TOKENIZERS[str(value["config"].get("name"))]
+    if value.get("version") != cls.version:
+        raise UnrolledError(
+            f"{path} has format {value.get('version')}, this release reads {cls.version}; use the release that wrote it."
+        )
+    try:
+        return cls.from_json(cls.Config.parse(value["config"]), value["state"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnrolledError(f"{path} is a damaged tokenizer file; restore it or train again.") from error

@@ -1,0 +1,190 @@
+"""What every tokenizer is: a fixed vocabulary of byte pieces, an encoder, and exact units."""
+
+import codecs
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.data.tokens import Encoded
+from unrolled.data.units import Units, UnitTables
+
+__all__ = ["Decoder", "Tokenizer"]
+
+
+class Tokenizer(ABC):
+    """Turns text into ids and back.
+
+    Every id stands for a *piece*: UTF-8 bytes, empty for a mark without text. ``implied`` ids (words) are written
+    with a space before them unless they begin a line.
+
+    Args:
+        config: the tokenizer's own configuration.
+        pieces: bytes of each id.
+        implied: which ids have a space before them; None for none.
+        end: id of the end symbol (end of a line or document), or None.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[Config]]
+    reads_bytes: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        config: Any,
+        pieces: Sequence[bytes],
+        implied: Sequence[bool] | None = None,
+        end: int | None = None,
+    ):
+        self.config = config
+        self.pieces = list(pieces)
+        self.end_id = end
+        self._implied = implied
+
+    @classmethod
+    @abstractmethod
+    def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:
+        """Make the vocabulary.
+
+        Args:
+            config: this class's ``Config``.
+            blocks: the training text in blocks that end at line ends (or, in long lines, at spaces).
+        Raises:
+            UsageError: the text and the configuration do not fit; the sentence says why.
+        """
+
+    @abstractmethod
+    def encode_block(self, block: bytes) -> Encoded:
+        """Tokens of one block of a longer text, a block as :meth:`train` takes them."""
+
+    def end_document(self, last: bytes) -> Encoded:
+        """Tokens that close a document whose text ended with ``last`` (its last block); none by default."""
+        return Encoded.exact(np.zeros(0, np.int64))
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The state beside the configuration, as plain JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return len(self.pieces)
+
+    @cached_property
+    def tables(self) -> UnitTables:
+        """Units of each id."""
+        return UnitTables.from_pieces(self.pieces, self._implied)
+
+    @cached_property
+    def _index(self) -> dict[bytes, int]:
+        return {piece: index for index, piece in reversed(list(enumerate(self.pieces)))}
+
+    def find(self, text: str) -> int | None:
+        """The id whose piece is exactly ``text``, or None."""
+        return self._index.get(text.encode("utf-8", errors="replace"))
+
+    @property
+    def start_id(self) -> int:
+        """The id fed before the first token: the end symbol, else newline, else space, else 0."""
+        candidates = (self.end_id, self.find("\n"), self.find(" "), 0)
+        return next(found for found in candidates if found is not None)
+
+    def encode_exact(self, text: str, end: bool = False) -> Encoded:
+        """Tokens of a text and what their ids lose.
+
+        Args:
+            text: any text.
+            end: close it as a document of a corpus is closed (a word tokenizer ends an open last line, a subword
+                tokenizer adds its end symbol; byte and char add nothing).
+        Raises:
+            UsageError: a symbol is not in the vocabulary and the tokenizer has no unknown symbol.
+        """
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"the text is not valid Unicode at character {error.start}; remove it."
+            ) from error
+        body = self.encode_block(data)
+        if not end or not data:
+            return body
+        tail = self.end_document(data)
+        joined = [np.concatenate([a, b]) for a, b in zip(body, tail, strict=True)]
+        joined[1][len(body.positions) :] += len(body.ids)
+        return Encoded(*joined)
+
+    def encode(self, text: str, end: bool = False) -> list[int]:
+        """Ids of a text, see :meth:`encode_exact`."""
+        return self.encode_exact(text, end).ids.tolist()
+
+    def units_of(self, encoded: Encoded) -> Units:
+        """Exact units of an encoded text."""
+        counted = self.tables.count(encoded.ids)
+        return counted + Units(0, 0, int(encoded.characters.sum()), int(encoded.bytes.sum()))
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of a sequence that begins a text."""
+        decoder = Decoder(self)
+        return b"".join(decoder.bytes_of(index) for index in ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of a sequence; bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decoder(self, previous: int | None = None) -> "Decoder":
+        """A decoder for tokens that arrive one by one.
+
+        Args:
+            previous: the id before the first, None at the start of a text.
+        """
+        return Decoder(self, previous)
+
+    def token(self, index: int) -> str:
+        """A readable name of an id: its text, with control characters and stray bytes escaped."""
+        name = self.pieces[index].decode("utf-8", errors="backslashreplace")
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+    def fingerprint(self) -> str:
+        """sha256 of configuration and vocabulary: equal for tokenizers that encode alike."""
+        value = [self.kind, self.version, self.config.model_dump(mode="json"), self.to_json()]
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class Decoder:
+    """Text of tokens that arrive one by one; never emits part of a UTF-8 character."""
+
+    def __init__(self, tokenizer: Tokenizer, previous: int | None = None):
+        self._pieces = tokenizer.pieces
+        self._tables = tokenizer.tables
+        self._closed = previous is None or bool(self._tables.closes[previous])
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def bytes_of(self, index: int) -> bytes:
+        """The bytes that the next token adds. Raises UnrolledError for an id outside the vocabulary."""
+        if not 0 <= index < len(self._pieces):
+            raise UnrolledError(
+                f"token id {index} is outside the vocabulary of {len(self._pieces)}; another tokenizer?"
+            )
+        separator = b" " if self._tables.implied[index] and not self._closed else b""
+        self._closed = bool(self._tables.closes[index])
+        return separator + self._pieces[index]
+
+    def push(self, index: int) -> str:
+        """The characters that this token completes, perhaps none."""
+        return self._utf8.decode(self.bytes_of(int(index)))
+
+    def finish(self) -> str:
+        """What is left at the end: U+FFFD for an unfinished character, else nothing."""
+        return self._utf8.decode(b"", final=True)

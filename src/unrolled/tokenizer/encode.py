@@ -1,0 +1,143 @@
+"""Joins corpus and tokenizer: trains tokenizers and keeps the token files of corpora in the cache."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import atomic_folder, make_folder, write_json
+from unrolled.data.corpora import Corpus
+from unrolled.data.places import cache_folder
+from unrolled.data.tokens import Encoded, TokenSplit, TokenWriter
+from unrolled.tokenizer import TOKENIZERS, load_tokenizer, save_tokenizer
+from unrolled.tokenizer.base import Tokenizer
+
+__all__ = ["encode_corpus", "load_or_train_tokenizer"]
+
+_FORMAT = 1
+_ABANDONED = 24 * 3600.0
+
+
+def load_or_train_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
+    """The tokenizer of a configuration for a corpus, from the cache if the same text trained it before.
+
+    Raises:
+        UsageError: the training text does not fit (not UTF-8, empty).
+    """
+    cls = TOKENIZERS[config.name]  # type: ignore[attr-defined]
+    if cls.reads_bytes:
+        return cls.train(config, ())
+    key = [
+        _FORMAT,
+        cls.version,
+        config.model_dump(mode="json"),
+        corpus.checksum("train"),
+        tokenizers.__version__,
+    ]
+    pinned = getattr(config, "vocabulary", None)
+    if pinned and Path(pinned).expanduser().is_file():
+        key.append(hashlib.sha256(Path(pinned).expanduser().read_bytes()).hexdigest())
+    path = cache_folder("tokenizers") / f"{_digest(key)}.json"
+    if path.exists():
+        return load_tokenizer(path)
+    tokenizer = cls.train(config, corpus.blocks("train", text=True))
+    save_tokenizer(tokenizer, path)
+    return tokenizer
+
+
+def encode_corpus(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    folder: Path | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> dict[str, TokenSplit]:
+    """Token files of every split of a corpus; made once, then found again by content.
+
+    Two processes may ask at once: both get whole files. A process killed half-way leaves only a temporary folder.
+
+    Args:
+        folder: where to keep them; default: the cache.
+        progress: called with a split and the bytes of it encoded so far.
+    Returns:
+        Split -> tokens.
+    Raises:
+        UsageError: text that the tokenizer cannot read.
+    """
+    root = make_folder(folder) if folder is not None else cache_folder("tokens")
+    home = root / _digest([_FORMAT, corpus.fingerprint(), tokenizer.fingerprint()])
+    if not home.exists():
+        _sweep(home)
+        try:
+            with atomic_folder(home) as part:
+                tokens = {s: _write(corpus, s, tokenizer, part, progress) for s in corpus.splits}
+                write_json(part / "meta.json", {"splits": {s: {"tokens": n} for s, n in tokens.items()}})
+        except UsageError:
+            raise
+        except UnrolledError:
+            # Another process finished the same files first: a folder cannot be renamed onto a full one.
+            if not (home / "meta.json").exists():
+                raise
+    return {s: TokenSplit.open(home, s, tokenizer.tables, corpus.checksum(s)) for s in corpus.splits}
+
+
+def _write(
+    corpus: Corpus,
+    split: str,
+    tokenizer: Tokenizer,
+    folder: Path,
+    progress: Callable[[str, int], None] | None,
+) -> int:
+    """Encode one split into ``folder``; returns its number of tokens."""
+    with TokenWriter(folder, split, tokenizer.vocab_size, corpus.reset != "none") as writer:
+        line_ends = np.array([piece.endswith(b"\n") for piece in tokenizer.pieces])
+        fresh, last, size = True, b"", 0
+
+        def add(encoded: Encoded) -> None:
+            nonlocal fresh
+            if not len(encoded.ids):
+                return
+            starts = np.zeros(len(encoded.ids), bool)
+            starts[0] = fresh
+            fresh = False
+            if corpus.reset == "line":
+                ended = line_ends[encoded.ids]
+                starts[1:] |= ended[:-1]
+                fresh = bool(ended[-1])
+            writer.append(encoded, np.flatnonzero(starts))
+
+        for piece in corpus.pieces(split, text=not tokenizer.reads_bytes):
+            if piece.begins:
+                if last:
+                    add(tokenizer.end_document(last))
+                fresh = True
+            add(tokenizer.encode_block(piece.data))
+            last, size = piece.data, size + len(piece.data)
+            if progress is not None:
+                progress(split, size)
+        add(tokenizer.end_document(last))
+        if not writer.length:
+            raise UsageError(
+                f"the {split} text of corpus {corpus.name} has no tokens; give a text with words in it."
+            )
+        return writer.length
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _sweep(home: Path) -> None:
+    """Remove what processes killed long ago left of this folder."""
+    for part in home.parent.glob(f".{home.name}.*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(part, ignore_errors=True)
+        except FileNotFoundError:
+            continue

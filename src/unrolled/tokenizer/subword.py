@@ -1,0 +1,156 @@
+"""Subwords as tokens: byte-level BPE and unigram language model, by the library ``tokenizers``. Both are lossless."""
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field
+from tokenizers import Tokenizer as Engine
+from tokenizers import models, pre_tokenizers, trainers
+
+from unrolled.core import config as core
+from unrolled.core.errors import UsageError
+from unrolled.data.tokens import Encoded
+from unrolled.tokenizer.base import Tokenizer
+
+__all__ = ["BPETokenizer", "UnigramTokenizer"]
+
+
+def _byte_letters() -> dict[str, int]:
+    """The letters by which byte-level tokenizers write the 256 bytes (GPT-2's table)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [value for value in range(256) if value not in plain]
+    return {chr(v): v for v in plain} | {chr(256 + n): v for n, v in enumerate(others)}
+
+
+class _SubwordConfig(core.Config):
+    size: int = Field(8192, ge=258, le=1 << 20, description="ids, the end symbol and 256 bytes included")
+    end: Literal["document", "line"] = Field(
+        "document",
+        description="the end symbol <eos> closes every document and stands for no text, or stands for every line end",
+    )
+
+
+class _Subword(Tokenizer):
+    """What both kinds share: text is encoded line by line, so ids do not depend on how it was cut into blocks."""
+
+    def __init__(self, config: Any, engine: Engine):
+        self._engine = engine
+        letters = _byte_letters()
+        size = engine.get_vocab_size()
+        names = [engine.id_to_token(index) or "" for index in range(size)]
+        pieces = [bytes(letters[letter] for letter in name) for name in names]
+        super().__init__(config, [*pieces, b"\n" if config.end == "line" else b""], end=size)
+
+    @staticmethod
+    def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
+        raise NotImplementedError
+
+    @classmethod
+    def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:
+        """Learn the subwords; a short text may give fewer than ``size``."""
+        engine, trainer = cls._engine_and_trainer(config)
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+
+        def batches() -> Iterator[list[str]]:
+            for block in blocks:
+                yield _lines(block, config.end == "document")
+
+        engine.train_from_iterator(batches(), trainer)
+        return cls(config, engine)
+
+    def encode_block(self, block: bytes) -> Encoded:
+        """Tokens of the block's lines."""
+        by_line = self.config.end == "line"
+        lines = _lines(block, not by_line)
+        coded = [line.ids for line in self._engine.encode_batch_fast(lines, add_special_tokens=False)]
+        if by_line:
+            assert self.end_id is not None
+            for ids in coded[: block.count(b"\n")]:
+                ids.append(self.end_id)
+        return Encoded.exact(np.array([index for ids in coded for index in ids], np.int64))
+
+    def end_document(self, last: bytes) -> Encoded:
+        """The end symbol, except after a line that has just ended with one."""
+        one = np.ones(1, np.int64)
+        if self.config.end == "document":
+            return Encoded.exact(one * (self.end_id or 0))
+        if last.endswith(b"\n"):
+            return super().end_document(last)
+        return Encoded(one * (self.end_id or 0), one * 0, -one, -one)
+
+    def token(self, index: int) -> str:
+        """The subword's text, ``<eos>`` for the end symbol."""
+        return "<eos>" if index == self.end_id else super().token(index)
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        return json.loads(self._engine.to_str())
+
+    def to_json(self) -> dict[str, Any]:
+        """The engine's own description, which the library ``tokenizers`` reads."""
+        return {"tokenizers": self._state}
+
+    @classmethod
+    def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(config, Engine.from_str(json.dumps(state["tokenizers"])))
+
+
+def _lines(block: bytes, keep_ends: bool) -> list[str]:
+    lines = block.decode("utf-8").split("\n")
+    if keep_ends:
+        lines = [*(line + "\n" for line in lines[:-1]), lines[-1]]
+    return lines if lines[-1] else lines[:-1]
+
+
+class BPETokenizer(_Subword):
+    """Byte-level byte-pair encoding (Sennrich et al. 2016 over bytes, as GPT-2)."""
+
+    kind = "bpe"
+
+    class Config(_SubwordConfig):
+        """Settings of byte-pair encoding."""
+
+        name: Literal["bpe"] = Field("bpe", description="tokenizer")
+
+    @staticmethod
+    def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False
+        )
+        return Engine(models.BPE()), trainer
+
+
+class UnigramTokenizer(_Subword):
+    """Unigram language-model subwords (Kudo 2018) over bytes."""
+
+    kind = "unigram"
+
+    class Config(_SubwordConfig):
+        """Settings of unigram subwords."""
+
+        name: Literal["unigram"] = Field("unigram", description="tokenizer")
+
+    @staticmethod
+    def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False
+        )
+        return Engine(models.Unigram()), trainer
+
+    @classmethod
+    def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:
+        """Learn the subwords. Raises UsageError when the text is too short for the method."""
+        try:
+            return super().train(config, blocks)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                "the text is too short for unigram subwords; use tokenizer bpe or byte."
+            ) from error

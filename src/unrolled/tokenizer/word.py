@@ -1,0 +1,154 @@
+"""Words as tokens."""
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from unrolled.core import config as core
+from unrolled.core.errors import UsageError
+from unrolled.data.tokens import Encoded
+from unrolled.tokenizer.base import Tokenizer
+
+__all__ = ["WordTokenizer"]
+
+_END = b"\n"
+
+
+class WordTokenizer(Tokenizer):
+    """Words between spaces, and one end symbol per line, blank lines included.
+
+    Only the space divides words (a tab or no-break space belongs to a word). Ids are in order of first
+    appearance in the training text. Decoding gives the text with single spaces, none at the ends of a line.
+    """
+
+    kind = "word"
+
+    class Config(core.Config):
+        """Settings of the word tokenizer."""
+
+        name: Literal["word"] = Field("word", description="tokenizer")
+        min_count: int | None = Field(
+            None,
+            ge=1,
+            description="words seen less often in training become the unknown word; default: 1 where the text has "
+            "an unknown word of its own, else 2",
+        )
+        max_size: int | None = Field(
+            None, ge=2, description="keep at most this many ids, the most frequent ones; default: all"
+        )
+        order: Literal["seen", "frequency"] = Field(
+            "seen", description="ids in order of first appearance, or of falling frequency"
+        )
+        vocabulary: str | None = Field(
+            None,
+            description="file with one word per line in order of id: the vocabulary, instead of the training text",
+        )
+        end_word: str = Field("<eos>", min_length=1, description="name of the end symbol")
+        unk_word: str = Field(
+            "<unk>", min_length=1, description="name of the unknown word, also within the text"
+        )
+
+    def __init__(self, config: Any, words: list[str]):
+        names = [word.encode() for word in words]
+        if len(set(names)) != len(names):
+            raise UsageError("the vocabulary holds a word twice; remove one of the two.")
+        if config.end_word not in words:
+            raise UsageError(
+                f"the vocabulary lacks the end symbol {config.end_word!r}; add it or set tokenizer.end_word."
+            )
+        self.words = words
+        end = words.index(config.end_word)
+        pieces = [*names[:end], _END, *names[end + 1 :]]
+        super().__init__(config, pieces, [piece != _END for piece in pieces], end)
+        self._ids = {piece: index for index, piece in enumerate(pieces)}
+        self.unk_id = self._ids.get(config.unk_word.encode())
+
+    @classmethod
+    def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:
+        """Count the words of the text, or read the pinned vocabulary and leave the text alone."""
+        if config.vocabulary is not None:
+            return cls(config, _read_vocabulary(config.vocabulary))
+        end, unk = config.end_word.encode(), config.unk_word.encode()
+        counts: Counter[bytes] = Counter()
+        last = b""
+        for last in blocks:  # noqa: B007
+            counts.update(_words(last))
+        if last and not last.endswith(b"\n"):
+            counts[_END] += 1
+        # The end symbol spelled out in the text is a word that the vocabulary cannot hold.
+        lost = counts.pop(end, 0)
+        least = config.min_count or (1 if unk in counts else 2)
+        kept = {word for word, count in counts.items() if count >= least or word in (_END, unk)}
+        if len(kept) < len(counts) or lost:
+            kept.add(unk)
+        if config.max_size is not None and len(kept) > config.max_size:
+            ranked = sorted(kept - {_END, unk}, key=lambda word: -counts[word])
+            kept = {_END, unk, *ranked[: config.max_size - 2]}
+        counts[_END] += 0
+        counts[unk] += sum(count for word, count in counts.items() if word not in kept) + lost
+        words = [word for word in counts if word in kept]
+        if config.order == "frequency":
+            words.sort(key=lambda word: -counts[word])
+        return cls(config, [config.end_word if word == _END else word.decode() for word in words])
+
+    def encode_block(self, block: bytes) -> Encoded:
+        """One token per word and per line end."""
+        words = _words(block)
+        ids = np.fromiter(map(self._ids.get, words, repeat(-1)), np.int64, len(words))
+        positions = np.flatnonzero(ids < 0)
+        if not len(positions):
+            return Encoded.exact(ids)
+        unknown = [words[position] for position in positions]
+        if self.unk_id is None:
+            name = unknown[0].decode("utf-8", errors="replace")
+            raise UsageError(
+                f"the word {name!r} is not in the vocabulary, which has no unknown word; train the tokenizer with "
+                "tokenizer.min_count=2, or add one to the vocabulary."
+            )
+        ids[positions] = self.unk_id
+        size = len(self.pieces[self.unk_id])
+        letters = np.array([len(word.decode()) for word in unknown], np.int64)
+        return Encoded(ids, positions, letters - size, np.array([len(w) for w in unknown], np.int64) - size)
+
+    def end_document(self, last: bytes) -> Encoded:
+        """The end symbol of a last line that has no line end; it covers no character of the text."""
+        if last.endswith(b"\n"):
+            return super().end_document(last)
+        one = np.ones(1, np.int64)
+        return Encoded(one * (self.end_id or 0), one * 0, -one, -one)
+
+    def token(self, index: int) -> str:
+        """The word, or the name of the end symbol."""
+        return self.words[index]
+
+    def find(self, text: str) -> int | None:
+        """The id of a word; the end symbol answers to its name and to a newline."""
+        return self.end_id if text == self.config.end_word else super().find(text)
+
+    def to_json(self) -> dict[str, Any]:
+        """The words, in order of id."""
+        return {"words": self.words}
+
+    @classmethod
+    def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(config, state["words"])
+
+
+def _words(block: bytes) -> list[bytes]:
+    return [word for word in block.replace(b"\n", b" \n ").split(b" ") if word]
+
+
+def _read_vocabulary(path: str) -> list[str]:
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read the vocabulary {path}; give a UTF-8 file with one word per line."
+        ) from error
+    return [line for line in lines if line]
