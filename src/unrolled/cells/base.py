@@ -1,0 +1,156 @@
+"""The cell contract: one file and one line make a recurrent cell that trains, generates and is tested."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unrolled.core.config import Config
+from unrolled.kernels.cell_loop import Noise, Tap, Weights, cell_loop
+from unrolled.kernels.dispatch import Compute
+
+__all__ = ["Cell", "CellConfig", "HiddenState", "Noise", "StepCell", "Tap", "Weights"]
+
+
+class CellConfig(Config):
+    """Base of the cells' configurations. A subclass fixes ``name`` to the cell's name in the table."""
+
+    name: str
+
+
+class HiddenState(NamedTuple):
+    """State of a cell that carries its output alone. h: (batch, width)."""
+
+    h: Tensor
+
+
+class Cell(nn.Module):
+    """A recurrent cell or mixer, unrolled over time by its own ``forward``.
+
+    Args:
+        in_width: width of the input.
+        width: width of the cell.
+        config: the cell's frozen Config.
+
+    Attributes:
+        Config: the config class; State: the NamedTuple of the state.
+        EXAMPLES: configs that cover the cell's options, the rows of the conformance suite.
+        out_width: width of the output.
+        recurrent_weights: names of the parameters that weight drop may mask.
+        compute: backend and precision; set by the model that holds the cell.
+    """
+
+    Config: ClassVar[type[CellConfig]]
+    State: ClassVar[type]
+    EXAMPLES: ClassVar[tuple[CellConfig, ...]]
+    EQUATION: ClassVar[str]
+    recurrent_weights: tuple[str, ...] = ()
+
+    def __init__(self, in_width: int, width: int, config: Any):
+        super().__init__()
+        self.in_width, self.width, self.config = in_width, width, config
+        self.out_width = self.output_width(config, width)
+        self.compute = Compute()  # type: ignore[call-arg]
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> Any:
+        """The state before the first token: a State of (batch, ...) tensors."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        reset: Tensor | None = None,
+        noise: Noise | None = None,
+        tap: Tap | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Run over a window; one step is time = 1.
+
+        Args:
+            x: (batch, time, in_width), time >= 1.
+            state: what the last call returned; None is the initial state.
+            reset: boolean (batch, time); where true, the row's initial state is restored before the token.
+            noise: drawn masks, see :class:`Noise`.
+            tap: receives named internals, step by step.
+        Returns:
+            y (batch, time, out_width) and the state after the last token.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def output_width(cls, config: Any, width: int) -> int:
+        """Width of the output; that of the cell unless the cell says otherwise."""
+        return width
+
+    @classmethod
+    def num_params(cls, config: Any, in_width: int, width: int) -> int:
+        """Number of parameters, by formula."""
+        raise NotImplementedError
+
+    @classmethod
+    def flops_per_token(cls, config: Any, in_width: int, width: int) -> int:
+        """Floating-point operations of the matrix products of one forward step of one sequence."""
+        raise NotImplementedError
+
+    def state_size(self) -> int:
+        """Numbers of state kept per sequence."""
+        state = self.initial_state(1, "meta")
+        return sum(part.numel() for part in state)
+
+
+class StepCell(Cell):
+    """A cell whose gates need h(t-1): two pure functions, ``project`` and ``step``; ``forward`` is inherited.
+
+    The State must have a field ``h``, which is what state dropout masks. Where the output is h itself,
+    ``step`` returns that very tensor.
+    """
+
+    def effective_weights(self) -> Mapping[str, Tensor]:
+        """Name -> tensor as ``project`` and ``step`` see them, derived once per window from the parameters."""
+        return dict(self.named_parameters())
+
+    def project(self, x: Tensor, w: Weights) -> Any:
+        """What depends on the input alone, for all steps at once.
+
+        Args:
+            x: (..., in_width); the leading dimensions may be anything and must not mix.
+        Returns:
+            a tensor, or a tree of tensors, with the same leading dimensions.
+        """
+        raise NotImplementedError
+
+    def step(self, pre: Any, state: Any, w: Weights, tap: Tap) -> tuple[Tensor, Any]:
+        """One step.
+
+        Args:
+            pre: the projection of this step's input, (batch, ...).
+            state: the State before the step.
+            w: the weights; every product with a matrix goes through ``w.linear(name, v, add)``.
+            tap: ``tap(name, value)`` names an internal for tracing.
+        Returns:
+            y (batch, out_width) and the new State.
+        """
+        raise NotImplementedError
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> Any:
+        """Zeros in every field, each (batch, width), which suits most cells."""
+        zeros = [torch.zeros(batch, self.width, device=device, dtype=dtype) for _ in self.State._fields]  # type: ignore[attr-defined]
+        return self.State(*zeros)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        reset: Tensor | None = None,
+        noise: Noise | None = None,
+        tap: Tap | None = None,
+    ) -> tuple[Tensor, Any]:
+        """See :meth:`Cell.forward`; computed by the operation ``cell_loop``."""
+        if state is None:
+            state = self.initial_state(x.shape[0], x.device, x.dtype)
+        return cell_loop(self, x, state, reset, noise, tap)

@@ -1,0 +1,79 @@
+"""Registries: one explicit table of name -> "module:Class", each row loaded when it is first asked for."""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from unrolled.core.errors import UsageError
+
+__all__ = ["Registry", "nearest", "unknown_name"]
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to ``name``, or None when nothing is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not in a table: says the nearest known one, or lists them all."""
+    known = sorted(known)
+    hint = nearest(name, known)
+    remedy = f"did you mean {hint!r}?" if hint else f"known: {', '.join(known)}."
+    return UsageError(f"unknown {kind} {name!r}; {remedy}")
+
+
+class Registry(Generic[T]):
+    """A table of classes by name, loaded lazily.
+
+    Args:
+        kind: what a row is, for messages ("cell", "head").
+        rows: name -> "module:Class".
+    """
+
+    def __init__(self, kind: str, rows: Mapping[str, str]):
+        self.kind = kind
+        self._rows: dict[str, str | T] = dict(rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> T:
+        """The class registered under ``name``. Raises UsageError with the nearest name if there is none."""
+        if name not in self._rows:
+            raise unknown_name(self.kind, name, self._rows)
+        row = self._rows[name]
+        if isinstance(row, str):
+            module, _, attribute = row.partition(":")
+            row = self._rows[name] = getattr(importlib.import_module(module), attribute)
+        return row  # type: ignore[return-value]
+
+    def add(self, name: str, row: "str | T") -> None:
+        """Register a class, or its "module:Class", from a program. Names are never taken over silently."""
+        if name in self._rows:
+            raise UsageError(f"{self.kind} {name!r} is already registered; choose another name.")
+        self._rows[name] = row
+
+    def remove(self, name: str) -> None:
+        """Undo :meth:`add`."""
+        self._rows.pop(name, None)
+
+    def parse(self, value: Any) -> Any:
+        """A config of this table from a name, a mapping with the key ``name``, or a config object.
+
+        Used as the validator of a pydantic field, so that ``cell = {name = "mlstm", ...}`` is checked by
+        the config class of the cell it names.
+        """
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            return value
+        if "name" not in value:
+            raise UsageError(f"a {self.kind} needs the key 'name', one of: {', '.join(sorted(self._rows))}.")
+        return self[str(value["name"])].Config.model_validate(dict(value))  # type: ignore[attr-defined]

@@ -1,0 +1,151 @@
+"""Functions over state trees: tensors inside any nesting of NamedTuples, tuples, lists and mappings.
+
+They know no cell. Tensors are batch-first: row r of a tree is index r of dimension 0 of every tensor in it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from unrolled.core.errors import UnrolledError
+from unrolled.core.files import atomic_write
+
+__all__ = [
+    "detach",
+    "flatten",
+    "leaves",
+    "load_tensors",
+    "load_tree",
+    "map_tree",
+    "repeat_rows",
+    "reset_rows",
+    "save_tensors",
+    "save_tree",
+    "select_rows",
+    "to",
+    "unflatten",
+]
+
+Tree = TypeVar("Tree")
+
+
+def map_tree(function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
+    """Apply ``function`` to each tensor of ``tree`` (and the matching ones of ``others``); None stays None."""
+    if tree is None:
+        return None  # type: ignore[return-value]
+    if isinstance(tree, Tensor):
+        return function(tree, *others)
+    if isinstance(tree, Mapping):
+        return {key: map_tree(function, tree[key], *(o[key] for o in others)) for key in tree}  # type: ignore
+    if isinstance(tree, tuple | list):
+        parts = [map_tree(function, *inner) for inner in zip(tree, *others, strict=True)]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)  # type: ignore
+    raise TypeError(f"a state tree holds tensors, tuples, lists and mappings, not {type(tree).__name__}")
+
+
+def _items(tree: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    if tree is None:
+        return
+    if isinstance(tree, Tensor):
+        yield prefix or "value", tree
+        return
+    if isinstance(tree, Mapping):
+        pairs = list(tree.items())
+    elif isinstance(tree, tuple | list):
+        names = getattr(tree, "_fields", range(len(tree)))
+        pairs = list(zip(names, tree, strict=True))
+    else:
+        raise TypeError(f"a state tree holds tensors, tuples, lists and mappings, not {type(tree).__name__}")
+    for name, inner in pairs:
+        yield from _items(inner, f"{prefix}.{name}" if prefix else str(name))
+
+
+def flatten(tree: Any) -> dict[str, Tensor]:
+    """Dotted name -> tensor, in the tree's order: ``(LSTMState(h, c),)`` gives ``0.h`` and ``0.c``."""
+    return dict(_items(tree, ""))
+
+
+def unflatten(named: Mapping[str, Tensor], like: Tree) -> Tree:
+    """The inverse of :func:`flatten`; ``like`` gives the structure. Raises UnrolledError on other names or shapes."""
+    wanted = flatten(like)
+    if set(wanted) != set(named):
+        odd = sorted(set(wanted) ^ set(named))[0]
+        raise UnrolledError(f"the saved state does not fit this model: {odd!r} is in only one of the two.")
+    for name, tensor in wanted.items():
+        if named[name].shape != tensor.shape:
+            raise UnrolledError(
+                f"the saved state does not fit this model: {name!r} is {tuple(named[name].shape)}, "
+                f"not {tuple(tensor.shape)}."
+            )
+    values = iter([named[name] for name in wanted])
+    return map_tree(lambda _: next(values), like)
+
+
+def leaves(tree: Any) -> list[Tensor]:
+    """All tensors of a tree, in order."""
+    return [tensor for _, tensor in _items(tree, "")]
+
+
+def detach(tree: Tree) -> Tree:
+    """Cut the tree from the autograd graph."""
+    return map_tree(Tensor.detach, tree)
+
+
+def to(tree: Tree, *args: Any, **kwargs: Any) -> Tree:
+    """``Tensor.to`` for each tensor."""
+    return map_tree(lambda tensor: tensor.to(*args, **kwargs), tree)
+
+
+def select_rows(tree: Tree, rows: Tensor) -> Tree:
+    """Rows by index (integer, may repeat) or by boolean mask."""
+    return map_tree(lambda tensor: tensor[rows.to(tensor.device)], tree)
+
+
+def repeat_rows(tree: Tree, times: int) -> Tree:
+    """Each row ``times`` times, copies side by side."""
+    return map_tree(lambda tensor: tensor.repeat_interleave(times, 0), tree)
+
+
+def reset_rows(tree: Tree, initial: Tree, mask: Tensor) -> Tree:
+    """Rows where ``mask`` (batch,) is true taken from ``initial``, the others from ``tree``."""
+
+    def pick(value: Tensor, start: Tensor) -> Tensor:
+        return torch.where(mask.view(-1, *[1] * (value.dim() - 1)), start.to(value.dtype), value)
+
+    return map_tree(pick, tree, initial)
+
+
+def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors, atomically. Equal tensors give equal bytes."""
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    atomic_write(path, lambda part: save_file(plain, part))
+
+
+def load_tensors(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """Read safetensors. Raises UnrolledError in one sentence when the file is missing, broken or foreign."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise UnrolledError(f"{path} does not exist.")
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UnrolledError(f"{path} is not a readable safetensors file: it is damaged or of another kind.") from error
+
+
+def save_tree(path: str | os.PathLike[str], tree: Any) -> None:
+    """Save a state tree by safetensors."""
+    save_tensors(path, flatten(tree))
+
+
+def load_tree(path: str | os.PathLike[str], like: Tree) -> Tree:
+    """Load a state tree saved by :func:`save_tree`; ``like`` (an initial state) gives the structure."""
+    return unflatten(load_tensors(path), like)

@@ -1,0 +1,79 @@
+"""``cell_loop``: a recurrence whose gates need h(t-1), one step after another (design: operation K3).
+
+Backends, fastest first: ``torch`` (LSTM, GRU and RNN only), ``generic`` (every StepCell: weight gradients
+collected over the window and made by one product, weights prepared once per window), ``reference`` (the plain
+loop under autograd, which defines the operation).
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from unrolled.kernels.cell_loop import torch_rnn
+from unrolled.kernels.cell_loop.loop import Noise, SteppedCell, Tap, run_loop, silent
+from unrolled.kernels.cell_loop.weights import CollectingWeights, Weights
+from unrolled.kernels.dispatch import Backend, choose
+
+__all__ = ["BACKENDS", "Noise", "Tap", "Weights", "cell_loop", "silent"]
+
+
+def _never(*_: Any) -> None:
+    return None
+
+
+def _refuse_generic(
+    cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any
+) -> str | None:
+    return "tracing runs the reference" if tap is not None else None
+
+
+def _reference(
+    cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | None, tap: Tap | None
+) -> tuple[Tensor, Any]:
+    weights = Weights(cell.effective_weights(), cell.compute.precision)
+    return run_loop(cell, x, state, reset, noise, tap or silent, weights, weights)
+
+
+def _generic(
+    cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | None, tap: None
+) -> tuple[Tensor, Any]:
+    named = cell.effective_weights()
+    precision = cell.compute.precision
+    collecting = CollectingWeights(named, precision, steps=x.shape[1])
+    return run_loop(cell, x, state, reset, noise, silent, Weights(named, precision), collecting)
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("torch", torch_rnn.refuse, torch_rnn.run),
+        Backend("generic", _refuse_generic, _generic),
+        Backend("reference", _never, _reference),
+    )
+}
+
+
+def cell_loop(
+    cell: SteppedCell,
+    x: Tensor,
+    state: Any,
+    reset: Tensor | None = None,
+    noise: Noise | None = None,
+    tap: Tap | None = None,
+) -> tuple[Tensor, Any]:
+    """Run a StepCell over a window with the backend that ``cell.compute`` asks for.
+
+    Args:
+        x: (batch, time, in_width), time >= 1.
+        state: the cell's State, batch-first.
+        reset: boolean (batch, time); where true the row's initial state is restored before the token.
+        noise: drawn masks.
+        tap: receives every named internal, step by step (runs the reference).
+    Returns:
+        y (batch, time, out_width) and the final state.
+    Raises:
+        UsageError: the named backend cannot serve this call.
+    """
+    args = (cell, x, state, reset, noise, tap)
+    backend = choose("cell_loop", BACKENDS, cell.compute.backend, cell.name, *args)
+    return backend.run(*args)

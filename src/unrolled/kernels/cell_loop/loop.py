@@ -1,0 +1,110 @@
+"""The time loop itself: resets, noise and steps. Reference and generic backend differ only in their weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from unrolled.core.tree import leaves, map_tree, reset_rows
+from unrolled.kernels.cell_loop.weights import Weights
+from unrolled.kernels.dispatch import Compute
+
+__all__ = ["Noise", "SteppedCell", "Tap", "run_loop", "silent"]
+
+Tap = Callable[[str, Tensor], None]
+
+
+class Noise(NamedTuple):
+    """Drawn masks, never rates; each (batch, 1, width) for the whole window or (batch, time, width) per step.
+
+    state_in: multiplies the field h of the state on entry to the step.
+    state_out: multiplies h(t) as output and as carry.
+    zoneout: field name -> mask z; the field becomes z * old + (1 - z) * new (Krueger et al. 2016). At
+        evaluation the mask is the rate itself.
+    """
+
+    state_in: Tensor | None = None
+    state_out: Tensor | None = None
+    zoneout: Mapping[str, Tensor] | None = None
+
+
+class SteppedCell(Protocol):
+    """What ``cell_loop`` asks of a cell (see ``unrolled.cells.base.StepCell``)."""
+
+    name: str
+    compute: Compute
+
+    def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> Any: ...
+    def effective_weights(self) -> Mapping[str, Tensor]: ...
+    def project(self, x: Tensor, w: Weights) -> Any: ...
+    def step(self, pre: Any, state: Any, w: Weights, tap: Tap) -> tuple[Tensor, Any]: ...
+
+
+def silent(name: str, value: Tensor) -> None:
+    """The tap when nobody listens."""
+
+
+def _per_step(mask: Tensor | None, steps: int) -> Sequence[Tensor | None]:
+    if mask is None:
+        return [None] * steps
+    return mask.unbind(1) if mask.shape[1] != 1 else [mask[:, 0]] * steps
+
+
+def _unbind(pre: Any, steps: int) -> list[Any]:
+    """Time-major tree -> one tree a step. Time is unbound once: indexing pre[t] under autograd would allocate
+    a zero gradient of the whole window at every step."""
+    parts = [tensor.unbind(0) for tensor in leaves(pre)]
+    columns = []
+    for t in range(steps):
+        values = iter([part[t] for part in parts])
+        columns.append(map_tree(lambda _, values=values: next(values), pre))
+    return columns
+
+
+def run_loop(
+    cell: SteppedCell,
+    x: Tensor,
+    state: Any,
+    reset: Tensor | None,
+    noise: Noise | None,
+    tap: Tap,
+    project_weights: Weights,
+    step_weights: Weights,
+) -> tuple[Tensor, Any]:
+    """One window: project all inputs at once, then step through time.
+
+    Args:
+        x: (batch, time, in_width). reset: boolean (batch, time) or None.
+    Returns:
+        y (batch, time, out_width), stored time-major, and the final state.
+    """
+    batch, steps = x.shape[:2]
+    pre = _unbind(cell.project(x.transpose(0, 1).contiguous(), project_weights), steps)
+    noise = noise or Noise()
+    mask_in, mask_out = _per_step(noise.state_in, steps), _per_step(noise.state_out, steps)
+    zoneout = {name: _per_step(mask, steps) for name, mask in (noise.zoneout or {}).items()}
+    resets: list[Tensor | None] = [None] * steps
+    initial = None
+    if reset is not None:
+        # one look at the whole mask on a CPU; on a GPU a look would be a synchronisation, so every step selects
+        flags = reset.any(0).tolist() if reset.device.type == "cpu" else [True] * steps
+        resets = [row if flag else None for row, flag in zip(reset.unbind(1), flags, strict=True)]
+        initial = cell.initial_state(batch, x.device, leaves(state)[0].dtype)
+    outputs = []
+    for t in range(steps):
+        row = resets[t]
+        if row is not None:
+            state = reset_rows(state, initial, row)
+        entry = state if mask_in[t] is None else state._replace(h=state.h * mask_in[t])
+        y, new = cell.step(pre[t], entry, step_weights, tap)
+        is_h = y is new.h
+        for name, masks in zoneout.items():
+            z = masks[t]
+            old, fresh = getattr(state, name), getattr(new, name)
+            new = new._replace(**{name: z * old + (1 - z) * fresh})
+        if mask_out[t] is not None:
+            new = new._replace(h=new.h * mask_out[t])
+        outputs.append(new.h if is_h else y)
+        state = new
+    return torch.stack(outputs).transpose(0, 1), state

@@ -1,0 +1,175 @@
+"""The view of a cell's weights that its ``project`` and ``step`` see.
+
+Every product with a matrix goes through :meth:`Weights.linear`. That one door is where weight gradients are
+collected, weights masked and precision lowered, for any cell.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from unrolled.kernels.cell_loop.prepare import prepare
+
+__all__ = ["CollectingWeights", "Weights", "product"]
+
+
+def product(v: Tensor, weight: Tensor, add: Tensor | None, precision: str) -> Tensor:
+    """``v @ weight.T (+ add)``; a weight (blocks, out, in) is block-diagonal over the last dimension of v."""
+    if precision == "bf16":
+        dtype, v, weight = v.dtype, v.bfloat16(), weight.bfloat16()
+        y = product(v, weight, None, "float32").to(dtype)
+        return y if add is None else y + add
+    if weight.dim() == 2:
+        if add is not None and v.dim() == 2:
+            return torch.addmm(add, v, weight.t())
+        y = torch.nn.functional.linear(v, weight)
+    else:
+        blocks, _, width = weight.shape
+        parts = v.unflatten(-1, (blocks, width)).unsqueeze(-2)
+        y = (parts @ weight.transpose(-1, -2)).squeeze(-2).flatten(-2)
+    return y if add is None else y + add
+
+
+class Weights:
+    """Weights by name, products done plainly under autograd.
+
+    Args:
+        named: name -> tensor, relative to the cell.
+        precision: ``float32`` (or whatever the tensors are) or ``bf16`` products.
+    """
+
+    def __init__(self, named: Mapping[str, Tensor], precision: str = "float32", prefix: str = ""):
+        self.named = named
+        self.precision = precision
+        self.prefix = prefix
+
+    def linear(self, name: str, v: Tensor, add: Tensor | None = None) -> Tensor:
+        """``v @ W.T (+ add)`` for the matrix ``name``: (out, in), or block-diagonal (blocks, out, in).
+
+        Args:
+            v: (..., in).
+            add: (..., out), added to the product; passing it here lets a backend fuse the sum.
+        """
+        return product(v, self.named[self.prefix + name], add, self.precision)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A vector (bias, gain) by name."""
+        return self.named[self.prefix + name]
+
+    def __contains__(self, name: str) -> bool:
+        return self.prefix + name in self.named
+
+    def scope(self, prefix: str) -> "Weights":
+        """The weights of an inner cell."""
+        return type(self)(self.named, self.precision, f"{self.prefix}{prefix}.")
+
+
+class _Matrix:
+    """One matrix during one window, prepared for its products, with what its gradient is made of."""
+
+    def __init__(self, weight: Tensor, precision: str, batch: int, steps: int):
+        self.low = precision == "bf16"
+        self.weight = weight.detach().bfloat16() if self.low else weight.detach()
+        self.forward = prepare(self.weight, batch, steps)
+        self.backward: Callable[[Tensor], Tensor] | None = None
+        self.batch, self.steps = batch, steps
+        self.inputs: list[Tensor] = []
+        self.grads: list[Tensor] = []
+        self.anchor: Tensor | None = None
+        if torch.is_grad_enabled() and weight.requires_grad:
+            self.anchor = _Anchor.apply(weight, self)
+
+    def multiply(self, v: Tensor, add: Tensor | None) -> Tensor:
+        """v W^T + add."""
+        y = self.forward(v.bfloat16()).to(v.dtype) if self.low else self.forward(v)
+        return y if add is None else y.add_(add)
+
+    def multiply_transposed(self, grad: Tensor) -> Tensor:
+        """grad W."""
+        if self.backward is None:
+            self.backward = prepare(self.weight.t(), self.batch, self.steps)
+        return self.backward(grad)
+
+
+class _Anchor(torch.autograd.Function):
+    """Ties a matrix to all its products of a window: autograd reaches it after the last of them."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, matrix: _Matrix) -> Tensor:
+        ctx.matrix, ctx.like = matrix, weight.detach()
+        return weight.new_empty(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _: Tensor) -> Any:
+        matrix = ctx.matrix
+        if not matrix.grads:
+            return torch.zeros_like(ctx.like), None
+        g, v = torch.cat(matrix.grads), torch.cat(matrix.inputs)
+        matrix.grads.clear()
+        matrix.inputs.clear()
+        return (g.t() @ v).to(ctx.like.dtype), None
+
+
+class _Product(torch.autograd.Function):
+    """``v @ W.T + add`` whose backward passes the gradient on to v and leaves that of W for the anchor."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, add: Tensor | None, anchor: Tensor, matrix: _Matrix) -> Tensor:
+        ctx.matrix = matrix
+        ctx.save_for_backward(v.bfloat16() if matrix.low else v)
+        return matrix.multiply(v, add)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        matrix = ctx.matrix
+        (v,) = ctx.saved_tensors
+        low = grad.bfloat16() if matrix.low else grad.contiguous()
+        if ctx.needs_input_grad[2]:
+            matrix.inputs.append(v)
+            matrix.grads.append(low)
+        grad_v = matrix.multiply_transposed(low).to(grad.dtype) if ctx.needs_input_grad[0] else None
+        return grad_v, grad if ctx.needs_input_grad[1] else None, None, None
+
+
+class CollectingWeights(Weights):
+    """Weights for one window: each matrix is prepared once, and its gradient is ONE product at the end.
+
+    Block-diagonal matrices are small and go the plain way.
+
+    Args:
+        steps: products that each matrix will serve in this window; a single one is not worth preparing for.
+    """
+
+    def __init__(
+        self,
+        named: Mapping[str, Tensor],
+        precision: str = "float32",
+        prefix: str = "",
+        steps: int = 1,
+        matrices: dict[str, _Matrix] | None = None,
+    ):
+        super().__init__(named, precision, prefix)
+        self.steps = steps
+        self.matrices: dict[str, _Matrix] = {} if matrices is None else matrices
+
+    def linear(self, name: str, v: Tensor, add: Tensor | None = None) -> Tensor:
+        key = self.prefix + name
+        weight = self.named[key]
+        if weight.dim() != 2 or v.dim() != 2:
+            return product(v, weight, add, self.precision)
+        matrix = self.matrices.get(key)
+        if matrix is None:
+            matrix = self.matrices[key] = _Matrix(weight, self.precision, v.shape[0], self.steps)
+        if matrix.anchor is not None:
+            return _Product.apply(v, add, matrix.anchor, matrix)  # type: ignore[return-value]
+        if torch.is_grad_enabled() and (v.requires_grad or (add is not None and add.requires_grad)):
+            return product(v, weight, add, self.precision)
+        return matrix.multiply(v, add)
+
+    def scope(self, prefix: str) -> "CollectingWeights":
+        return CollectingWeights(self.named, self.precision, f"{self.prefix}{prefix}.", self.steps, self.matrices)

@@ -1,0 +1,76 @@
+"""Token embedding."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
+
+from unrolled.cells.init import truncated_normal
+from unrolled.core.config import Config
+
+__all__ = ["Embedding", "EmbeddingConfig"]
+
+
+class EmbeddingConfig(Config):
+    """Size and initialisation of the token embedding."""
+
+    size: int | None = Field(None, ge=1, description="embedding size E (absent: the model's width)")
+    tied: bool = Field(False, description="share the matrix with the output layer (Press and Wolf 2017; Inan et al. 2017)")
+    project: int | None = Field(None, ge=1, description="width of a linear map after the lookup (absent: none)")
+    init: Literal["uniform", "normal", "truncated_normal"] = Field(
+        "uniform", description="uniform(-scale, scale), normal(0, scale), or truncated normal with std 1/sqrt(E)"
+    )
+    scale: float = Field(0.1, gt=0, description="scale of the uniform or normal initialisation")
+
+
+class Embedding(nn.Module):
+    """Lookup (batch, time) -> (batch, time, out_width), with optional projection.
+
+    Args:
+        vocab_size: number of rows. width: E where the config leaves it open.
+    """
+
+    def __init__(self, vocab_size: int, width: int, config: EmbeddingConfig):
+        super().__init__()
+        self.config = config
+        size = config.size or width
+        self.weight = nn.Parameter(torch.empty(vocab_size, size))
+        self.out_width = config.project or size
+        if config.project:
+            self.projection = nn.Parameter(torch.empty(config.project, size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the matrix anew."""
+        if self.weight.is_meta:
+            return
+        size, scale = self.weight.shape[1], self.config.scale
+        with torch.no_grad():
+            if self.config.init == "uniform":
+                self.weight.uniform_(-scale, scale)
+            elif self.config.init == "normal":
+                self.weight.normal_(0, scale)
+            else:
+                truncated_normal(self.weight, 1 / math.sqrt(size))
+            if self.config.project:
+                nn.init.uniform_(self.projection, -1 / math.sqrt(size), 1 / math.sqrt(size))
+
+    def forward(self, tokens: Tensor, row_mask: Tensor | None = None) -> Tensor:
+        """Look up tokens.
+
+        Args:
+            tokens: (batch, time) ids.
+            row_mask: (vocabulary, 1), multiplies whole rows: a dropped word vanishes wherever it occurs.
+        """
+        x = embedding(tokens, self.weight)
+        if row_mask is not None:
+            x = x * embedding(tokens, row_mask)
+        return linear(x, self.projection) if self.config.project else x
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+
+

@@ -1,0 +1,15 @@
+"""Heads by name."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from unrolled.core.registry import Registry
+from unrolled.model.heads.base import Head, HeadConfig
+
+__all__ = ["HEADS", "AnyHeadConfig", "Head", "HeadConfig"]
+
+HEADS: "Registry[Any]" = Registry("head", {"softmax": "unrolled.model.heads.softmax:SoftmaxHead"})
+
+AnyHeadConfig = Annotated[SerializeAsAny[HeadConfig], BeforeValidator(HEADS.parse)]
+"""A field that takes the config of any registered head, or its name alone."""

@@ -1,0 +1,69 @@
+"""The head contract: from hidden states to a loss or to log-probabilities."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from unrolled.core.config import Config
+from unrolled.kernels.dispatch import Compute
+
+__all__ = ["Head", "HeadConfig"]
+
+
+class HeadConfig(Config):
+    """Base of the heads' configurations. A subclass fixes ``name`` to the head's name in the table."""
+
+    name: str
+
+
+class Head(nn.Module):
+    """Maps the last output h to a distribution over the vocabulary.
+
+    Args:
+        in_width: width of h. vocab_size: V.
+        tied: the embedding matrix (V, E) that the head shares, or None.
+
+    Attributes:
+        projected_width: width after the head's own projection, where its dropout acts; None without one.
+    """
+
+    Config: ClassVar[type[HeadConfig]]
+    projected_width: int | None = None
+
+    def __init__(self, in_width: int, vocab_size: int, config: Any, tied: nn.Parameter | None = None):
+        super().__init__()
+        self.in_width, self.vocab_size, self.config = in_width, vocab_size, config
+        self.compute = Compute()  # type: ignore[call-arg]
+
+    def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> Any:
+        """The head's own carried state; None for heads that carry nothing."""
+        return
+
+    def start_bias(self, counts: Tensor) -> None:
+        """Use the token counts (V,) of the training text for the start, where the config asks for it."""
+
+    def loss(
+        self,
+        h: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+        state: Any = None,
+        reset: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Negative log-likelihood in nats, block by block.
+
+        Args:
+            h: (batch, time, in_width). targets: (batch, time) ids.
+            weight: (batch, time) multiplies each position's loss; 0 leaves it out.
+            reset: boolean (batch, time), for heads with state.
+            mask: dropout mask on the head's projected output.
+        Returns:
+            the weighted sum (differentiable), the nats of every position (batch, time; not differentiable), and
+            the head's state.
+        """
+        raise NotImplementedError
+
+    def log_prob(self, h: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Log-probabilities (..., V) of the token that follows each h (..., in_width), and the head's state."""
+        raise NotImplementedError

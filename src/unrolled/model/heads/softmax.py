@@ -1,0 +1,144 @@
+"""The softmax head, its loss and gradients made block by block."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from unrolled.cells.init import truncated_normal
+from unrolled.model.dropout import apply_mask
+from unrolled.model.heads.base import Head, HeadConfig
+
+__all__ = ["SoftmaxConfig", "SoftmaxHead"]
+
+
+class SoftmaxConfig(HeadConfig):
+    """Options of the softmax head."""
+
+    name: Literal["softmax"] = "softmax"
+    project: int | None = Field(
+        None, ge=1, description="width of a linear map without bias before the output matrix (absent: none, or the "
+        "embedding size where the matrix is tied and the widths differ)"
+    )
+    bias: bool = Field(True, description="a bias per token")
+    bias_init: Literal["zero", "unigram"] = Field(
+        "zero", description="start the bias at zero, or at the log frequency of each token in the training text"
+    )
+    block: int = Field(2**22, ge=1, description="logits held at once in training (rows x vocabulary)")
+
+
+class _BlockLoss(torch.autograd.Function):
+    """Sum of weighted negative log-likelihoods. Gradients are made in the forward pass, block by block, so that
+    the logits of a long window never exist at once and nothing is computed twice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weight: Tensor | None, rows: int, low: bool
+    ) -> tuple[Tensor, Tensor]:
+        grad = any(ctx.needs_input_grad[:3])
+        nll = torch.empty(len(h), dtype=h.dtype, device=h.device)
+        grad_h = torch.empty_like(h) if grad else None
+        grad_matrix = torch.zeros_like(matrix) if grad else None
+        grad_bias = torch.zeros_like(bias) if grad and bias is not None else None
+        m = matrix.bfloat16() if low else matrix
+        for start in range(0, len(h), rows):
+            part = slice(start, start + rows)
+            x = h[part].bfloat16() if low else h[part]
+            logits = (x @ m.t()).to(h.dtype)
+            if bias is not None:
+                logits += bias
+            target = targets[part].unsqueeze(1)
+            norm = logits.logsumexp(1, keepdim=True)
+            nll[part] = (norm - logits.gather(1, target)).squeeze(1)
+            if grad_h is None or grad_matrix is None:
+                continue
+            d = logits.sub_(norm).exp_()
+            d.scatter_add_(1, target, torch.full_like(norm, -1.0))
+            if weight is not None:
+                d *= weight[part].unsqueeze(1)
+            if grad_bias is not None:
+                grad_bias += d.sum(0)
+            d = d.bfloat16() if low else d
+            grad_h[part] = (d @ m).to(h.dtype)
+            if low:
+                grad_matrix += (d.t() @ x).to(h.dtype)
+            else:
+                grad_matrix.addmm_(d.t(), x)
+        ctx.save_for_backward(grad_h, grad_matrix, grad_bias)
+        ctx.mark_non_differentiable(nll)
+        return (nll if weight is None else nll * weight).sum(), nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Any:
+        parts = [None if g is None else g * grad for g in ctx.saved_tensors]
+        return (*parts, None, None, None, None)
+
+
+class SoftmaxHead(Head):
+    """log p = log softmax(W P h + b), with the projection P where one is set or needed.
+
+    Args:
+        in_width: width of h. vocab_size: V. tied: the embedding matrix (V, E) to share, or None.
+    """
+
+    Config = SoftmaxConfig
+
+    def __init__(self, in_width: int, vocab_size: int, config: SoftmaxConfig, tied: nn.Parameter | None = None):
+        super().__init__(in_width, vocab_size, config, tied)
+        size = tied.shape[1] if tied is not None else (config.project or in_width)
+        self.projection = nn.Parameter(torch.empty(size, in_width)) if config.project or size != in_width else None
+        self.projected_width = None if self.projection is None else size
+        self.weight = tied if tied is not None else nn.Parameter(torch.empty(vocab_size, size))
+        self.bias = nn.Parameter(torch.zeros(vocab_size)) if config.bias else None
+        self.reset_parameters(tied is None)
+
+    def reset_parameters(self, own_matrix: bool = True) -> None:
+        """Draw anew: projection orthogonal, matrix truncated normal with variance 1/fan_in, bias zero."""
+        if self.weight.is_meta:
+            return
+        if self.projection is not None:
+            nn.init.orthogonal_(self.projection)
+        if own_matrix:
+            truncated_normal(self.weight, self.weight.shape[1] ** -0.5)
+
+    @torch.no_grad()
+    def start_bias(self, counts: Tensor) -> None:
+        """Set the bias to log((count + 1) / sum) where the config asks for it. counts: (V,)."""
+        if self.bias is not None and self.config.bias_init == "unigram":
+            p = (counts + 1).double()
+            self.bias.copy_((p / p.sum()).log())
+
+    def _project(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        h = h if self.projection is None else linear(h, self.projection)
+        return apply_mask(h, mask)
+
+    def loss(
+        self,
+        h: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+        state: None = None,
+        reset: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, None]:
+        """See :meth:`Head.loss`."""
+        h = self._project(h, mask)
+        rows = max(1, self.config.block // self.vocab_size)
+        flat = None if weight is None else weight.flatten().to(h.dtype)
+        total, nll = _BlockLoss.apply(  # type: ignore[misc]
+            h.flatten(0, 1), self.weight, self.bias, targets.flatten(), flat, rows, self.compute.precision == "bf16"
+        )
+        return total, nll.view_as(targets), None
+
+    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """See :meth:`Head.log_prob`."""
+        h, weight = self._project(h), self.weight
+        if self.compute.precision == "bf16":
+            logits = linear(h.bfloat16(), weight.bfloat16()).to(h.dtype)
+        else:
+            logits = linear(h, weight)
+        return torch.log_softmax(logits if self.bias is None else logits + self.bias, -1), None

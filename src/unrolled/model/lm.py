@@ -1,0 +1,202 @@
+"""The language model: embedding, stack of cells, head. There is one, for every cell."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from unrolled.cells import CELLS, AnyCellConfig, Noise
+from unrolled.core import tree
+from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
+from unrolled.core.random import RandomStreams
+from unrolled.kernels.dispatch import Compute
+from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, draw_mask
+from unrolled.model.embedding import Embedding, EmbeddingConfig
+from unrolled.model.heads import HEADS, AnyHeadConfig
+from unrolled.model.heads.softmax import SoftmaxConfig
+from unrolled.model.stack import Stack, StackConfig
+
+__all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState"]
+
+
+class ModelConfig(Config):
+    """A whole language model, but for the vocabulary size, which the tokenizer gives."""
+
+    width: int = Field(256, ge=1, description="width of every layer")
+    layers: int = Field(1, ge=1, description="number of layers")
+    widths: tuple[int, ...] | None = Field(None, description="width of each layer, in place of width (absent: all equal)")
+    cell: AnyCellConfig | tuple[AnyCellConfig, ...] = Field(
+        default_factory=lambda: CELLS.parse("lstm"), description="the cell, or a list with one cell a layer"
+    )
+    embedding: EmbeddingConfig = Field(EmbeddingConfig(), description="token embedding")  # type: ignore[call-arg]
+    stack: StackConfig = Field(StackConfig(), description="connection of the layers")  # type: ignore[call-arg]
+    head: AnyHeadConfig = Field(SoftmaxConfig(), description="output layer")  # type: ignore[call-arg]
+    dropout: DropoutConfig = Field(DropoutConfig(), description="dropout rates by site")  # type: ignore[call-arg]
+    compute: Compute = Field(Compute(), description="backend and precision of the operations")  # type: ignore[call-arg]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        for name, value in (("widths", self.widths), ("cell", self.cell if isinstance(self.cell, tuple) else None)):
+            if value is not None and len(value) != self.layers:
+                raise UsageError(f"model.{name} has {len(value)} entries for {self.layers} layers; give one a layer.")
+        return self
+
+    def layer_cells(self) -> tuple[Any, ...]:
+        """The cell config of each layer."""
+        return self.cell if isinstance(self.cell, tuple) else (self.cell,) * self.layers
+
+    def layer_widths(self) -> tuple[int, ...]:
+        """The width of each layer."""
+        return self.widths or (self.width,) * self.layers
+
+
+class ModelState(NamedTuple):
+    """What a model carries from one call to the next. cells: one State a layer. head: the head's, or None."""
+
+    cells: tuple[Any, ...]
+    head: Any = None
+
+
+class ModelOutput(NamedTuple):
+    """raw, dropped: last outputs (batch, time, width) before and after dropout. state: carried on."""
+
+    raw: Tensor
+    dropped: Tensor
+    state: ModelState
+
+
+class LanguageModel(nn.Module):
+    """A recurrent language model.
+
+    Args:
+        config: everything but the vocabulary. vocab_size: number of token ids V.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int):
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        widths = config.layer_widths()
+        self.embedding = Embedding(vocab_size, widths[0], config.embedding)
+        self.stack = Stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
+        tied = self.embedding.weight if config.embedding.tied else None
+        self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
+        for layer in self.stack.layers:
+            layer.compute = config.compute
+        self.head.compute = config.compute
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def num_params(self) -> int:
+        """Number of trainable numbers; tied matrices count once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations of the matrix products of one forward step, without the lookup."""
+        widths, width, total = self.config.layer_widths(), self.stack.layers[0].in_width, 0
+        for cell, size in zip(self.config.layer_cells(), widths, strict=True):
+            cls = CELLS[cell.name]
+            total += cls.flops_per_token(cell, width, size)
+            width = cls.output_width(cell, size)
+        held = set(map(id, self.stack.layers.parameters())) | {id(self.embedding.weight)}
+        rest = sum(2 * p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in held)
+        return total + rest + (2 * self.embedding.weight.numel() if self.config.embedding.tied else 0)
+
+    def initial_state(self, batch: int) -> ModelState:
+        """The state before the first token, on the model's device."""
+        args = (batch, self.device, self.dtype)
+        return ModelState(self.stack.initial_state(*args), self.head.initial_state(*args))
+
+    def draw_masks(self, batch: int, time: int, streams: RandomStreams, window: int) -> Masks | None:
+        """Dropout masks for one training window; None when every rate is 0."""
+        d, cells, widths = self.config.dropout, self.config.layer_cells(), self.config.layer_widths()
+        if not any((d.embedding, d.input, d.between, d.state, d.output, d.projected)):
+            return None
+
+        def draw(rate: float, width: int, site: str, mask: str) -> Tensor | None:
+            shape = (batch, time if mask == "step" else 1, width)
+            return draw_mask(rate, shape, streams, site, window, self.device, self.dtype)
+
+        outs = [CELLS[c.name].output_width(c, w) for c, w in zip(cells, widths, strict=True)]
+        rows = draw_mask(d.embedding, (self.vocab_size, 1), streams, "embedding", window, self.device, self.dtype)
+        return Masks(
+            rows,
+            draw(d.input, self.embedding.out_width, "input", d.mask),
+            tuple(draw(d.between, out, f"between.{i}", d.mask) for i, out in enumerate(outs[:-1])),
+            tuple(draw(d.state, out, f"state.{i}", d.state_mask) for i, out in enumerate(outs)),
+            draw(d.output, self.stack.out_width, "output", d.mask),
+            draw(d.projected, self.head.projected_width, "projected", d.mask) if self.head.projected_width else None,
+        )
+
+    def _noise(self, masks: Masks | None) -> tuple[Noise | None, ...]:
+        if masks is None:
+            return ()
+        where = "state_in" if self.config.dropout.state_place == "in" else "state_out"
+        return tuple(None if mask is None else Noise(**{where: mask}) for mask in masks.state)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        state: ModelState | None = None,
+        reset: Tensor | None = None,
+        masks: Masks | None = None,
+        tap: Any = None,
+    ) -> ModelOutput:
+        """Run over a window of tokens.
+
+        Args:
+            tokens: (batch, time) ids. state: what the last call returned; None is the initial state.
+            reset: boolean (batch, time); where true the row starts afresh before the token.
+            masks: dropout masks (training), see :meth:`draw_masks`.
+            tap: receives (layer, name, value) of every internal.
+        """
+        state = state if state is not None else self.initial_state(len(tokens))
+        x = self.embedding(tokens, None if masks is None else masks.embedding)
+        x = apply_mask(x, None if masks is None else masks.input)
+        between = () if masks is None else masks.between
+        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks), tap)
+        dropped = apply_mask(raw, None if masks is None else masks.output)
+        return ModelOutput(raw, dropped, ModelState(cells, state.head))
+
+    def loss(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        state: ModelState | None = None,
+        reset: Tensor | None = None,
+        weight: Tensor | None = None,
+        masks: Masks | None = None,
+    ) -> tuple[Tensor, Tensor, ModelState]:
+        """Negative log-likelihood of ``targets`` (batch, time), in nats.
+
+        Returns:
+            the weighted sum, the nats of every position (batch, time), and the state after the window.
+        """
+        out = self(tokens, state, reset, masks)
+        projected = None if masks is None else masks.projected
+        total, nll, head = self.head.loss(out.dropped, targets, weight, out.state.head, reset, projected)
+        return total, nll, ModelState(out.state.cells, head)
+
+    @torch.no_grad()
+    def trace(self, tokens: Tensor, state: ModelState | None = None) -> Iterator[dict[str, Tensor]]:
+        """Every tapped internal, one mapping a time step, in constant memory.
+
+        Args:
+            tokens: (batch, time) ids.
+        Yields:
+            ``layer.name`` -> (batch, width); names are those that the cells give to ``tap``.
+        """
+        state = state if state is not None else self.initial_state(len(tokens))
+        for t in range(tokens.shape[1]):
+            seen: dict[str, Tensor] = {}
+            out = self(tokens[:, t : t + 1], state, tap=lambda i, name, value, seen=seen: seen.update({f"{i}.{name}": value}))
+            state = tree.detach(out.state)
+            yield seen
