@@ -34,8 +34,8 @@ class CorpusConfig(Config):
     )
     path: str | None = Field(
         None,
-        description="your own text: file, folder or glob pattern (.gz and .xz too); with a name of the table, the "
-        "folder that holds its files",
+        description="your own text: file, folder or glob pattern (.gz and .xz too); with a name of the "
+        "table, the folder that holds its files",
     )
     train: str | None = Field(None, description="path of the training text, instead of path")
     valid: str | None = Field(None, description="path of the validation text, instead of path")
@@ -45,11 +45,13 @@ class CorpusConfig(Config):
     )
     reset: Literal["none", "document", "line"] | None = Field(
         None,
-        description="where the recurrent state restarts; default: the corpus's convention, none for your own text",
+        description="where the recurrent state restarts; default: the corpus's convention, none for your "
+        "own text",
     )
     layout: Literal["text", "symbols"] | None = Field(
         None,
-        description="symbols: characters separated by spaces, '_' for a space; default: as the corpus is known",
+        description="symbols: characters separated by spaces, '_' for a space; default: as the corpus is "
+        "known",
     )
 
     @model_validator(mode="after")
@@ -65,7 +67,8 @@ class CorpusConfig(Config):
             )
         if not given and not self.path and self.name is not None and self.name not in CORPORA:
             raise UsageError(
-                f"{str(unknown_name('corpus', self.name, CORPORA)).rstrip('.')}; for a text of your own give its path."
+                f"{str(unknown_name('corpus', self.name, CORPORA)).rstrip('.')}; for a text of your own give "
+                "its path."
             )
         return self
 
@@ -123,7 +126,8 @@ class Corpus:
         Args:
             text: demand UTF-8.
         Raises:
-            UsageError: with ``text``, bytes that are not UTF-8 (names file and offset); or the split is empty.
+            UsageError: with ``text``, bytes that are not UTF-8 (names file and offset); or the split is
+                empty.
         """
         empty = True
         for piece in read_parts(self.parts(split)):
@@ -132,7 +136,8 @@ class Corpus:
                 check_utf8(piece)
             if self.layout == "symbols":
                 piece = piece._replace(data=piece.data.translate(_SYMBOLS, b" "))
-            yield piece
+            if piece.data:
+                yield piece
         if empty:
             where = self.parts(split)[0].name if self.parts(split) else self.name
             raise UsageError(
@@ -196,7 +201,10 @@ def _match(folder: Path, spec: FileSpec) -> list[Path]:
 
 
 def find_files(spec: CorpusSpec, folder: str | None = None) -> dict[str, list[Path]] | None:
-    """Key of ``spec.files`` -> files found in ``folder`` or the usual places; None unless all are in one place."""
+    """Key of ``spec.files`` -> files found in ``folder`` or the usual places.
+
+    None unless all of them are in one place.
+    """
     places = [Path(folder).expanduser()] if folder else [root / spec.folder for root in corpus_folders()]
     for place in places:
         found = {key: _match(place, file) for key, file in spec.files.items()}
@@ -232,12 +240,17 @@ def open_corpus(config: CorpusConfig | str) -> Corpus:
     if isinstance(config, str):
         config = CorpusConfig.parse({"name": config})
     explicit = {split: path for split in SPLITS if (path := getattr(config, split))}
-    spec = None if explicit else CORPORA.get(config.label if not config.path else config.name or "")
-    if spec is None:
+    own = bool(explicit or config.path)
+    spec = CORPORA.get(config.name or ("" if own else config.label))
+    if spec is None or explicit:
         parts = user_parts(config.path, explicit, config.fractions)
-        return Corpus(config.label, parts, None, config.reset or "none", config.layout or "text")
-    parts = embedded_parts(spec.embedded) if spec.embedded else _table_parts(spec, config.path)
-    return Corpus(spec.name, parts, spec, config.reset or spec.reset, config.layout or spec.layout)
+    elif spec.embedded:
+        parts = embedded_parts(spec.embedded)
+    else:
+        parts = _table_parts(spec, config.path)
+    reset = config.reset or (spec.reset if spec else "none")
+    layout = config.layout or (spec.layout if spec else "text")
+    return Corpus(config.label, parts, spec, reset, layout)
 
 
 def _table_parts(spec: CorpusSpec, folder: str | None) -> dict[str, list[Part]]:
@@ -271,10 +284,13 @@ def list_corpora() -> list[dict[str, Any]]:
 
 
 def show_corpus(config: CorpusConfig | str, split: str = "train", n: int = 10) -> list[str]:
-    """The first ``n`` lines of a split, without line ends; bytes that are not UTF-8 appear as U+FFFD."""
+    """The first ``n`` lines of a split, without line ends.
+
+    Bytes that are not UTF-8 appear as U+FFFD; of a line longer than a block, a block is shown.
+    """
     lines: list[str] = []
     for block in open_corpus(config).blocks(split):
-        lines += block.decode("utf-8", errors="replace").split("\n")[: n - len(lines)]
+        lines += block.decode("utf-8", errors="replace").removesuffix("\n").split("\n", n)[:n]
         if len(lines) >= n:
             break
-    return lines
+    return lines[:n]

@@ -40,7 +40,9 @@ class _Again(Exception):
 class _WebOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in ("http", "https"):
-            raise UnrolledError(f"{req.full_url} redirects to {newurl!r}, which is not on the web; it was refused.")
+            raise UnrolledError(
+                f"{req.full_url} redirects to {newurl!r}, which is not on the web; it was refused."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -113,11 +115,16 @@ def _locked(part: Path, path: Path) -> Iterator[None]:
 
 def _unpack(archive: Path, download: Download, wanted: FileSpec, to: Path) -> None:
     try:
-        with zipfile.ZipFile(archive) as packed, packed.open(download.member or "") as member, to.open("wb") as out:
+        with (
+            zipfile.ZipFile(archive) as packed,
+            packed.open(download.member or "") as member,
+            to.open("wb") as out,
+        ):
             shutil.copyfileobj(member, out, 1 << 20)
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise UnrolledError(
-            f"{download.address} is not the archive that it should be; try again later, or get {download.file} elsewhere."
+            f"{download.address} is not the archive that it should be; try again later, or get "
+            f"{download.file} elsewhere."
         ) from error
     _verify(to, wanted, download.address)
 
@@ -128,8 +135,8 @@ def _verify(path: Path, wanted: FileSpec, address: str) -> None:
         found = hashlib.file_digest(file, kind).hexdigest()
     if found != expected:
         raise UnrolledError(
-            f"the file from {address} has the wrong checksum ({kind} {found[:12]}, not {(expected or '')[:12]}) and was "
-            f"deleted; try again, or get {wanted.names[0]} elsewhere."
+            f"the file from {address} has the wrong checksum ({kind} {found[:12]}, not "
+            f"{(expected or '')[:12]}) and was deleted; try again, or get {wanted.names[0]} elsewhere."
         )
 
 
@@ -160,7 +167,9 @@ def fetch(
             return _attempt(address, part, progress, timeout)
         except _Again as error:
             fault = str(error)
-    raise UnrolledError(f"{address} {fault}; run the command again to go on from there, or get the file elsewhere.")
+    raise UnrolledError(
+        f"{address} {fault}; run the command again to go on from there, or get the file elsewhere."
+    )
 
 
 def _attempt(address: str, part: Path, progress: Progress | None, timeout: float) -> None:
@@ -171,7 +180,9 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
     opener = urllib.request.build_opener(_WebOnly())
     try:
         with opener.open(urllib.request.Request(address, headers=headers), timeout=timeout) as answer:
-            resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(
+                f"bytes {have}-"
+            )
             if not resumed:
                 have = 0
             length = answer.headers.get("Content-Length")
@@ -179,7 +190,9 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
             with part.open("r+b" if part.exists() else "wb") as file:
                 file.seek(have)
                 file.truncate()
-                have = _receive(answer, file, have, total, timeout, lambda n: progress and progress(address, n, total))
+                have = _receive(
+                    answer, file, have, total, timeout, lambda n: progress and progress(address, n, total)
+                )
         if total is not None and have < total:
             raise _Again(f"closed the connection after {have:,} of {total:,} bytes")
     except urllib.error.HTTPError as error:
@@ -190,7 +203,9 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
             raise _Again("refused to go on from a part of the file") from error
         if error.code in _PASSING:
             raise _Again(f"answers {error.code} ({error.reason})") from error
-        raise UnrolledError(f"{address} answers {error.code} ({error.reason}); get the file elsewhere.") from error
+        raise UnrolledError(
+            f"{address} answers {error.code} ({error.reason}); get the file elsewhere."
+        ) from error
     except TimeoutError as error:
         raise _Again(f"sent nothing for {timeout:g} seconds") from error
     except urllib.error.URLError as error:

@@ -11,7 +11,8 @@ from unrolled.data.reading import Part
 __all__ = ["embedded_parts"]
 
 _STDLIB_BYTES = 10_000_000
-# Tests repeat themselves, lib2to3 and encodings are tables or copies, site-packages is not the standard library.
+# Tests repeat themselves, lib2to3 and encodings are tables or copies, site-packages is not the standard
+# library.
 _LEFT_OUT = {
     "test",
     "tests",
@@ -69,7 +70,7 @@ def _source(path: Path) -> bytes:
 def _split(
     sizes: dict[str, int], kind: str, loader: Callable[[str], Callable[[], bytes]]
 ) -> dict[str, list[Part]]:
-    """Whole documents in order of name; 5 % of the bytes each to valid and test, chosen by a hash of the name."""
+    """Whole documents by name; 5 % of the bytes each to valid and test, chosen by a hash of the name."""
     total = sum(sizes.values())
     chosen: dict[str, str] = {}
     order = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())

@@ -1,4 +1,4 @@
-"""Reading text as a stream of blocks: plain, gzip or xz, whole files or ranges, never a whole file in memory."""
+"""Reading text in blocks: plain, gzip or xz, whole files or ranges, never a whole file in memory."""
 
 import gzip
 import io
@@ -46,7 +46,7 @@ class Part:
     make: Callable[[], bytes] | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes of this part, at most BLOCK at a time. Raises UnrolledError when the file is unreadable."""
+        """The bytes of this part, at most BLOCK at a time. Raises UnrolledError on an unreadable file."""
         left = None if self.stop is None else self.stop - self.start
         try:
             with self._open() as file:
@@ -144,8 +144,8 @@ def check_utf8(piece: Piece) -> Piece:
         piece.data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{piece.source} is not UTF-8 at byte {piece.offset + error.start}; convert it to UTF-8, or read its "
-            "bytes with the byte tokenizer (tokenizer.name=byte)."
+            f"{piece.source} is not UTF-8 at byte {piece.offset + error.start}; convert it to UTF-8, or read "
+            "its bytes with the byte tokenizer (tokenizer.name=byte)."
         ) from error
     return piece
 

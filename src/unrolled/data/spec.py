@@ -16,8 +16,8 @@ class FileSpec:
     """One file of a corpus.
 
     Args:
-        names: accepted paths below the corpus folder, also with .gz or .xz added; the first is the canonical one.
-            A name may hold ``*``: then all matching files belong to the split, in sorted order.
+        names: accepted paths below the corpus folder, also with .gz or .xz added; the first is the canonical
+            one. A name may hold ``*``: then all matching files belong to the split, in sorted order.
         sha256: of the uncompressed content, where known.
         md5: the same, for corpora published with an md5.
         size: uncompressed bytes, where known.
@@ -38,7 +38,8 @@ class Download:
     Args:
         address: http or https address.
         file: canonical name of the file to make.
-        member: the file's name inside the zip archive at the address, or None if the address is the file itself.
+        member: the file's name inside the zip archive at the address, or None if the address is the file
+            itself.
     """
 
     address: str
@@ -54,8 +55,8 @@ class Published:
         lines: line ends.
         tokens: tokens of the default tokenizer, end symbols included.
         types: distinct tokens.
-        unigram: figure of the unsmoothed unigram model of train over every token of this split: perplexity for
-            words, bits per symbol for characters and bytes.
+        unigram: figure of the unsmoothed unigram model of train over every token of this split: perplexity
+            for words, bits per symbol for characters and bytes.
     """
 
     lines: int | None = None

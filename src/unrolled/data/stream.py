@@ -1,4 +1,4 @@
-"""Streams of training windows: parallel columns over a split, in an order that can be resumed at any window."""
+"""Streams of training windows: parallel columns over a split, resumable at any window."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
@@ -40,8 +40,8 @@ class StreamConfig(Config):
     window: int = Field(70, ge=1, description="tokens per window")
     variable_windows: bool = Field(
         False,
-        description="AWD-LSTM: window lengths vary: base = window, or window / 2 with probability 0.05; then a normal "
-        "draw with mean base and deviation 5 tokens, at least 5",
+        description="AWD-LSTM: window lengths vary: base = window, or window / 2 with probability 0.05; "
+        "then a normal draw with mean base and deviation 5 tokens, at least 5",
     )
     window_cap: int | None = Field(
         None, ge=1, description="longest variable window in tokens; default: no cap"
@@ -61,8 +61,9 @@ class StreamConfig(Config):
 class Window(NamedTuple):
     """One window of every column.
 
-    inputs, targets: (columns, time) int64. reset: (columns, time) bool, true where the state restarts before the
-    input is consumed, or None. weight: (columns, time) float32, 0 where a position does not count, or None.
+    inputs, targets: (columns, time) int64. reset: (columns, time) bool, true where the state restarts before
+    the input is consumed, or None. weight: (columns, time) float32, 0 where a position does not count, or
+    None.
     epoch, index: where the window stands. carried: false where the state restarts in every column because an
     epoch begins.
     """
@@ -88,10 +89,10 @@ class _Epoch(NamedTuple):
 class Stream:
     """Windows of a split, epoch after epoch without end.
 
-    Column b of B covers the b-th of B equal stretches of the split; the tail that does not divide is left out.
-    Every other token is a target once an epoch (with ``jitter``: nearly). The input of a target is the token
-    before it, and ``start_id`` where the text, a sentence or a document begins; there ``reset`` is true if the split
-    has ``starts``. Any window is made directly from its epoch and index.
+    Column b of B covers the b-th of B equal stretches of the split; the tail that does not divide is left
+    out. Every other token is a target once an epoch (with ``jitter``: nearly). The input of a target is the
+    token before it, and ``start_id`` where the text, a sentence or a document begins; there ``reset`` is
+    true if the split has ``starts``. Any window is made directly from its epoch and index.
 
     Args:
         split: tokens.
@@ -130,12 +131,13 @@ class Stream:
         total, config = len(self._split), self._config
         if not self._length:
             raise UsageError(
-                f"{self._columns} columns are more than the text's {total} tokens; use fewer columns or more text."
+                f"{self._columns} columns are more than the text's {total} tokens; use fewer columns or more "
+                "text."
             )
         if self._length < config.window and not short:
             raise UsageError(
-                f"the text has {total} tokens, less than one window of {config.window} for each of {self._columns} "
-                "columns; use fewer columns, a shorter window or more text."
+                f"the text has {total} tokens, less than one window of {config.window} for each of "
+                f"{self._columns} columns; use fewer columns, a shorter window or more text."
             )
         if config.order == "shuffled" and self._split.starts is None:
             raise UsageError(
@@ -156,12 +158,22 @@ class Stream:
             return divmod(position, self.windows_per_epoch())
         epoch = 0
         while True:
-            if epoch == len(self._counts):
-                self._counts.append(len(self._borders(epoch)) - 1)
-            if position < self._counts[epoch]:
+            if position < self._count(epoch):
                 return epoch, position
-            position -= self._counts[epoch]
+            position -= self._count(epoch)
             epoch += 1
+
+    def _count(self, epoch: int) -> int:
+        """Windows of an epoch, remembered for every epoch, unlike the plan."""
+        while len(self._counts) <= epoch:
+            self._counts.append(len(self._borders(len(self._counts))) - 1)
+        return self._counts[epoch]
+
+    def position(self, epoch: int, index: int) -> int:
+        """Number of a window, counted from the start of training: the inverse of :meth:`locate`."""
+        if not self._config.variable_windows:
+            return epoch * self.windows_per_epoch() + index
+        return sum(self._count(earlier) for earlier in range(epoch)) + index
 
     def at(self, position: int) -> Window:
         """The window with this number, counted from the start of training."""

@@ -1,4 +1,4 @@
-"""The table of named corpora: one row each, with checksums, counts and addresses that let a copy be verified."""
+"""The table of named corpora, with the checksums, counts and addresses that let a copy be verified."""
 
 from unrolled.data.spec import CorpusSpec, Download, FileSpec, Published
 
@@ -34,8 +34,8 @@ def _mwc(language: str, name: str) -> CorpusSpec:
     inner = f"{stem}/ptb_format_large/{stem}"
     return CorpusSpec(
         name=f"mwc-{language}",
-        description=f"Multilingual Wikipedia Corpus, large single text, {name} (Kawakami et al. 2017), characters, "
-        "rare characters replaced",
+        description=f"Multilingual Wikipedia Corpus, large single text, {name} (Kawakami et al. 2017), "
+        "characters, rare characters replaced",
         licence=_CC,
         folder=f"mwc-{language}",
         files={
@@ -49,7 +49,8 @@ def _mwc(language: str, name: str) -> CorpusSpec:
 _ROWS = (
     CorpusSpec(
         name="pydoc",
-        description="English technical prose of Python's own language reference; each topic a document; no download",
+        description="English technical prose of Python's own language reference; each topic a document; no "
+        "download",
         licence="Python documentation, PSF licence.",
         embedded="pydoc",
         tokenizer="byte",
@@ -57,7 +58,8 @@ _ROWS = (
     ),
     CorpusSpec(
         name="stdlib",
-        description="Source code of Python's standard library, up to 10 MB; each file a document; no download",
+        description="Source code of Python's standard library, up to 10 MB; each file a document; no "
+        "download",
         licence="PSF licence.",
         embedded="stdlib",
         tokenizer="byte",
@@ -110,8 +112,8 @@ _ROWS = (
     ),
     CorpusSpec(
         name="ptb-char-raw",
-        description="Penn Treebank words read as raw bytes (two near-free characters a line: never compare with "
-        "ptb-char)",
+        description="Penn Treebank words read as raw bytes (two near-free characters a line: never compare "
+        "with ptb-char)",
         licence=_WSJ,
         folder="ptb",
         files=_PTB,
@@ -151,7 +153,8 @@ _ROWS = (
     ),
     CorpusSpec(
         name="wikitext-103",
-        description="WikiText-103 words: 28,475 Wikipedia articles, 267,735 types; valid and test of WikiText-2",
+        description="WikiText-103 words: 28,475 Wikipedia articles, 267,735 types; valid and test of "
+        "WikiText-2",
         licence=_CC,
         folder="wikitext-103",
         files={
@@ -187,7 +190,8 @@ _ROWS = (
     ),
     CorpusSpec(
         name="enwik8",
-        description="enwik8 (Hutter prize): 100,000,000 bytes of Wikipedia XML, published split 90 / 5 / 5 million",
+        description="enwik8 (Hutter prize): 100,000,000 bytes of Wikipedia XML, published split 90 / 5 / 5 "
+        "million",
         licence=_WIKI06,
         folder="enwik8",
         files={"all": FileSpec(("enwik8",), md5="a1fa5ffddb56f4953e226637dabbb36a", size=100_000_000)},
@@ -202,7 +206,8 @@ _ROWS = (
     ),
     CorpusSpec(
         name="text8-prefix",
-        description="the first 6,877,825 bytes of text8, cut 90 / 5 / 5 %: no number is comparable with a published one",
+        description="the first 6,877,825 bytes of text8, cut 90 / 5 / 5 %: no number is comparable with a "
+        "published one",
         licence=_WIKI06,
         folder="text8-prefix",
         files={
@@ -217,8 +222,8 @@ _ROWS = (
     ),
     CorpusSpec(
         name="enwik8-prefix",
-        description="the first 4,000,000 bytes of enwik8, cut 90 / 5 / 5 %: no number is comparable with a published "
-        "one",
+        description="the first 4,000,000 bytes of enwik8, cut 90 / 5 / 5 %: no number is comparable with a "
+        "published one",
         licence=_WIKI06,
         folder="enwik8-prefix",
         files={
@@ -232,8 +237,8 @@ _ROWS = (
     ),
     CorpusSpec(
         name="lm1b",
-        description="One Billion Word benchmark: shuffled sentences, state reset at each; valid = held-out shards 1 "
-        "to 49, test = shard 0",
+        description="One Billion Word benchmark: shuffled sentences, state reset at each; valid = held-out "
+        "shards 1 to 49, test = shard 0",
         licence=_WMT,
         folder="lm1b",
         files={
@@ -273,7 +278,8 @@ _ROWS = (
     _mwc("fi", "Finnish"),
     CorpusSpec(
         name="tinyshakespeare",
-        description="40,000 lines of Shakespeare (char-rnn), 65 characters, cut 90 / 5 / 5 % (no official split)",
+        description="40,000 lines of Shakespeare (char-rnn), 65 characters, cut 90 / 5 / 5 % (no official "
+        "split)",
         licence="Public domain.",
         folder="tinyshakespeare",
         files={

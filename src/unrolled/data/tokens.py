@@ -66,7 +66,7 @@ class TokenWriter:
                 file.close()
 
     def append(self, encoded: Encoded, starts: np.ndarray | None = None) -> None:
-        """Add tokens; ``starts`` are positions within ``encoded.ids`` at which a sentence or document begins."""
+        """Add tokens; ``starts``: positions within ``encoded.ids`` where a sentence or document begins."""
         self._ids.write(encoded.ids.astype(self._type).tobytes())
         if self._starts is not None and starts is not None:
             self._starts.write((starts.astype(np.int64) + self.length).tobytes())
@@ -79,8 +79,8 @@ class TokenWriter:
 class TokenSplit:
     """The tokens of one split.
 
-    Ids are read from the file by position, so a split of any size costs no memory of the process. Safe to read
-    from several threads.
+    Ids are read from the file by position, so a split of any size costs no memory of the process. Safe to
+    read from several threads.
 
     Args:
         ids: path of a file of ids, or an integer array (n,).
@@ -116,7 +116,7 @@ class TokenSplit:
 
     @classmethod
     def open(cls, folder: Path, name: str, tables: UnitTables, checksum: str) -> "TokenSplit":
-        """A split written by :class:`TokenWriter`. Raises UnrolledError when files are missing or cut short."""
+        """A split written by :class:`TokenWriter`. Raises UnrolledError on missing or shortened files."""
         try:
             meta = json.loads((folder / "meta.json").read_text())["splits"][name]
             split = cls(

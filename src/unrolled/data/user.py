@@ -33,7 +33,8 @@ def files_at(path: str) -> list[Path]:
         if not found:
             raise UsageError(f"{path} is an empty folder; put text files into it.")
         return found
-    found = sorted(Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file())
+    names = glob.glob(str(place), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    found = sorted(Path(name) for name in names if Path(name).is_file())
     if not found:
         raise UsageError(f"{path} does not exist; give a text file, a folder or a glob pattern.")
     return found
@@ -75,7 +76,8 @@ def cut_parts(parts: Sequence[Part], shares: Sequence[float], name: str) -> dict
     """Cut documents, taken one after another, into train, valid and test.
 
     Args:
-        shares: fractions (their sum at most 1), cut at line ends; or byte counts (each 0 or above 1), cut exactly.
+        shares: fractions (their sum at most 1), cut at line ends; or byte counts (each 0 or above 1), cut
+            exactly.
     Raises:
         UsageError: a split that should hold text would be empty.
     """
@@ -86,16 +88,14 @@ def cut_parts(parts: Sequence[Part], shares: Sequence[float], name: str) -> dict
     exact = sum(shares) > 1.5
     ends = list(accumulate(share if exact else share * total for share in shares))
     splits: dict[str, list[Part]] = {}
-    marks = [(0, parts[0].start)]
-    for end in ends:
-        marks.append(_place(parts, sizes, round(end), exact))
+    marks = [(0, parts[0].start), *(_place(parts, sizes, round(end), exact) for end in ends)]
     for split, share, low, high in zip(SPLITS, shares, marks, marks[1:], strict=False):
         if share:
             splits[split] = _between(parts, low, high)
             if not splits[split]:
                 raise UsageError(
-                    f"{name} is too short to be cut: its {split} part would be empty; give more text, another "
-                    "fractions, or one file per split."
+                    f"{name} is too short to be cut: its {split} part would be empty; give more text, "
+                    "another fractions, or one file per split."
                 )
     return splits
 

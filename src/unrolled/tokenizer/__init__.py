@@ -32,7 +32,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
 )
 
 AnyTokenizerConfig = Annotated[SerializeAsAny[Config], BeforeValidator(TOKENIZERS.parse)]
-"""Type of a configuration field that holds the configuration of any tokenizer: a name, a mapping or an object."""
+"""Type of a field that holds the configuration of any tokenizer, given as name, mapping or object."""
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: str | os.PathLike[str]) -> None:
@@ -60,7 +60,8 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     cls = TOKENIZERS[str(value["config"].get("name"))]
     if value.get("version") != cls.version:
         raise UnrolledError(
-            f"{path} has format {value.get('version')}, this release reads {cls.version}; use the release that wrote it."
+            f"{path} has format {value.get('version')}, this release reads {cls.version}; use the release "
+            "that wrote it."
         )
     try:
         return cls.from_json(cls.Config.parse(value["config"]), value["state"])

@@ -21,8 +21,8 @@ __all__ = ["Decoder", "Tokenizer"]
 class Tokenizer(ABC):
     """Turns text into ids and back.
 
-    Every id stands for a *piece*: UTF-8 bytes, empty for a mark without text. ``implied`` ids (words) are written
-    with a space before them unless they begin a line.
+    Every id stands for a *piece*: UTF-8 bytes, empty for a mark without text. ``implied`` ids (words) are
+    written with a space before them unless they begin a line.
 
     Args:
         config: the tokenizer's own configuration.
@@ -106,8 +106,8 @@ class Tokenizer(ABC):
 
         Args:
             text: any text.
-            end: close it as a document of a corpus is closed (a word tokenizer ends an open last line, a subword
-                tokenizer adds its end symbol; byte and char add nothing).
+            end: close it as a document of a corpus is closed (a word tokenizer ends an open last line, a
+                subword tokenizer adds its end symbol; byte and char add nothing).
         Raises:
             UsageError: a symbol is not in the vocabulary and the tokenizer has no unknown symbol.
         """
@@ -129,9 +129,9 @@ class Tokenizer(ABC):
         """Ids of a text, see :meth:`encode_exact`."""
         return self.encode_exact(text, end).ids.tolist()
 
-    def units_of(self, encoded: Encoded) -> Units:
-        """Exact units of an encoded text."""
-        counted = self.tables.count(encoded.ids)
+    def units_of(self, encoded: Encoded, previous: int | None = None) -> Units:
+        """Exact units of an encoded text that follows the id ``previous`` (None: begins a text)."""
+        counted = self.tables.count(encoded.ids, previous)
         return counted + Units(0, 0, int(encoded.characters.sum()), int(encoded.bytes.sum()))
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:

@@ -70,8 +70,8 @@ class CharTokenizer(Tokenizer):
         if self.unk_id is None:
             odd = chr(int(codes[positions[0]]))
             raise UsageError(
-                f"the character {odd!r} (U+{ord(odd):04X}) is not in the vocabulary of the char tokenizer; set "
-                "tokenizer.unknown=unk or use the byte tokenizer."
+                f"the character {odd!r} (U+{ord(odd):04X}) is not in the vocabulary of the char tokenizer; "
+                "set tokenizer.unknown=unk or use the byte tokenizer."
             )
         ids[positions] = self.unk_id
         lengths = np.array([len(chr(code).encode()) for code in codes[positions]], np.int64)

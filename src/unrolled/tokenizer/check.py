@@ -13,7 +13,7 @@ from unrolled.data.spec import CorpusSpec, FileSpec, Published
 from unrolled.data.table import CORPORA
 from unrolled.data.units import Units
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
-from unrolled.tokenizer.encode import load_or_train_tokenizer
+from unrolled.tokenizer.encode import encode_split, load_or_train_tokenizer
 
 __all__ = ["check_corpus"]
 
@@ -27,10 +27,11 @@ def check_corpus(name: str) -> dict[str, Any]:
     Args:
         name: a name of the table; the corpus must be on this machine.
     Returns:
-        JSON values: ``ok``; ``files`` with sha256 and a status "ok", "mismatch" or "unknown" (no reference known);
-        per split the measured lines, tokens, types, words, characters, bytes and, under ``unigram``, the figure of
-        the unsmoothed unigram model of train over every token (perplexity for words, else bits per symbol; None if
-        a token never occurs in train); ``published`` beside them, and ``differs``: the names of those that differ.
+        JSON values: ``ok``; ``files`` with sha256 and status "ok", "mismatch" or "unknown" (no reference);
+        per split the measured lines, tokens, types, words, characters, bytes and, under ``unigram``, the
+        figure of the unsmoothed unigram model of train over every token (perplexity for words, else bits per
+        symbol; None if a token never occurs in train); ``published`` beside them, and ``differs``: the names
+        of those that differ.
     Raises:
         UsageError: unknown name, or not on this machine.
     """
@@ -45,7 +46,9 @@ def check_corpus(name: str) -> dict[str, Any]:
         counts[split], measured = _count(corpus, split, tokenizer)
         measured["unigram"] = _unigram(spec, tokenizer, counts["train"], counts[split])
         splits[split] = measured | _compare(measured, spec.published.get(split))
-    good = all(file["status"] != "mismatch" for file in files) and not any(s["differs"] for s in splits.values())
+    good = all(file["status"] != "mismatch" for file in files) and not any(
+        s["differs"] for s in splits.values()
+    )
     return {
         "name": name,
         "ok": good,
@@ -77,23 +80,13 @@ def _check_file(file: FileSpec, part: Part) -> dict[str, Any]:
 def _count(corpus: Corpus, split: str, tokenizer: Tokenizer) -> tuple[np.ndarray, dict[str, Any]]:
     """Occurrences of each id, and the counts of a split."""
     counts = np.zeros(tokenizer.vocab_size, np.int64)
-    units, lines, previous, last = Units(0, 0, 0, 0), 0, None, b""
-
-    def add(encoded: Any) -> None:
-        nonlocal counts, units, previous
+    units, previous = Units(0, 0, 0, 0), None
+    for encoded, _, _ in encode_split(corpus, split, tokenizer):
         if len(encoded.ids):
             counts += np.bincount(encoded.ids, minlength=len(counts))
-            lost = Units(0, 0, int(encoded.characters.sum()), int(encoded.bytes.sum()))
-            units = units + tokenizer.tables.count(encoded.ids, previous) + lost
+            units = units + tokenizer.units_of(encoded, previous)
             previous = int(encoded.ids[-1])
-
-    for piece in corpus.pieces(split, text=not tokenizer.reads_bytes):
-        if piece.begins and last:
-            add(tokenizer.end_document(last))
-        add(tokenizer.encode_block(piece.data))
-        lines += piece.data.count(b"\n")
-        last = piece.data
-    add(tokenizer.end_document(last))
+    lines = sum(block.count(b"\n") for block in corpus.blocks(split))
     return counts, {"lines": lines, "types": int((counts > 0).sum()), **units._asdict()}
 
 
@@ -114,6 +107,7 @@ def _compare(measured: dict[str, Any], published: Published | None) -> dict[str,
     differs = [
         key
         for key, value in known.items()
-        if measured[key] is None or not math.isclose(measured[key], value, rel_tol=_CLOSE if key == "unigram" else 0)
+        if measured[key] is None
+        or not math.isclose(measured[key], value, rel_tol=_CLOSE if key == "unigram" else 0)
     ]
     return {"published": known, "differs": differs}

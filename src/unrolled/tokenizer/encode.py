@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from unrolled.data.tokens import Encoded, TokenSplit, TokenWriter
 from unrolled.tokenizer import TOKENIZERS, load_tokenizer, save_tokenizer
 from unrolled.tokenizer.base import Tokenizer
 
-__all__ = ["encode_corpus", "load_or_train_tokenizer"]
+__all__ = ["encode_corpus", "encode_split", "load_or_train_tokenizer"]
 
 _FORMAT = 1
 _ABANDONED = 24 * 3600.0
@@ -60,7 +60,8 @@ def encode_corpus(
 ) -> dict[str, TokenSplit]:
     """Token files of every split of a corpus; made once, then found again by content.
 
-    Two processes may ask at once: both get whole files. A process killed half-way leaves only a temporary folder.
+    Two processes may ask at once: both get whole files. A process killed half-way leaves only a temporary
+        folder.
 
     Args:
         folder: where to keep them; default: the cache.
@@ -87,6 +88,23 @@ def encode_corpus(
     return {s: TokenSplit.open(home, s, tokenizer.tables, corpus.checksum(s)) for s in corpus.splits}
 
 
+def encode_split(corpus: Corpus, split: str, tokenizer: Tokenizer) -> Iterator[tuple[Encoded, bool, int]]:
+    """A split's tokens block by block.
+
+    Yields:
+        Tokens (perhaps none), whether a document begins with them, and the bytes of text read for them.
+    Raises:
+        UsageError: text that the tokenizer cannot read.
+    """
+    last = b""
+    for piece in corpus.pieces(split, text=not tokenizer.reads_bytes):
+        if piece.begins and last:
+            yield tokenizer.end_document(last), False, 0
+        yield tokenizer.encode_block(piece.data), piece.begins, len(piece.data)
+        last = piece.data
+    yield tokenizer.end_document(last), False, 0
+
+
 def _write(
     corpus: Corpus,
     split: str,
@@ -95,33 +113,21 @@ def _write(
     progress: Callable[[str, int], None] | None,
 ) -> int:
     """Encode one split into ``folder``; returns its number of tokens."""
+    line_ends = np.array([piece.endswith(b"\n") for piece in tokenizer.pieces])
+    fresh, done = True, 0
     with TokenWriter(folder, split, tokenizer.vocab_size, corpus.reset != "none") as writer:
-        line_ends = np.array([piece.endswith(b"\n") for piece in tokenizer.pieces])
-        fresh, last, size = True, b"", 0
-
-        def add(encoded: Encoded) -> None:
-            nonlocal fresh
-            if not len(encoded.ids):
-                return
-            starts = np.zeros(len(encoded.ids), bool)
-            starts[0] = fresh
-            fresh = False
-            if corpus.reset == "line":
-                ended = line_ends[encoded.ids]
-                starts[1:] |= ended[:-1]
-                fresh = bool(ended[-1])
-            writer.append(encoded, np.flatnonzero(starts))
-
-        for piece in corpus.pieces(split, text=not tokenizer.reads_bytes):
-            if piece.begins:
-                if last:
-                    add(tokenizer.end_document(last))
-                fresh = True
-            add(tokenizer.encode_block(piece.data))
-            last, size = piece.data, size + len(piece.data)
-            if progress is not None:
-                progress(split, size)
-        add(tokenizer.end_document(last))
+        for encoded, begins, size in encode_split(corpus, split, tokenizer):
+            fresh, done = fresh or begins, done + size
+            if len(encoded.ids):
+                starts = np.zeros(len(encoded.ids), bool)
+                starts[0], fresh = fresh, False
+                if corpus.reset == "line":
+                    ended = line_ends[encoded.ids]
+                    starts[1:] |= ended[:-1]
+                    fresh = bool(ended[-1])
+                writer.append(encoded, np.flatnonzero(starts))
+            if progress is not None and size:
+                progress(split, done)
         if not writer.length:
             raise UsageError(
                 f"the {split} text of corpus {corpus.name} has no tokens; give a text with words in it."

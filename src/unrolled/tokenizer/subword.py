@@ -1,4 +1,4 @@
-"""Subwords as tokens: byte-level BPE and unigram language model, by the library ``tokenizers``. Both are lossless."""
+"""Subwords as tokens: byte-level BPE and unigram, both lossless, by the library ``tokenizers``."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -29,12 +29,13 @@ class _SubwordConfig(core.Config):
     size: int = Field(8192, ge=258, le=1 << 20, description="ids, the end symbol and 256 bytes included")
     end: Literal["document", "line"] = Field(
         "document",
-        description="the end symbol <eos> closes every document and stands for no text, or stands for every line end",
+        description="the end symbol <eos> closes every document and stands for no text, or stands for "
+        "every line end",
     )
 
 
 class _Subword(Tokenizer):
-    """What both kinds share: text is encoded line by line, so ids do not depend on how it was cut into blocks."""
+    """What both kinds share. Text is encoded line by line, so ids do not depend on the cut into blocks."""
 
     def __init__(self, config: Any, engine: Engine):
         self._engine = engine

@@ -35,8 +35,8 @@ class WordTokenizer(Tokenizer):
         min_count: int | None = Field(
             None,
             ge=1,
-            description="words seen less often in training become the unknown word; default: 1 where the text has "
-            "an unknown word of its own, else 2",
+            description="words seen less often in training become the unknown word; default: 1 where the "
+            "text has an unknown word of its own, else 2",
         )
         max_size: int | None = Field(
             None, ge=2, description="keep at most this many ids, the most frequent ones; default: all"
@@ -46,7 +46,8 @@ class WordTokenizer(Tokenizer):
         )
         vocabulary: str | None = Field(
             None,
-            description="file with one word per line in order of id: the vocabulary, instead of the training text",
+            description="file with one word per line in order of id: the vocabulary, instead of the "
+            "training text",
         )
         end_word: str = Field("<eos>", min_length=1, description="name of the end symbol")
         unk_word: str = Field(
@@ -76,7 +77,7 @@ class WordTokenizer(Tokenizer):
         end, unk = config.end_word.encode(), config.unk_word.encode()
         counts: Counter[bytes] = Counter()
         last = b""
-        for last in blocks:  # noqa: B007
+        for last in blocks:
             counts.update(_words(last))
         if last and not last.endswith(b"\n"):
             counts[_END] += 1
@@ -107,8 +108,8 @@ class WordTokenizer(Tokenizer):
         if self.unk_id is None:
             name = unknown[0].decode("utf-8", errors="replace")
             raise UsageError(
-                f"the word {name!r} is not in the vocabulary, which has no unknown word; train the tokenizer with "
-                "tokenizer.min_count=2, or add one to the vocabulary."
+                f"the word {name!r} is not in the vocabulary, which has no unknown word; train the tokenizer "
+                "with tokenizer.min_count=2, or add one to the vocabulary."
             )
         ids[positions] = self.unk_id
         size = len(self.pieces[self.unk_id])
