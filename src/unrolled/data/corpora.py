@@ -23,6 +23,7 @@ __all__ = ["Corpus", "CorpusConfig", "find_files", "list_corpora", "open_corpus"
 
 # Mikolov's character files: one space between symbols, "_" for the space of the text.
 _SYMBOLS = bytes.maketrans(b"_", b" ")
+_SHOWN = 1000
 
 
 class CorpusConfig(Config):
@@ -66,10 +67,8 @@ class CorpusConfig(Config):
                 "fractions are shares of train, valid and test: none negative, train above 0, sum at most 1."
             )
         if not given and not self.path and self.name is not None and self.name not in CORPORA:
-            raise UsageError(
-                f"{str(unknown_name('corpus', self.name, CORPORA)).rstrip('.')}; for a text of your own give "
-                "its path."
-            )
+            head, _, tail = str(unknown_name("corpus", self.name, CORPORA)).partition(";")
+            raise UsageError(f"{head} (a text of your own needs its path);{tail}")
         return self
 
     @property
@@ -286,11 +285,11 @@ def list_corpora() -> list[dict[str, Any]]:
 def show_corpus(config: CorpusConfig | str, split: str = "train", n: int = 10) -> list[str]:
     """The first ``n`` lines of a split, without line ends.
 
-    Bytes that are not UTF-8 appear as U+FFFD; of a line longer than a block, a block is shown.
+    Bytes that are not UTF-8 appear as U+FFFD; of each line at most 1,000 characters are shown.
     """
     lines: list[str] = []
     for block in open_corpus(config).blocks(split):
         lines += block.decode("utf-8", errors="replace").removesuffix("\n").split("\n", n)[:n]
         if len(lines) >= n:
             break
-    return lines[:n]
+    return [line[:_SHOWN] for line in lines[:n]]

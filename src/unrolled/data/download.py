@@ -38,6 +38,8 @@ class _Again(Exception):
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects to ftp; urllib itself refuses all others that leave the web."""
+
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in ("http", "https"):
             raise UnrolledError(

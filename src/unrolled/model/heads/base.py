@@ -39,8 +39,13 @@ class Head(nn.Module):
         """The head's own carried state; None for heads that carry nothing."""
         return
 
+    @property
+    def needs_counts(self) -> bool:
+        """Whether :meth:`start_bias` is to be called before training."""
+        return False
+
     def start_bias(self, counts: Tensor) -> None:
-        """Use the token counts (V,) of the training text for the start, where the config asks for it."""
+        """Use the token counts (V,) of the training text for the start."""
 
     def loss(
         self,

@@ -105,10 +105,15 @@ class SoftmaxHead(Head):
         if own_matrix:
             truncated_normal(self.weight, self.weight.shape[1] ** -0.5)
 
+    @property
+    def needs_counts(self) -> bool:
+        """See :attr:`Head.needs_counts`."""
+        return self.bias is not None and self.config.bias_init == "unigram"
+
     @torch.no_grad()
     def start_bias(self, counts: Tensor) -> None:
-        """Set the bias to log((count + 1) / sum) where the config asks for it. counts: (V,)."""
-        if self.bias is not None and self.config.bias_init == "unigram":
+        """Set the bias to log((count + 1) / sum). counts: (V,)."""
+        if self.bias is not None:
             p = (counts + 1).double()
             self.bias.copy_((p / p.sum()).log())
 

@@ -1,0 +1,79 @@
+"""The application object and what the verbs share."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from unrolled.data import CorpusConfig
+    from unrolled.runs import Run
+
+__all__ = ["BackendOption", "DeviceOption", "JsonOption", "PrecisionOption", "app", "corpus_config", "emit", "open_run", "out"]
+
+app = typer.Typer(
+    name="unrolled",
+    help="Recurrent language models: train, measure, adapt, compare and run them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+out = Console(highlight=False, soft_wrap=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")]
+BackendOption = Annotated[
+    str | None, typer.Option("--backend", help="auto, reference, generic or torch, in place of the run's own.")
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="float32 or bf16 products, in place of the run's own.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        import unrolled
+
+        out.print(f"unrolled {unrolled.__version__}")
+        raise typer.Exit
+
+
+def emit(value: Any) -> None:
+    """Print JSON for a program to read."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def corpus_config(text: str) -> "CorpusConfig":
+    """``--corpus``: a name of the table, or else the path of one's own text."""
+    from unrolled.core.errors import UsageError
+    from unrolled.data import CorpusConfig, list_corpora
+
+    names = [row["name"] for row in list_corpora()]
+    if text in names:
+        return CorpusConfig.parse({"name": text})
+    if any(sign in text for sign in "/.*?~") or Path(text).exists():
+        return CorpusConfig.parse({"path": text})
+    from unrolled.core.registry import nearest
+
+    near = nearest(text, names)
+    hint = f"did you mean {near!r}?" if near else "see `unrolled corpora list`."
+    raise UsageError(f"{text!r} is neither a known corpus nor an existing file; {hint}")
+
+
+def open_run(path: Path, device: str, backend: str | None, precision: str | None) -> "Run":
+    """A run with the compute options of the command line."""
+    from unrolled.runs import Run
+
+    run = Run(path, device)
+    changes = {key: value for key, value in (("backend", backend), ("precision", precision)) if value}
+    if changes:
+        compute = type(run.config.model.compute).parse({**run.config.model.compute.model_dump(), **changes})
+        run = Run(path, device, compute)
+    return run

@@ -1,0 +1,195 @@
+"""The predictor contract: whatever gives a distribution over the next token, given those before it.
+
+Evaluation, scoring and generation know nothing else, so that a neural model, a count model, a mixture or a
+model that adapts while it reads are all measured by the same code.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unrolled.core.errors import UnrolledError
+from unrolled.core.tree import reset_rows
+from unrolled.model import LanguageModel, ModelState
+
+__all__ = ["NeuralPredictor", "NeuralState", "Prediction", "Predictor", "Scores"]
+
+
+class Prediction(NamedTuple):
+    """log_prob: (batch, V) nats. hidden: (batch, width), the raw last output, or None where there is none."""
+
+    log_prob: Tensor
+    hidden: Tensor | None
+
+
+class Scores(NamedTuple):
+    """What a window gives.
+
+    nll: (batch, time), the nats of each token. hidden: (batch, time, width), the raw output that predicted
+    each token, or None. state: after the window's last token.
+    """
+
+    nll: Tensor
+    hidden: Tensor | None
+    state: Any
+
+
+class Predictor(ABC):
+    """Predicts the next token of each of several rows.
+
+    A state is a value: a tree of batch-first tensors (``core.tree``), whose rows may be selected, repeated,
+    concatenated and kept. No method changes the state that it is given.
+
+    Attributes:
+        vocab_size: number of ids V. start_id: the id fed before the first token of a text.
+        device: where states and log-probabilities live.
+        kind: what the protocol is called in records ("static", "cache", "dynamic", ...).
+        precision: of the arithmetic, for records.
+    """
+
+    vocab_size: int
+    start_id: int
+    device: torch.device = torch.device("cpu")
+    kind: str = "static"
+    precision: str = "float64"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of the protocol that change the figure, as plain JSON values."""
+        return {}
+
+    @abstractmethod
+    def begin(self, batch: int, first: Tensor | None = None) -> Any:
+        """The state of ``batch`` rows that have read one token each.
+
+        Args:
+            first: (batch,) ids to read; default: ``start_id``.
+        """
+
+    @abstractmethod
+    def predict(self, state: Any) -> Prediction:
+        """The distribution over the next token of every row."""
+
+    @abstractmethod
+    def observe(self, state: Any, ids: Tensor) -> Any:
+        """The state after the next token. ids: (batch,)."""
+
+    def window(self, state: Any, ids: Tensor, reset: Tensor | None = None) -> Scores:
+        """Predict and observe several tokens.
+
+        Args:
+            ids: (batch, time), time >= 1.
+            reset: boolean (batch, time); where true a text begins with this token: the row is put back to
+                :meth:`begin` before the token is predicted.
+        """
+        nll, hiddens = [], []
+        for t in range(ids.shape[1]):
+            if reset is not None and bool(reset[:, t].any()):
+                state = reset_rows(state, self.begin(len(ids)), reset[:, t])
+            log_prob, hidden = self.predict(state)
+            nll.append(-log_prob.gather(1, ids[:, t : t + 1]))
+            hiddens.append(hidden)
+            state = self.observe(state, ids[:, t])
+        stacked = None if hiddens[0] is None else torch.stack(hiddens, 1)
+        return Scores(torch.cat(nll, 1), stacked, state)
+
+    def consume(self, state: Any, ids: Tensor) -> Any:
+        """The state after ``ids`` (batch, time), time >= 0, which are not scored."""
+        for t in range(ids.shape[1]):
+            state = self.observe(state, ids[:, t])
+        return state
+
+
+class NeuralState(NamedTuple):
+    """cells: one State a layer. head: the head's, or None. hidden: (batch, width), the last raw output."""
+
+    cells: tuple[Any, ...]
+    head: Any
+    hidden: Tensor
+
+
+class NeuralPredictor(Predictor):
+    """A language model as it is, without gradients. Puts the model in evaluation mode.
+
+    The state has already read the last token, so that predicting needs the head alone and rows may be
+    reordered between predicting and observing (beam search) at no cost.
+
+    Args:
+        model: the model; its parameters are read at each call, never copied.
+        start_id: the tokenizer's ``start_id``.
+    """
+
+    def __init__(self, model: LanguageModel, start_id: int):
+        self.model = model.eval()
+        self.vocab_size = model.vocab_size
+        self.start_id = start_id
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where the model is now."""
+        return self.model.device
+
+    @property
+    def precision(self) -> str:  # type: ignore[override]
+        """``bf16`` where matrix products are lowered, else the type of the parameters."""
+        low = self.model.config.compute.precision == "bf16"
+        return "bf16" if low else str(self.model.dtype).removeprefix("torch.")
+
+    @torch.no_grad()
+    def begin(self, batch: int, first: Tensor | None = None) -> NeuralState:
+        """See :meth:`Predictor.begin`."""
+        if first is None:
+            first = torch.full((batch,), self.start_id, device=self.device)
+        start = self.model.initial_state(batch)
+        out = self.model(first.unsqueeze(1), start)
+        return NeuralState(out.state.cells, start.head, out.raw[:, -1])
+
+    @torch.no_grad()
+    def predict(self, state: NeuralState) -> Prediction:
+        """See :meth:`Predictor.predict`."""
+        log_prob, _ = self.model.head.log_prob(state.hidden, state.head)
+        return Prediction(log_prob, state.hidden)
+
+    @torch.no_grad()
+    def observe(self, state: NeuralState, ids: Tensor) -> NeuralState:
+        """See :meth:`Predictor.observe`."""
+        return self.consume(state, ids.unsqueeze(1))
+
+    @torch.no_grad()
+    def window(self, state: NeuralState, ids: Tensor, reset: Tensor | None = None) -> Scores:
+        """See :meth:`Predictor.window`; memory does not grow with time x V, since the head works in blocks."""
+        inner = None
+        if reset is not None:
+            if bool(reset[:, 0].any()):
+                state = reset_rows(state, self.begin(len(ids)), reset[:, 0])
+            # A token that begins a text is predicted from start_id, which stands in the place of the token
+            # before it; that reset belongs to the input one position earlier than to the token.
+            inner = torch.zeros_like(reset)
+            inner[:, :-1] = reset[:, 1:]
+            inner = inner if bool(inner.any()) else None
+        inputs = ids if inner is None else ids.masked_fill(inner, self.start_id)
+        out = self.model(inputs, ModelState(state.cells, state.head), inner)
+        hidden = torch.cat([state.hidden.unsqueeze(1), out.raw[:, :-1]], 1)
+        _, nll, head = self.model.head.loss(hidden, ids, None, state.head, reset)
+        return Scores(nll, hidden, NeuralState(out.state.cells, head, out.raw[:, -1]))
+
+    @torch.no_grad()
+    def consume(self, state: NeuralState, ids: Tensor) -> NeuralState:
+        """See :meth:`Predictor.consume`."""
+        if not ids.shape[1]:
+            return state
+        if state.head is not None:  # a head that carries something learns the tokens through its loss
+            return self.window(state, ids).state
+        out = self.model(ids, ModelState(state.cells, None))
+        return NeuralState(out.state.cells, None, out.raw[:, -1])
+
+
+def check_vocabulary(predictor: Predictor, size: int) -> None:
+    """Raises UnrolledError unless the predictor has ``size`` ids."""
+    if predictor.vocab_size != size:
+        raise UnrolledError(
+            f"the model predicts {predictor.vocab_size} tokens and the text was encoded with {size}; "
+            "use the tokenizer that the model was trained with."
+        )

@@ -1,0 +1,157 @@
+"""The record of an evaluation: what was counted, by which protocol, and what follows from it."""
+
+import json
+import math
+import os
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError
+from unrolled.core.files import read_json, write_json
+
+__all__ = ["EvalResult", "Protocol"]
+
+_KIND, _VERSION = "evaluation", 1
+
+
+class Protocol(Config):
+    """How a figure was obtained (see docs/protocols.md)."""
+
+    kind: str = Field("static", description="static, or the name of what adapts or mixes while it reads")
+    columns: int = Field(1, ge=1, description="parallel columns, each begun without a past")
+    window: int = Field(512, ge=1, description="tokens scored at once; does not change a static figure")
+    first: Literal["scored", "context"] = Field("scored", description="what the first token of a column is")
+    reset: Literal["none", "starts"] = Field(
+        "none", description="where the state restarts: nowhere, or where a sentence or document begins"
+    )
+    limit: int | None = Field(None, ge=1, description="only the first so many tokens of the split")
+    precision: str = Field("float32", description="of the arithmetic")
+    options: dict[str, Any] = Field({}, description="further settings that change the figure")
+
+    @property
+    def name(self) -> str:
+        """A short name for tables."""
+        parts = [self.kind]
+        if self.columns > 1:
+            parts.append(f"{self.columns} columns")
+        if self.first == "context":
+            parts.append("first token is context")
+        if self.reset == "starts":
+            parts.append("state reset at each start")
+        if self.limit is not None:
+            parts.append(f"first {self.limit} tokens")
+        return ", ".join(parts)
+
+    @property
+    def comparable_key(self) -> str:
+        """Equal for protocols whose figures may stand in one column of a table.
+
+        Everything that changes the figure by definition is in it; window length and precision are not.
+        """
+        value = self.model_dump(mode="json", exclude={"window", "precision"})
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+class EvalResult(Config):
+    """One evaluation. Totals are kept; every figure is derived from them."""
+
+    nats: float = Field(description="total negative log-likelihood of the scored tokens")
+    tokens: int = Field(ge=1, description="tokens scored")
+    words: int = Field(ge=0, description="words that the scored tokens cover, line ends counted as words")
+    characters: int = Field(ge=0, description="characters that the scored tokens cover")
+    bytes: int = Field(ge=0, description="UTF-8 bytes that the scored tokens cover")
+    protocol: Protocol = Field(description="how it was obtained")
+    provenance: dict[str, Any] = Field({}, description="corpus, split, checksums, model, step, code version")
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+    @property
+    def bits_per_token(self) -> float:
+        return self.nats / self.tokens / math.log(2)
+
+    @property
+    def perplexity_per_token(self) -> float | None:
+        """None where it exceeds the largest float."""
+        return _exp(self.nats, self.tokens)
+
+    @property
+    def perplexity_per_word(self) -> float | None:
+        """None where it exceeds the largest float or the text has no word."""
+        return _exp(self.nats, self.words)
+
+    @property
+    def bits_per_character(self) -> float | None:
+        return _bits(self.nats, self.characters)
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        return _bits(self.nats, self.bytes)
+
+    def figures(self) -> dict[str, float | None]:
+        """Every derived figure by name; None where it is undefined or beyond the largest float."""
+        names = ("nats_per_token", "bits_per_token", "perplexity_per_token", "perplexity_per_word")
+        return {name: getattr(self, name) for name in (*names, "bits_per_character", "bits_per_byte")}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for a table that people read."""
+        counts = [(name, f"{getattr(self, name):,}") for name in ("tokens", "words", "characters", "bytes")]
+        figures = [
+            (name.replace("_", " "), "too large or undefined" if value is None else f"{value:,.4f}")
+            for name, value in self.figures().items()
+        ]
+        return [("protocol", self.protocol.name), *counts, ("total nats", f"{self.nats:,.2f}"), *figures]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, with the derived figures and the version of the format."""
+        value = self.model_dump(mode="json")
+        names = {"name": self.protocol.name, "comparable_key": self.protocol.comparable_key}
+        value["protocol"] = {**names, **value["protocol"]}
+        return {"kind": _KIND, "version": _VERSION, **value, "figures": self.figures()}
+
+    @classmethod
+    def from_json(cls, value: Any, source: object = "this") -> Self:
+        """The inverse of :meth:`to_json`; derived figures are computed anew.
+
+        Args:
+            source: names the value in messages.
+        Raises:
+            UnrolledError: another kind of record, a newer format, or a damaged one.
+        """
+        if not isinstance(value, dict) or value.get("kind") != _KIND:
+            raise UnrolledError(f"{source} is not an evaluation record of unrolled.")
+        if value.get("version") != _VERSION:
+            raise UnrolledError(
+                f"{source} has format {value.get('version')}, this release reads {_VERSION}; upgrade unrolled."
+            )
+        kept = {key: inner for key, inner in value.items() if key not in ("kind", "version", "figures")}
+        if isinstance(kept.get("protocol"), dict):
+            derived = ("name", "comparable_key")
+            kept["protocol"] = {key: v for key, v in kept["protocol"].items() if key not in derived}
+        try:
+            return cls.parse(kept)
+        except UnrolledError as error:
+            raise UnrolledError(f"{source} is a damaged evaluation record: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as JSON, atomically."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote. Raises UnrolledError, see :meth:`from_json`."""
+        return cls.from_json(read_json(path), path)
+
+
+def _exp(nats: float, count: int) -> float | None:
+    try:
+        return math.exp(nats / count) if count else None
+    except OverflowError:
+        return None
+
+
+def _bits(nats: float, count: int) -> float | None:
+    return nats / count / math.log(2) if count else None

@@ -1,0 +1,110 @@
+"""Run directories: what training writes and everything else reads."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from unrolled.core import tree
+from unrolled.core.config import VersionedConfig
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import read_json
+from unrolled.data import Corpus, CorpusConfig, StreamConfig, TokenSplit, open_corpus
+from unrolled.kernels.dispatch import Compute
+from unrolled.model import LanguageModel, ModelConfig
+from unrolled.tokenizer import AnyTokenizerConfig, Tokenizer, load_tokenizer
+from unrolled.tokenizer.encode import encode_corpus
+
+__all__ = ["CONFIG", "MODEL", "RECORD", "TOKENIZER", "Run", "RunConfig", "pick_device"]
+
+CONFIG, MODEL, TOKENIZER, RECORD = "config.json", "model.safetensors", "tokenizer.json", "record.json"
+
+
+class RunConfig(VersionedConfig):
+    """What every reader of a run needs. Training's own part is kept as it is (see unrolled.train)."""
+
+    kind: ClassVar[str] = "unrolled run"
+
+    corpus: CorpusConfig = Field(CorpusConfig(), description="the text")  # type: ignore[call-arg]
+    tokenizer: AnyTokenizerConfig | None = Field(None, description="text to tokens (absent: the corpus's convention)")
+    stream: StreamConfig = Field(StreamConfig(), description="how the text is cut into windows")  # type: ignore[call-arg]
+    model: ModelConfig = Field(ModelConfig(), description="the language model")  # type: ignore[call-arg]
+    train: Any = Field(None, description="training")
+    seed: int = Field(1, ge=0, description="the one seed of the run")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` is a CUDA GPU where there is one, else the CPU. Raises UsageError for an absent device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r} is not available here; use --device cpu or auto.") from error
+    return device
+
+
+class Run:
+    """An opened run directory.
+
+    Args:
+        path: the directory.
+        device: where to put the model. compute: backend and precision in place of the run's own.
+    Raises:
+        UsageError: no such run. UnrolledError: a broken, foreign or future file in it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], device: str = "auto", compute: Compute | None = None):
+        self.path = Path(path)
+        if not (self.path / CONFIG).is_file():
+            raise UsageError(f"{self.path} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote.")
+        self.config = RunConfig.load(self.path / CONFIG)
+        self.device = pick_device(device)
+        self._compute = compute
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the model was trained with."""
+        return load_tokenizer(self.path / TOKENIZER)
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model with the weights of the best checkpoint, in evaluation mode."""
+        config = self.config.model
+        if self._compute is not None:
+            config = config.model_copy(update={"compute": self._compute})
+        model = LanguageModel(config, self.tokenizer.vocab_size)
+        load_weights(model, self.path / MODEL)
+        return model.to(self.device).eval()
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The run record, empty where training has not written one yet."""
+        return read_json(self.path / RECORD) if (self.path / RECORD).exists() else {}
+
+    def splits(self, corpus: CorpusConfig | str | None = None) -> tuple[Corpus, dict[str, TokenSplit]]:
+        """A corpus (absent: the run's own) as tokens of this run's tokenizer."""
+        opened = open_corpus(corpus if corpus is not None else self.config.corpus)
+        return opened, encode_corpus(opened, self.tokenizer)
+
+
+def load_weights(model: LanguageModel, path: Path) -> None:
+    """Copy saved weights into a model. Raises UnrolledError in one sentence when they do not fit."""
+    if not path.is_file():
+        raise UnrolledError(f"{path} does not exist: the run has no checkpoint yet.")
+    saved, own = tree.load_tensors(path), weights(model)
+    if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
+        odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
+        raise UnrolledError(f"{path} does not fit the run's config (parameter {odd[0]!r}); it belongs to another run.")
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(saved[name])
+
+
+def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
+    """Name -> parameter, a tied matrix once."""
+    return dict(model.named_parameters())

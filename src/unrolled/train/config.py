@@ -1,0 +1,78 @@
+"""Configuration of training."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
+from unrolled.optim import OPTIMIZERS, AnyOptimizerConfig, ScheduleConfig
+from unrolled.runs import RunConfig
+
+__all__ = ["BUDGETS", "ExperimentConfig", "PhaseConfig", "TrainConfig"]
+
+BUDGETS = ("steps", "tokens", "epochs", "minutes", "cpu_minutes")
+
+
+class PhaseConfig(Config):
+    """One phase of training: a budget, an optimiser, a schedule."""
+
+    steps: int | None = Field(None, description="budget in optimiser steps")
+    tokens: int | None = Field(None, description="budget in training tokens")
+    epochs: float | None = Field(None, description="budget in passes over the training text")
+    minutes: float | None = Field(None, description="budget in wall-clock minutes of the process")
+    cpu_minutes: float | None = Field(
+        None, description="budget in CPU minutes: user + system time of all threads and children of the process"
+    )
+    optimizer: AnyOptimizerConfig = Field(default_factory=lambda: OPTIMIZERS.parse("adam"), description="update rule")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="learning rate over the budget")  # type: ignore[call-arg]
+    clip: float | None = Field(1.0, gt=0, description="largest global norm of the gradient (absent: no clipping)")
+    accumulate: int = Field(1, ge=1, description="windows whose gradients are averaged for one step")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Any:
+        given = {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
+        if len(given) > 1:
+            raise UsageError(f"train has several budgets ({', '.join(given)}); keep one and remove the others.")
+        for name, value in given.items():
+            if value <= 0:
+                raise UsageError(f"train.{name} is {value}; a budget must be above zero.")
+        return self
+
+    def budget(self) -> tuple[str, float]:
+        """(kind, amount); 2 CPU-minutes' worth where the config gives none."""
+        for name in BUDGETS:
+            if getattr(self, name) is not None:
+                return name, getattr(self, name)
+        return "cpu_minutes", 2.0
+
+
+class TrainConfig(PhaseConfig):
+    """Training: the first phase, and what holds for the whole run."""
+
+    then: tuple[PhaseConfig, ...] = Field(
+        (), description="further phases; each starts from the best weights so far with a fresh optimiser"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads (absent: torch's default)")
+    validations: int = Field(10, ge=0, description="validations spread evenly over a phase (0: only at its end)")
+    valid_columns: int = Field(
+        20, ge=1, description="columns of the validations in training: fast, a little worse than the exact figure"
+    )
+    valid_tokens: int | None = Field(None, ge=1, description="tokens of each validation (absent: the whole split)")
+    patience: int | None = Field(None, ge=1, description="end a phase after this many validations without a new best")
+    final_eval: bool = Field(
+        True, description="score the validation split exactly at the end (one column); not part of the budget"
+    )
+    log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")
+    save_minutes: float = Field(5.0, ge=0, description="wall-clock minutes between saves of the training state")
+
+    def phases(self) -> tuple[PhaseConfig, ...]:
+        """All phases in order."""
+        return (self, *self.then)
+
+
+class ExperimentConfig(RunConfig):
+    """A whole experiment, as a recipe states it and as ``config.json`` keeps it."""
+
+    title: str = Field("", description="one line about the experiment")
+    train: TrainConfig = Field(TrainConfig(), description="training")  # type: ignore[call-arg]

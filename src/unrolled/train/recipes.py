@@ -1,0 +1,64 @@
+"""Recipes: TOML files that state a whole experiment."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from unrolled.core.config import apply_settings, read_toml
+from unrolled.core.errors import UsageError
+from unrolled.core.registry import unknown_name
+from unrolled.data import CorpusConfig
+from unrolled.train.config import BUDGETS, ExperimentConfig
+
+__all__ = ["DEFAULT", "find_recipe", "list_recipes", "load_experiment"]
+
+DEFAULT = "default"
+
+
+def _folder() -> Path:
+    """Beside the package in an installed wheel, at the top of the source tree otherwise."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parents[1] / "recipes"
+
+
+def list_recipes() -> dict[str, str]:
+    """Name -> title of every shipped recipe."""
+    return {path.stem: str(read_toml(path).get("title", "")) for path in sorted(_folder().glob("*.toml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a shipped recipe, or of one given by its path.
+
+    Raises:
+        UsageError: neither; names the nearest recipe.
+    """
+    if name.endswith(".toml") or "/" in name:
+        if not Path(name).is_file():
+            raise UsageError(f"there is no recipe file {name}; shipped recipes: {', '.join(list_recipes())}.")
+        return Path(name)
+    path = _folder() / f"{name}.toml"
+    if not path.is_file():
+        raise unknown_name("recipe", name, list_recipes())
+    return path
+
+
+def load_experiment(
+    recipe: str | None = None, settings: Iterable[str] = (), corpus: CorpusConfig | None = None
+) -> ExperimentConfig:
+    """The configuration of a recipe (absent: the default one) with ``a.b=value`` settings applied.
+
+    A budget that is set takes the place of the recipe's budget.
+
+    Args:
+        corpus: in place of the recipe's; its tokenizer is then the corpus's own, unless a setting chooses one.
+    """
+    values: dict[str, Any] = read_toml(find_recipe(recipe or DEFAULT))
+    if corpus is not None:
+        values = {**values, "corpus": corpus.model_dump(mode="json", exclude_none=True)}
+        values.pop("tokenizer", None)
+    settings = list(settings)
+    chosen = {s.partition("=")[0].strip() for s in settings} & {f"train.{name}" for name in BUDGETS}
+    if chosen and isinstance(values.get("train"), dict):
+        values["train"] = {k: v for k, v in values["train"].items() if k not in BUDGETS}
+    return ExperimentConfig.parse(apply_settings(values, settings))

@@ -1,0 +1,77 @@
+"""The only training step."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from unrolled.core import tree
+from unrolled.core.random import RandomStreams
+from unrolled.data import Stream
+from unrolled.model import LanguageModel, ModelState
+from unrolled.train.config import PhaseConfig
+
+__all__ = ["StepResult", "train_step"]
+
+
+class StepResult(NamedTuple):
+    """state: carried on, cut from the graph. position: the next window. nats, tokens: sums over the step.
+    grad_norm: global norm before clipping."""
+
+    state: ModelState
+    position: int
+    nats: float
+    tokens: int
+    grad_norm: float
+
+
+def train_step(
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    stream: Stream,
+    position: int,
+    state: ModelState | None,
+    phase: PhaseConfig,
+    streams: RandomStreams,
+    lr: float,
+) -> StepResult:
+    """Truncated backpropagation through ``phase.accumulate`` windows, then one update.
+
+    The loss is the mean over the targets of a window. An update whose gradient is not finite is left out; the
+    caller sees it by ``grad_norm``.
+
+    Args:
+        position: number of the first window. state: carried state, None at the very start.
+        lr: learning rate of this step.
+    """
+    nats, tokens, device = 0.0, 0, model.device
+    for _ in range(phase.accumulate):
+        window = stream.at(position)
+        inputs, targets = window.inputs.to(device), window.targets.to(device)
+        reset = None if window.reset is None else window.reset.to(device)
+        if state is None or not window.carried:
+            state = model.initial_state(len(inputs))
+        masks = model.draw_masks(*inputs.shape, streams, position)
+        total, _, state = model.loss(inputs, targets, state, reset, window.weight, masks)
+        (total / (targets.numel() * phase.accumulate)).backward()
+        state = tree.detach(state)
+        nats += float(total.detach())
+        tokens += targets.numel()
+        position += 1
+    norm = _clip([p for p in model.parameters() if p.grad is not None], phase.clip)
+    if norm == norm and norm != float("inf"):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    assert state is not None
+    return StepResult(state, position, nats, tokens, norm)
+
+
+def _clip(parameters: list[Any], limit: float | None) -> float:
+    """Scale gradients to a global norm of at most ``limit``; returns the norm before."""
+    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    value = float(norm)
+    if limit is not None and limit < value < float("inf"):
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return value
