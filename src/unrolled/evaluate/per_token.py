@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import json
 import os
+import zlib
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
@@ -101,16 +102,22 @@ def read_per_token(path: str | os.PathLike[str]) -> PerToken:
     """Read a per-token file and verify it.
 
     Raises:
-        UnrolledError: missing, of another kind or version, cut short, or its figures do not match its checksums.
+        UnrolledError: missing, of another kind or version, cut short, or not what its checksums say.
     """
     path = Path(path)
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with _open(path) as file:
             return _read(file, path)
     except FileNotFoundError as error:
         raise UnrolledError(f"{path} does not exist.") from error
-    except (OSError, EOFError, ValueError) as error:
-        raise UnrolledError(f"{path} is not a readable per-token file: it is damaged or of another kind.") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UnrolledError(f"{path} is a damaged per-token file, or none at all; write it again.") from error
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
 
 
 def _read(file: IO[str], path: Path) -> PerToken:
@@ -118,8 +125,10 @@ def _read(file: IO[str], path: Path) -> PerToken:
     if not magic.startswith(_MAGIC):
         raise UnrolledError(f"{path} is not a per-token file of unrolled.")
     if magic != f"{_MAGIC}{_VERSION}":
-        raise UnrolledError(f"{path} has another format ({magic.split()[-1]}) than this release reads ({_VERSION}).")
-    header = PerTokenHeader.parse(json.loads(file.readline().removeprefix("# ")))
+        version = magic.removeprefix(_MAGIC)
+        raise UnrolledError(f"{path} has format {version}, this release reads {_VERSION}; upgrade unrolled.")
+    # A ValidationError is a ValueError.
+    header = PerTokenHeader.model_validate(json.loads(file.readline().removeprefix("# ")))
     if file.readline().rstrip("\n") != _COLUMNS:
         raise ValueError("columns")
     ids, log_prob, end = array("q"), array("d"), ""
@@ -133,7 +142,8 @@ def _read(file: IO[str], path: Path) -> PerToken:
     result = PerToken(header, np.array(ids, np.int64), np.array(log_prob, np.float64))
     if not end or len(ids) != header.tokens:
         raise UnrolledError(f"{path} is cut short: {len(ids)} of {header.tokens} tokens; write it again.")
-    digests = [hashlib.sha256(part.tobytes()).hexdigest() for part in (result.ids.astype("<i8"), result.log_prob.astype("<f8"))]
+    parts = (result.ids.astype("<i8"), result.log_prob.astype("<f8"))
+    digests = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
     if digests != [header.ids_sha256, end.removeprefix("# end ")]:
-        raise UnrolledError(f"{path} was changed after it was written: its checksums do not match; write it again.")
+        raise UnrolledError(f"{path} was changed after it was written (checksum); write it again.")
     return result

@@ -159,7 +159,7 @@ class NeuralPredictor(Predictor):
 
     @torch.no_grad()
     def window(self, state: NeuralState, ids: Tensor, reset: Tensor | None = None) -> Scores:
-        """See :meth:`Predictor.window`; memory does not grow with time x V, since the head works in blocks."""
+        """See :meth:`Predictor.window`; never holds time x V log-probabilities: the head works in blocks."""
         inner = None
         if reset is not None:
             if bool(reset[:, 0].any()):

@@ -125,7 +125,8 @@ class EvalResult(Config):
             raise UnrolledError(f"{source} is not an evaluation record of unrolled.")
         if value.get("version") != _VERSION:
             raise UnrolledError(
-                f"{source} has format {value.get('version')}, this release reads {_VERSION}; upgrade unrolled."
+                f"{source} has format {value.get('version')} and this release reads {_VERSION}; "
+                "upgrade unrolled."
             )
         kept = {key: inner for key, inner in value.items() if key not in ("kind", "version", "figures")}
         if isinstance(kept.get("protocol"), dict):

@@ -30,7 +30,7 @@ class EvalConfig(Config):
     """How a split is evaluated (see docs/protocols.md)."""
 
     split: str = Field("test", description="split of the corpus")
-    window: int = Field(512, ge=1, description="tokens scored at once; changes speed and memory, not the figure")
+    window: int = Field(512, ge=1, description="tokens scored at once; changes the speed, not the figure")
     columns: int = Field(
         1,
         ge=1,
@@ -42,7 +42,7 @@ class EvalConfig(Config):
         description="scored: the start symbol is fed and every token is scored; context: the first token of "
         "each column is fed and not scored (the published variant of Zaremba, AWD-LSTM and MoS)",
     )
-    limit: int | None = Field(None, ge=1, description="only the first so many tokens of the split (absent: all)")
+    limit: int | None = Field(None, ge=1, description="only the first so many tokens (absent: all)")
 
 
 class _Plan(NamedTuple):
@@ -135,8 +135,8 @@ def _run(
         if not np.isfinite(part):
             row, time = (int(i) for i in (~torch.isfinite(nll)).nonzero()[0])
             raise UnrolledError(
-                f"the model gives token {int(plan.begins[row]) + position + time} a log-probability that is not "
-                "a finite number; its weights are damaged, or its training diverged."
+                f"token {int(plan.begins[row]) + position + time} has a log-probability that is not a finite "
+                "number; the model's weights are damaged, or its training diverged."
             )
         nats, done = nats + part, done + nll.numel()
         if writer is not None:
@@ -154,7 +154,7 @@ def _run(
 def _windows(
     predictor: Predictor, split: TokenSplit, window: int, plan: _Plan
 ) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:
-    """Position within the columns, ids (columns, time) and nats (columns, time; float64, CPU), window by window."""
+    """Per window: position in the columns, ids and nats (columns, time); nats float64 on the CPU."""
     columns = len(plan.begins)
     first = None
     if plan.skip:
@@ -186,14 +186,14 @@ def _plan(split: TokenSplit, config: EvalConfig) -> _Plan:
     skip = int(config.first == "context")
     if skip and split.starts is not None:
         raise UsageError(
-            "first = context is a convention for one continuous text; this corpus restarts at every sentence or "
-            "document: use first = scored."
+            "first = context is a convention for one continuous text, and this corpus restarts at every "
+            "sentence or document; use first = scored."
         )
     total = len(split) if config.limit is None else min(config.limit, len(split))
     length = total // config.columns
     if length <= skip:
         raise UsageError(
-            f"the {config.split} split has {total} tokens to evaluate, too few for {config.columns} column(s); "
+            f"{total} tokens of the {config.split} split are too few for {config.columns} column(s); "
             "use fewer columns or more text."
         )
     return _Plan(np.arange(config.columns, dtype=np.int64) * length, length, skip)

@@ -1,0 +1,39 @@
+"""Stop strings in a text that arrives piece by piece."""
+
+from collections.abc import Sequence
+
+__all__ = ["StopWatch"]
+
+
+class StopWatch:
+    """Passes a text on up to the first stop string, and never a part of one.
+
+    Args:
+        stop: strings that end the text; none of them empty.
+    """
+
+    def __init__(self, stop: Sequence[str]):
+        self._stop = tuple(stop)
+        self._held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """What may be shown now, and whether a stop string has come (nothing after it is ever shown)."""
+        text = self._held + text
+        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        if found:
+            self._held = ""
+            return text[: min(found)], True
+        keep = max((self._overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep], False
+
+    def finish(self) -> str:
+        """What was held back, when no more text comes."""
+        held, self._held = self._held, ""
+        return held
+
+    @staticmethod
+    def _overlap(text: str, stop: str) -> int:
+        """Length of the longest end of ``text`` that begins ``stop``."""
+        sizes = range(min(len(text), len(stop) - 1), 0, -1)
+        return next((size for size in sizes if text.endswith(stop[:size])), 0)

@@ -1,0 +1,193 @@
+"""Text from any predictor, streamed as it comes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from unrolled.core.errors import UsageError
+from unrolled.core.random import RandomStreams
+from unrolled.core.tree import map_tree, repeat_rows, select_rows
+from unrolled.evaluate.predictor import Predictor, check_vocabulary
+from unrolled.generate.sampler import SamplerConfig, draw, filter_log_prob
+from unrolled.generate.stopping import StopWatch
+from unrolled.tokenizer import Tokenizer
+
+__all__ = ["FinishReason", "Generation", "Piece", "generate", "stream"]
+
+FinishReason = Literal["length", "stop", "end"]
+"""Why a text ended: ``max_tokens``, a stop string, or an end symbol that stands for no text."""
+
+_CHUNK = 512
+
+
+class Piece(NamedTuple):
+    """What one token adds to one text.
+
+    prompt, sample: which text. token: the id; log_prob: its nats under the predictor, before temperature and
+    filters. text: what may be shown now, perhaps nothing. finish_reason: set with the last token of a text.
+    """
+
+    prompt: int
+    sample: int
+    token: int
+    log_prob: float
+    text: str
+    finish_reason: FinishReason | None
+
+
+class Generation(NamedTuple):
+    """A finished text.
+
+    text: without the prompt and the stop string. tokens: every id drawn, those of a stop string included.
+    log_prob: their total nats under the predictor, before temperature and filters.
+    """
+
+    prompt: str
+    text: str
+    tokens: list[int]
+    log_prob: float
+    finish_reason: FinishReason
+
+
+class _Row:
+    """One text under way."""
+
+    def __init__(self, prompt: int, sample: int, ids: list[int], tokenizer: Tokenizer, stop: Sequence[str]):
+        self.prompt, self.sample, self.count = prompt, sample, 0
+        self._decoder, self._watch = tokenizer.decoder(ids[-1] if ids else None), StopWatch(stop)
+        end = tokenizer.end_id
+        self._end = end if end is not None and not tokenizer.pieces[end] else None
+
+    def push(self, token: int, max_tokens: int) -> tuple[str, FinishReason | None]:
+        """The text that a token adds, and why the row is now finished, if it is."""
+        self.count += 1
+        text, stopped = self._watch.push(self._decoder.push(token))
+        if stopped:
+            return text, "stop"
+        if token != self._end and self.count < max_tokens:
+            return text, None
+        last, stopped = self._watch.push(self._decoder.finish())
+        if stopped:
+            return text + last, "stop"
+        return text + last + self._watch.finish(), "end" if token == self._end else "length"
+
+
+def stream(
+    predictor: Predictor,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str] = ("",),
+    max_tokens: int = 200,
+    sampler: SamplerConfig | None = None,
+    stop: Sequence[str] = (),
+    samples: int = 1,
+) -> Iterator[Piece]:
+    """Continue prompts, token by token.
+
+    All texts advance together in one batch; each draws from its own stream of random numbers, seeded by the
+    seed and the number of the sample, so a text does not depend on what else is in the batch. Memory does not
+    grow with the length of the text. An empty prompt is a text's beginning.
+
+    Args:
+        prompts: texts to continue, of any lengths.
+        max_tokens: tokens drawn for each text at most.
+        sampler: default: temperature 1, no filter, seed 0.
+        stop: strings that end a text; they are not shown, not even in part.
+        samples: texts for each prompt, side by side.
+    Raises:
+        UsageError: a prompt that the tokenizer cannot read; ``max_tokens`` or ``samples`` below 1; an empty
+            stop string. Raised by the call itself, before the first piece is asked for.
+        UnrolledError: tokenizer and predictor differ in vocabulary.
+    """
+    check_vocabulary(predictor, tokenizer.vocab_size)
+    for name, value in (("max_tokens", max_tokens), ("samples", samples)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1 (got {value}).")
+    if "" in stop:
+        raise UsageError("a stop string is empty; leave it out.")
+    coded = [tokenizer.encode(prompt) for prompt in prompts]
+    if not coded:
+        raise UsageError("there is no prompt; give one, or an empty one for a text from its beginning.")
+    rows = [
+        _Row(number, sample, ids, tokenizer, stop)
+        for number, ids in enumerate(coded)
+        for sample in range(samples)
+    ]
+    return _advance(predictor, coded, rows, max_tokens, sampler or SamplerConfig(), samples)
+
+
+def generate(
+    predictor: Predictor,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str] = ("",),
+    max_tokens: int = 200,
+    sampler: SamplerConfig | None = None,
+    stop: Sequence[str] = (),
+    samples: int = 1,
+) -> list[Generation]:
+    """The texts of :func:`stream`, whole: ``samples`` for the first prompt, then those for the second..."""
+    texts = [""] * (len(prompts) * samples)
+    tokens: list[list[int]] = [[] for _ in texts]
+    nats = [0.0] * len(texts)
+    reasons: list[FinishReason] = ["length"] * len(texts)
+    for piece in stream(predictor, tokenizer, prompts, max_tokens, sampler, stop, samples):
+        place = piece.prompt * samples + piece.sample
+        texts[place] += piece.text
+        tokens[place].append(piece.token)
+        nats[place] += piece.log_prob
+        reasons[place] = piece.finish_reason or reasons[place]
+    parts = zip(texts, tokens, nats, reasons, strict=True)
+    return [Generation(prompts[place // samples], *part) for place, part in enumerate(parts)]
+
+
+def _advance(
+    predictor: Predictor,
+    prompts: list[list[int]],
+    rows: list[_Row],
+    max_tokens: int,
+    sampler: SamplerConfig,
+    samples: int,
+) -> Iterator[Piece]:
+    streams = RandomStreams(sampler.seed)
+    generators = [streams.generator("sample", row.sample) for row in rows]
+    state = repeat_rows(read_prompts(predictor, prompts), samples)
+    while rows:
+        log_prob = predictor.predict(state).log_prob
+        filtered = filter_log_prob(log_prob, sampler)
+        # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
+        ids = filtered.argmax(-1).cpu() if sampler.temperature == 0 else draw(filtered, generators)
+        nats = log_prob.gather(1, ids.to(log_prob.device).unsqueeze(1)).squeeze(1).tolist()
+        alive = []
+        for index, (row, token) in enumerate(zip(rows, ids.tolist(), strict=True)):
+            text, reason = row.push(token, max_tokens)
+            yield Piece(row.prompt, row.sample, token, nats[index], text, reason)
+            if reason is None:
+                alive.append(index)
+        if not alive:
+            return
+        if len(alive) < len(rows):
+            rows, generators = [rows[i] for i in alive], [generators[i] for i in alive]
+            chosen = torch.tensor(alive)
+            state, ids = select_rows(state, chosen), ids[chosen]
+        state = predictor.observe(state, ids.to(predictor.device))
+
+
+def read_prompts(predictor: Predictor, prompts: Sequence[Sequence[int]]) -> Any:
+    """The state after prompts of any lengths (0 included), one row each, in their order.
+
+    Rows are sorted by length and read together as far as the shortest goes, then without it, and so on: no
+    row ever reads padding, and each reads exactly what it would read alone.
+    """
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    state, order, done, finished = predictor.begin(len(prompts)), by_length, 0, []
+    while order:
+        length = len(prompts[order[0]])
+        ids = torch.tensor([list(prompts[i][done:length]) for i in order], dtype=torch.int64)
+        for part in ids.split(_CHUNK, 1):
+            state = predictor.consume(state, part.to(predictor.device))
+        count = sum(len(prompts[i]) == length for i in order)
+        places = torch.arange(len(order))
+        finished.append(select_rows(state, places[:count]))
+        state, order, done = select_rows(state, places[count:]), order[count:], length
+    joined = map_tree(lambda *parts: torch.cat(parts), *finished)
+    return select_rows(joined, torch.tensor(by_length).argsort())
