@@ -19,16 +19,19 @@ _KIND, _VERSION = "evaluation", 1
 class Protocol(Config):
     """How a figure was obtained (see docs/protocols.md)."""
 
-    kind: str = Field("static", description="static, or the name of what adapts or mixes while it reads")
-    columns: int = Field(1, ge=1, description="parallel columns, each begun without a past")
-    window: int = Field(512, ge=1, description="tokens scored at once; does not change a static figure")
-    first: Literal["scored", "context"] = Field("scored", description="what the first token of a column is")
-    reset: Literal["none", "starts"] = Field(
-        "none", description="where the state restarts: nowhere, or where a sentence or document begins"
+    kind: str = Field(default="static", description="static, or the name of what adapts or mixes")
+    columns: int = Field(default=1, ge=1, description="parallel columns, each begun without a past")
+    window: int = Field(default=512, ge=1, description="tokens scored at once")
+    first: Literal["scored", "context"] = Field(
+        default="scored", description="role of each column's first token"
     )
-    limit: int | None = Field(None, ge=1, description="only the first so many tokens of the split")
-    precision: str = Field("float32", description="of the arithmetic")
-    options: dict[str, Any] = Field({}, description="further settings that change the figure")
+    reset: Literal["none", "starts"] = Field(
+        default="none",
+        description="where the state restarts: nowhere, or at each sentence or document",
+    )
+    limit: int | None = Field(default=None, ge=1, description="only the first so many tokens of the split")
+    precision: str = Field(default="float32", description="of the arithmetic")
+    options: dict[str, Any] = Field(default={}, description="further settings that change the figure")
 
     @property
     def name(self) -> str:
@@ -63,7 +66,9 @@ class EvalResult(Config):
     characters: int = Field(ge=0, description="characters that the scored tokens cover")
     bytes: int = Field(ge=0, description="UTF-8 bytes that the scored tokens cover")
     protocol: Protocol = Field(description="how it was obtained")
-    provenance: dict[str, Any] = Field({}, description="corpus, split, checksums, model, step, code version")
+    provenance: dict[str, Any] = Field(
+        default={}, description="corpus, split, checksums, model, step, code version"
+    )
 
     @property
     def nats_per_token(self) -> float:

@@ -29,20 +29,20 @@ Progress = Callable[[int, int, float], None]
 class EvalConfig(Config):
     """How a split is evaluated (see docs/protocols.md)."""
 
-    split: str = Field("test", description="split of the corpus")
-    window: int = Field(512, ge=1, description="tokens scored at once; changes the speed, not the figure")
+    split: str = Field(default="test", description="split of the corpus")
+    window: int = Field(default=512, ge=1, description="tokens scored at once; never changes the figure")
     columns: int = Field(
-        1,
+        default=1,
         ge=1,
         description="parallel columns, each begun without a past and the tail left out; more than 1 is "
         "another, faster protocol with a slightly worse figure",
     )
     first: Literal["scored", "context"] = Field(
-        "scored",
+        default="scored",
         description="scored: the start symbol is fed and every token is scored; context: the first token of "
         "each column is fed and not scored (the published variant of Zaremba, AWD-LSTM and MoS)",
     )
-    limit: int | None = Field(None, ge=1, description="only the first so many tokens (absent: all)")
+    limit: int | None = Field(default=None, ge=1, description="only the first so many tokens (absent: all)")
 
 
 class _Plan(NamedTuple):

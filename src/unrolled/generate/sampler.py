@@ -15,18 +15,23 @@ class SamplerConfig(Config):
     """How the next token is chosen. The filters are applied in the order of the fields."""
 
     temperature: float = Field(
-        1.0, ge=0, description="divides the log-probabilities; 0 takes the most probable token (greedy)"
+        default=1.0,
+        ge=0,
+        description="divides the log-probabilities; 0: always the most probable token",
     )
     top_k: int | None = Field(
-        None, ge=1, description="keep the k most probable tokens, and ties with the last"
+        default=None, ge=1, description="keep the k most probable tokens, and ties with the last"
     )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="keep the fewest most probable tokens that hold this probability"
+        default=None,
+        gt=0,
+        le=1,
+        description="keep the fewest tokens, best first, that hold this probability",
     )
     min_p: float | None = Field(
-        None, ge=0, le=1, description="keep tokens at least this fraction as probable as the best"
+        default=None, ge=0, le=1, description="keep tokens at least this fraction as probable as the best"
     )
-    seed: int = Field(0, description="seed of the draws")
+    seed: int = Field(default=0, description="seed of the draws")
 
 
 def filter_log_prob(log_prob: Tensor, config: SamplerConfig) -> Tensor:

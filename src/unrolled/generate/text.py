@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.core.tree import map_tree, repeat_rows, select_rows
 from unrolled.evaluate.predictor import Predictor, check_vocabulary
@@ -97,7 +97,7 @@ def stream(
     Raises:
         UsageError: a prompt that the tokenizer cannot read; ``max_tokens`` or ``samples`` below 1; an empty
             stop string. Raised by the call itself, before the first piece is asked for.
-        UnrolledError: tokenizer and predictor differ in vocabulary.
+        UnrolledError: tokenizer and predictor differ in vocabulary; a prediction is not finite.
     """
     check_vocabulary(predictor, tokenizer.vocab_size)
     for name, value in (("max_tokens", max_tokens), ("samples", samples)):
@@ -153,6 +153,10 @@ def _advance(
     state = repeat_rows(read_prompts(predictor, prompts), samples)
     while rows:
         log_prob = predictor.predict(state).log_prob
+        if not bool(log_prob.amax(-1).isfinite().all()):
+            raise UnrolledError(
+                "the model gives no finite probabilities; its weights are damaged or diverged."
+            )
         filtered = filter_log_prob(log_prob, sampler)
         # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
         ids = filtered.argmax(-1).cpu() if sampler.temperature == 0 else draw(filtered, generators)
