@@ -111,8 +111,10 @@ def _locked(part: Path, path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UnrolledError(f"another process is fetching {path}; wait until it has finished.") from error
-        yield
-    lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _unpack(archive: Path, download: Download, wanted: FileSpec, to: Path) -> None:

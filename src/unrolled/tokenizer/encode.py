@@ -102,7 +102,8 @@ def encode_split(corpus: Corpus, split: str, tokenizer: Tokenizer) -> Iterator[t
             yield tokenizer.end_document(last), False, 0
         yield tokenizer.encode_block(piece.data), piece.begins, len(piece.data)
         last = piece.data
-    yield tokenizer.end_document(last), False, 0
+    if last:
+        yield tokenizer.end_document(last), False, 0
 
 
 def _write(

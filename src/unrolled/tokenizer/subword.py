@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -37,8 +36,10 @@ class _SubwordConfig(core.Config):
 class _Subword(Tokenizer):
     """What both kinds share. Text is encoded line by line, so ids do not depend on the cut into blocks."""
 
-    def __init__(self, config: Any, engine: Engine):
-        self._engine = engine
+    def __init__(self, config: Any, state: dict[str, Any]):
+        # The description decides, not the engine that was trained: reading it rounds scores.
+        self._state = state
+        self._engine = engine = Engine.from_str(json.dumps(state))
         letters = _byte_letters()
         size = engine.get_vocab_size()
         names = [engine.id_to_token(index) or "" for index in range(size)]
@@ -60,7 +61,7 @@ class _Subword(Tokenizer):
                 yield _lines(block, config.end == "document")
 
         engine.train_from_iterator(batches(), trainer)
-        return cls(config, engine)
+        return cls(config, json.loads(engine.to_str()))
 
     def encode_block(self, block: bytes) -> Encoded:
         """Tokens of the block's lines."""
@@ -86,10 +87,6 @@ class _Subword(Tokenizer):
         """The subword's text, ``<eos>`` for the end symbol."""
         return "<eos>" if index == self.end_id else super().token(index)
 
-    @cached_property
-    def _state(self) -> dict[str, Any]:
-        return json.loads(self._engine.to_str())
-
     def to_json(self) -> dict[str, Any]:
         """The engine's own description, which the library ``tokenizers`` reads."""
         return {"tokenizers": self._state}
@@ -97,7 +94,7 @@ class _Subword(Tokenizer):
     @classmethod
     def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        return cls(config, Engine.from_str(json.dumps(state["tokenizers"])))
+        return cls(config, state["tokenizers"])
 
 
 def _lines(block: bytes, keep_ends: bool) -> list[str]:

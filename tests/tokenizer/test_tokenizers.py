@@ -1,0 +1,306 @@
+"""Tokenizers: round trips, exact units, unknown symbols, streaming output, saving."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.data import Units
+from unrolled.tokenizer import TOKENIZERS, AnyTokenizerConfig, Tokenizer, load_tokenizer, save_tokenizer
+
+TRAIN = (
+    " the cat <unk> sat on the mat \n\n the café was naïve , said 漢字 \n"
+    "def f(x):\n    return x + 1\n" * 3 + "🙂 the end the cat\n"
+).encode() * 5
+
+CONFIGS = {
+    "byte": {"name": "byte"},
+    "char": {"name": "char", "unknown": "unk"},
+    "word": {"name": "word"},
+    "bpe": {"name": "bpe", "size": 300},
+    "bpe-line": {"name": "bpe", "size": 300, "end": "line"},
+    "unigram": {"name": "unigram", "size": 300},
+}
+
+
+def trained(value: dict, blocks: list[bytes]) -> Tokenizer:
+    config = TOKENIZERS.parse(value)
+    return TOKENIZERS[config.name].train(config, blocks)
+
+
+@cache
+def tokenizer(key: str) -> Tokenizer:
+    return trained(CONFIGS[key], [TRAIN])
+
+
+every = pytest.mark.parametrize("key", CONFIGS)
+lossless = pytest.mark.parametrize("key", [key for key in CONFIGS if key not in ("word", "char")])
+WORDS = [word for word in TRAIN.decode().replace("\n", " ").split(" ") if word]
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(" \n\r\tabé漢", max_size=40)
+
+
+def count(text: str) -> Units:
+    """Units of a text that ends with a line end or is to be continued, counted on the text itself."""
+    words = sum(len([w for w in line.split(" ") if w]) for line in text.split("\n")) + text.count("\n")
+    return Units(0, words, len(text), len(text.encode()))
+
+
+def normal(text: str) -> str:
+    """The word tokenizer's normalisation: single spaces, none at the ends of a line."""
+    return "\n".join(" ".join(w for w in line.split(" ") if w) for line in text.split("\n"))
+
+
+@lossless
+@settings(max_examples=60, deadline=None)
+@given(text=TEXTS)
+def test_decoding_undoes_encoding(key: str, text: str):
+    tok = tokenizer(key)
+    assert tok.decode(tok.encode(text)) == text
+    assert tok.decode_bytes(tok.encode(text)) == text.encode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(st.sampled_from(sorted(set(TRAIN.decode()))), max_size=40))
+def test_char_decoding_undoes_encoding_of_known_characters(text: str):
+    tok = tokenizer("char")
+    assert tok.decode(tok.encode(text)) == text
+    assert len(tok.encode(text)) == len(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([*WORDS, " ", "\n"]), max_size=20))
+def test_word_decoding_gives_the_text_with_single_spaces(parts: list[str]):
+    text = " ".join(parts)
+    tok = tokenizer("word")
+    assert tok.decode(tok.encode(text)) == normal(text)
+    assert tok.encode(normal(text)) == tok.encode(text)
+
+
+@every
+@settings(max_examples=80, deadline=None)
+@given(text=TEXTS)
+def test_units_are_those_of_the_text(key: str, text: str):
+    tok = tokenizer(key)
+    encoded = tok.encode_exact(text)
+    expected = count(normal(text) if key == "word" else text)
+    assert tok.units_of(encoded)[1:] == expected[1:]
+    assert tok.units_of(encoded).tokens == len(encoded.ids)
+
+
+@every
+@settings(max_examples=60, deadline=None)
+@given(text=TEXTS, cut=st.integers(0, 60))
+def test_units_add_up_over_any_cut_between_tokens(key: str, text: str, cut: int):
+    tok = tokenizer(key)
+    ids = tok.encode_exact(text).ids
+    cut = min(cut, len(ids))
+    first = tok.tables.count(ids[:cut])
+    second = tok.tables.count(ids[cut:], int(ids[cut - 1]) if cut else None)
+    assert first + second == tok.tables.count(ids)
+    assert [int(part.sum()) for part in tok.tables.per_token(ids)] == list(tok.tables.count(ids)[1:])
+
+
+@every
+@settings(max_examples=40, deadline=None)
+@given(lines=st.lists(TEXTS.map(lambda t: t.replace("\n", " ") + "\n"), max_size=6), cut=st.integers(0, 6))
+def test_ids_do_not_depend_on_the_cut_into_blocks(key: str, lines: list[str], cut: int):
+    tok = tokenizer(key)
+    parts = [tok.encode_block("".join(part).encode()).ids for part in (lines[:cut], lines[cut:])]
+    assert np.concatenate(parts).tolist() == tok.encode("".join(lines))
+
+
+@every
+@settings(max_examples=60, deadline=None)
+@given(text=TEXTS)
+def test_streamed_output_is_the_decoded_text_in_whole_characters(key: str, text: str):
+    tok = tokenizer(key)
+    ids = tok.encode(text)
+    decoder = tok.decoder()
+    parts = [decoder.push(index) for index in ids] + [decoder.finish()]
+    assert "".join(parts) == tok.decode(ids)
+    if "�" not in text:
+        assert not any("�" in part for part in parts)
+
+
+def test_a_continuation_is_decoded_with_its_separator():
+    tok = tokenizer("word")
+    cat, end = tok.encode("cat\n")
+    assert tok.decoder(cat).push(cat) == " cat"
+    assert tok.decoder(end).push(cat) == "cat"
+    byte = tokenizer("byte").decoder()
+    assert [byte.push(value) for value in "é".encode()] == ["", "é"]
+    assert byte.push(0xE6) == ""
+    assert byte.finish() == "�"
+    with pytest.raises(UnrolledError, match="token id 256 is outside the vocabulary of 256"):
+        byte.push(256)
+
+
+@every
+def test_saved_and_loaded_tokenizers_are_the_same(key: str, tmp_path: Path):
+    tok = tokenizer(key)
+    save_tokenizer(tok, tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path / "tokenizer.json")
+    text = TRAIN.decode() + " new Words\n"
+    assert again.encode(text) == tok.encode(text)
+    assert (again.vocab_size, again.end_id, again.start_id) == (tok.vocab_size, tok.end_id, tok.start_id)
+    assert again.config == tok.config
+    assert again.fingerprint() == tok.fingerprint()
+    assert [again.token(i) for i in range(again.vocab_size)] == [tok.token(i) for i in range(tok.vocab_size)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "config"}, "is not a tokenizer file"),
+        ({"version": 99}, "has format 99"),
+        ({"state": {}}, "damaged tokenizer file"),
+    ],
+)
+def test_foreign_tokenizer_files_are_refused(tmp_path: Path, change: dict, message: str):
+    path = tmp_path / "tokenizer.json"
+    save_tokenizer(tokenizer("char"), path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UnrolledError, match=message):
+        load_tokenizer(path)
+
+
+def test_start_symbols():
+    assert tokenizer("word").token(tokenizer("word").start_id) == "<eos>"
+    assert tokenizer("bpe").token(tokenizer("bpe").start_id) == "<eos>"
+    assert tokenizer("byte").start_id == 10
+    assert tokenizer("char").token(tokenizer("char").start_id) == "\\n"
+    assert trained({"name": "char"}, [b"ab c"]).start_id == 0
+    assert trained({"name": "char"}, [b"!b c"]).token(trained({"name": "char"}, [b"!b c"]).start_id) == " "
+    assert trained({"name": "char"}, [b"abc"]).start_id == 0
+
+
+def test_words_are_divided_by_spaces_alone_and_lines_end_with_one_symbol():
+    text = " a b\n\n  a\tc a\u00a0b "
+    tok = trained({"name": "word", "min_count": 1}, [text.encode()])
+    names = [tok.token(index) for index in tok.encode(text, end=True)]
+    assert names == ["a", "b", "<eos>", "<eos>", "a\tc", "a\u00a0b", "<eos>"]
+
+
+def test_word_ids_are_in_order_of_appearance_and_include_no_second_unknown_word():
+    tok = trained({"name": "word"}, [b"b a <unk> b\n", b"c b\n"])
+    assert [tok.token(i) for i in range(tok.vocab_size)] == ["b", "a", "<unk>", "<eos>", "c"]
+    assert tok.decode(tok.encode("b zebra\n")) == "b <unk>\n"
+
+
+def test_rare_words_become_unknown_and_keep_their_length():
+    tok = trained({"name": "word"}, [b"a b a b rare\n"])
+    assert [tok.token(i) for i in range(tok.vocab_size)] == ["a", "b", "<eos>", "<unk>"]
+    encoded = tok.encode_exact("a ünknown b\n")
+    assert encoded.positions.tolist() == [1]
+    assert tok.units_of(encoded) == Units(4, 4, len("a ünknown b\n"), len("a ünknown b\n".encode()))
+
+
+def test_word_settings_change_the_vocabulary():
+    text = [b"a b c c b c d\n"]
+    names = lambda tok: [tok.token(i) for i in range(tok.vocab_size)]  # noqa: E731
+    assert names(trained({"name": "word", "min_count": 1}, text)) == ["a", "b", "c", "d", "<eos>"]
+    assert names(trained({"name": "word", "min_count": 3}, text)) == ["c", "<eos>", "<unk>"]
+    assert names(trained({"name": "word", "min_count": 1, "max_size": 4}, text)) == [
+        "b",
+        "c",
+        "<eos>",
+        "<unk>",
+    ]
+    assert names(trained({"name": "word", "order": "frequency"}, text)) == ["c", "b", "<unk>", "<eos>"]
+    marks = {"end_word": "</S>", "unk_word": "<UNK>"}
+    assert names(trained({"name": "word", **marks}, text)) == ["b", "c", "</S>", "<UNK>"]
+
+
+def test_the_end_symbol_spelled_out_in_a_text_is_an_unknown_word():
+    tok = trained({"name": "word", "min_count": 1}, [b"a <eos> b\n"])
+    assert tok.decode(tok.encode("a <eos> b\n")) == "a <unk> b\n"
+    assert tokenizer("bpe").end_id not in tokenizer("bpe").encode("a <eos> b\n")
+
+
+def test_a_pinned_vocabulary_is_taken_as_it_is(tmp_path: Path):
+    path = tmp_path / "words.txt"
+    path.write_text("<eos>\nb\na\n")
+    tok = trained({"name": "word", "vocabulary": str(path)}, [b"never read"])
+    assert tok.encode("a b\n") == [2, 1, 0]
+    with pytest.raises(UsageError, match="the word 'zebra' is not in the vocabulary"):
+        tok.encode("a zebra")
+    path.write_text("a\nb\n")
+    with pytest.raises(UsageError, match="lacks the end symbol '<eos>'"):
+        trained({"name": "word", "vocabulary": str(path)}, [])
+    path.write_text("a\na\n<eos>\n")
+    with pytest.raises(UsageError, match="holds a word twice"):
+        trained({"name": "word", "vocabulary": str(path)}, [])
+    with pytest.raises(UsageError, match="cannot read the vocabulary"):
+        trained({"name": "word", "vocabulary": str(tmp_path / "none")}, [])
+
+
+def test_unknown_characters_are_an_error_or_a_symbol():
+    strict, open_ = (trained({"name": "char", "unknown": how}, [b"abc\n"]) for how in ("error", "unk"))
+    with pytest.raises(UsageError, match=r"'é' \(U\+00E9\) is not in the vocabulary.*unknown=unk"):
+        strict.encode("abé")
+    assert (strict.vocab_size, open_.vocab_size) == (4, 5)
+    assert open_.token(open_.encode("é")[0]) == "<unk>"
+    assert open_.units_of(open_.encode_exact("aé")) == Units(2, 1, 2, 3)
+    assert trained({"name": "char", "unknown": "unk", "min_count": 2}, [b"aab"]).vocab_size == 2
+    with pytest.raises(UsageError, match="min_count above 1"):
+        trained({"name": "char", "min_count": 2}, [b"aab"])
+
+
+def test_documents_are_closed_as_the_tokenizer_says():
+    assert tokenizer("bpe").encode("a\n", end=True)[-1] == tokenizer("bpe").end_id
+    line = tokenizer("bpe-line")
+    assert line.encode("a\n", end=True) == line.encode("a\n")
+    assert line.encode("a\n")[-1] == line.end_id
+    assert line.encode("a", end=True) == line.encode("a\n")
+    assert line.units_of(line.encode_exact("a", end=True))[2:] == (1, 1), "the line end is not in the text"
+    assert tokenizer("byte").encode("a", end=True) == [97]
+    assert tokenizer("word").encode("", end=True) == []
+
+
+def test_text_that_is_no_unicode_is_one_sentence():
+    with pytest.raises(UsageError, match="not valid Unicode at character 1"):
+        tokenizer("byte").encode("a\ud800")
+
+
+def test_subword_vocabularies_have_the_size_asked_for_and_shorten_text():
+    for key, share in (("bpe", 0.7), ("unigram", 0.95)):
+        tok = tokenizer(key)
+        assert 257 < tok.vocab_size <= 300
+        assert len(tok.encode(TRAIN.decode())) < share * len(TRAIN)
+    assert tokenizer("bpe").vocab_size == 300
+
+
+class _Holder(Config):
+    tokenizer: AnyTokenizerConfig = TOKENIZERS.parse("byte")
+
+
+@every
+def test_configs_are_parsed_by_name_and_written_whole(key: str):
+    held = _Holder.parse({"tokenizer": CONFIGS[key]})
+    assert isinstance(held.tokenizer, TOKENIZERS[CONFIGS[key]["name"]].Config)
+    assert held.model_dump()["tokenizer"].items() >= CONFIGS[key].items()
+    assert _Holder.parse(held.model_dump(mode="json")) == held
+
+
+def test_wrong_configs_are_refused():
+    with pytest.raises(UsageError, match="unknown tokenizer 'worde'; did you mean 'word'"):
+        _Holder.parse({"tokenizer": "worde"})
+    with pytest.raises(UsageError, match="sizee"):
+        _Holder.parse({"tokenizer": {"name": "bpe", "sizee": 300}})
+
+
+@every
+def test_fields_are_described(key: str):
+    for name, field in TOKENIZERS[CONFIGS[key]["name"]].Config.model_fields.items():
+        assert field.description, name
+
+
+def test_every_row_of_the_table_loads():
+    for name in TOKENIZERS:
+        assert TOKENIZERS[name].kind == name
