@@ -1,3 +1,52 @@
-"""unrolled: recurrent language models, trained, measured and run."""
+"""unrolled: recurrent language models, trained, measured and run.
+
+    import unrolled as ur
+
+    run = ur.train(ur.experiment("ptb-char-cpu"), "runs/x")   # or ur.experiment() for the default recipe
+    model = ur.load(run)
+    print(ur.evaluate(run, split="test").figures())
+    print(ur.generate(run, "The ", tokens=100)[0].text)
+
+Names are loaded when they are first used: importing this package does not import torch.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from unrolled.api import evaluate, experiment, generate, load, train
+    from unrolled.model import LanguageModel, ModelConfig, fit_width
+    from unrolled.runs import Run
+    from unrolled.train import ExperimentConfig, resume
+
+__all__ = [
+    "ExperimentConfig",
+    "LanguageModel",
+    "ModelConfig",
+    "Run",
+    "evaluate",
+    "experiment",
+    "fit_width",
+    "generate",
+    "load",
+    "resume",
+    "train",
+]
+
+_PLACES = {
+    "ExperimentConfig": "unrolled.train",
+    "LanguageModel": "unrolled.model",
+    "ModelConfig": "unrolled.model",
+    "Run": "unrolled.runs",
+    "fit_width": "unrolled.model",
+    "resume": "unrolled.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'unrolled' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PLACES.get(name, "unrolled.api")), name)

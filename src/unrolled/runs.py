@@ -28,6 +28,7 @@ class RunConfig(VersionedConfig):
 
     kind: ClassVar[str] = "unrolled run"
 
+    title: str = Field("", description="one line about the experiment")
     corpus: CorpusConfig = Field(CorpusConfig(), description="the text")  # type: ignore[call-arg]
     tokenizer: AnyTokenizerConfig | None = Field(None, description="text to tokens (absent: the corpus's convention)")
     stream: StreamConfig = Field(StreamConfig(), description="how the text is cut into windows")  # type: ignore[call-arg]

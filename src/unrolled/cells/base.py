@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
-from unrolled.kernels.cell_loop import Noise, Tap, Weights, cell_loop
+from unrolled.kernels.cell_loop import BACKENDS, Noise, Tap, Weights, cell_loop
 from unrolled.kernels.dispatch import Compute
 
 __all__ = ["Cell", "CellConfig", "HiddenState", "Noise", "StepCell", "Tap", "Weights"]
@@ -97,6 +97,10 @@ class Cell(nn.Module):
         """Floating-point operations of the matrix products of one forward step of one sequence."""
         raise NotImplementedError
 
+    def backends(self) -> list[str]:
+        """Names of the backends that can run this cell in the plain case."""
+        return []
+
     def state_size(self) -> int:
         """Numbers of state kept per sequence."""
         state = self.initial_state(1, "meta")
@@ -113,6 +117,12 @@ class StepCell(Cell):
     def effective_weights(self) -> Mapping[str, Tensor]:
         """Name -> tensor as ``project`` and ``step`` see them, derived once per window from the parameters."""
         return dict(self.named_parameters())
+
+    def backends(self) -> list[str]:
+        """Names of the backends of ``cell_loop`` that can run this cell without resets, noise or tracing."""
+        x = torch.zeros(1, 1, self.in_width)
+        call = (self, x, self.initial_state(1), None, None, None)
+        return [backend.name for backend in BACKENDS.values() if backend.refuse(*call) is None]
 
     def project(self, x: Tensor, w: Weights) -> Any:
         """What depends on the input alone, for all steps at once.

@@ -1,18 +1,35 @@
 """The application object and what the verbs share."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 if TYPE_CHECKING:
     from unrolled.data import CorpusConfig
     from unrolled.runs import Run
 
-__all__ = ["BackendOption", "DeviceOption", "JsonOption", "PrecisionOption", "app", "corpus_config", "emit", "open_run", "out"]
+__all__ = [
+    "BackendOption",
+    "DeviceOption",
+    "JsonOption",
+    "PrecisionOption",
+    "app",
+    "corpus_config",
+    "emit",
+    "open_run",
+    "out",
+    "progress_bar",
+    "table",
+]
 
 app = typer.Typer(
     name="unrolled",
@@ -77,3 +94,34 @@ def open_run(path: Path, device: str, backend: str | None, precision: str | None
         compute = type(run.config.model.compute).parse({**run.config.model.compute.model_dump(), **changes})
         run = Run(path, device, compute)
     return run
+
+
+def table(columns: list[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table without frame; on a pipe the columns are separated by tabs."""
+    if not out.is_terminal:
+        for row in [columns, *rows]:
+            sys.stdout.write("\t".join(row) + "\n")
+        return
+    shown = Table(box=None, pad_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    out.print(shown)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, wanted: bool) -> Iterator[Callable[[int, int, float], None]]:
+    """A bar on a terminal: yields ``advance(done, total, nats per token so far)``."""
+    errors = Console(stderr=True)
+    if not wanted or not errors.is_terminal:
+        yield lambda done, total, nats: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[tail]}"), console=errors, transient=True) as bar:
+        task = bar.add_task(title, total=None, tail="")
+
+        def advance(done: int, total: int, nats: float) -> None:
+            bar.update(task, completed=done, total=total, tail=f"{nats:.4f} nats" if nats else "")
+
+        yield advance

@@ -74,5 +74,4 @@ class TrainConfig(PhaseConfig):
 class ExperimentConfig(RunConfig):
     """A whole experiment, as a recipe states it and as ``config.json`` keeps it."""
 
-    title: str = Field("", description="one line about the experiment")
     train: TrainConfig = Field(TrainConfig(), description="training")  # type: ignore[call-arg]

@@ -51,7 +51,7 @@ class TerminalReporter(Reporter):
     """A bar with rate, remaining time and last validation; on a pipe one line every half minute."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, soft_wrap=True)
         self.progress: Progress | None = None
         self.task: Any = None
         self.shown = ""

@@ -1,0 +1,96 @@
+"""``unrolled generate``."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unrolled.cli.common import (
+    BackendOption,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    app,
+    emit,
+    open_run,
+)
+
+if TYPE_CHECKING:
+    from unrolled.generate import SamplerConfig
+    from unrolled.runs import Run
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Text to continue; - reads standard input.")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="A file with the text to continue.")] = None,
+    tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, help="Tokens to generate.")] = 300,
+    temperature: Annotated[float, typer.Option(min=0, help="Below 1 sharper, above 1 flatter, 0 the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Only the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="The fewest tokens whose probability sums to p.")] = None,
+    min_p: Annotated[float | None, typer.Option(min=0, max=1, help="Tokens at least p times as likely as the likeliest.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal text.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Continuations, made in one batch.")] = 1,
+    device: DeviceOption = "auto",
+    backend: BackendOption = None,
+    precision: PrecisionOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Continue a text.
+
+    The text appears as it is generated; memory does not grow with its length.
+
+    Example: unrolled generate runs/x --prompt "The " --temperature 0.8 --tokens 500
+    """
+    from unrolled.core.errors import UsageError
+    from unrolled.generate import SamplerConfig
+
+    if prompt is not None and prompt_file is not None:
+        raise UsageError("give either --prompt or --prompt-file, not both.")
+    text = prompt or ""
+    try:
+        if prompt == "-":
+            text = sys.stdin.read()
+        elif prompt_file is not None:
+            text = prompt_file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the prompt is not valid UTF-8 at byte {error.start}; convert it.") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {prompt_file}: {error.strerror or error}.") from error
+    sampler = SamplerConfig.parse(
+        {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
+    )
+    print_generation(open_run(run, device, backend, precision), text, tokens, sampler, stop or (), samples, json)
+
+
+def print_generation(
+    run: "Run",
+    text: str,
+    tokens: int,
+    sampler: "SamplerConfig | None" = None,
+    stop: Sequence[str] = (),
+    samples: int = 1,
+    json: bool = False,
+) -> None:
+    """Generate over a run and print: one sample as it comes, several when they are whole."""
+    from unrolled.evaluate import NeuralPredictor
+    from unrolled.generate import generate as whole
+    from unrolled.generate import stream
+
+    predictor = NeuralPredictor(run.model, run.tokenizer.start_id)
+    arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples)
+    if json:
+        emit([done._asdict() for done in whole(*arguments)])
+    elif samples > 1:
+        for i, done in enumerate(whole(*arguments), 1):
+            sys.stdout.write(f"--- {i}\n{text}{done.text}\n")
+    else:
+        sys.stdout.write(text)
+        for piece in stream(*arguments):
+            sys.stdout.write(piece.text)
+            sys.stdout.flush()
+        sys.stdout.write("\n")

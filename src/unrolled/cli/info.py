@@ -1,0 +1,85 @@
+"""``unrolled cells`` and ``unrolled info``."""
+
+from typing import Annotated
+
+import typer
+
+from unrolled.cli.common import JsonOption, app, emit, out, table
+
+
+@app.command()
+def cells(
+    width: Annotated[int, typer.Option(min=1, help="Width of input and cell for the counts.")] = 256,
+    json: JsonOption = False,
+) -> None:
+    """List the cells: equation, parameters, state per sequence, backends.
+
+    Example: unrolled cells --width 512
+    """
+    from unrolled.cells import CELLS
+
+    rows = []
+    for name in CELLS:
+        cls = CELLS[name]
+        config = cls.Config()
+        rows.append(
+            {
+                "name": name,
+                "equation": cls.EQUATION,
+                "summary": (cls.__doc__ or "").strip().split("\n")[0],
+                "options": {key: field.description for key, field in cls.Config.model_fields.items() if key != "name"},
+                "parameters": cls.num_params(config, width, width),
+                "flops_per_token": cls.flops_per_token(config, width, width),
+                "state": cls(width, width, config).state_size(),
+                "backends": cls(1, 1, config).backends(),
+            }
+        )
+    if json:
+        emit(rows)
+        return
+    table(
+        ["cell", "equation", f"parameters at {width}", "state", "backends"],
+        [(r["name"], r["equation"], f"{r['parameters']:,}", f"{r['state']:,}", ", ".join(r["backends"])) for r in rows],
+    )
+
+
+@app.command()
+def info(json: JsonOption = False) -> None:
+    """Say what this installation is and where it looks for things.
+
+    Example: unrolled info --json
+    """
+    import os
+
+    import torch
+
+    from unrolled.cells import CELLS
+    from unrolled.core.record import environment
+    from unrolled.data.places import cache_folder
+    from unrolled.model.heads import HEADS
+    from unrolled.optim import OPTIMIZERS
+    from unrolled.tokenizer import TOKENIZERS
+    from unrolled.train.recipes import list_recipes
+
+    fast_bf16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    result = {
+        **environment(),
+        "bf16_products": "fast" if fast_bf16 else "emulated here, slower than float32",
+        "data": os.environ.get("UNROLLED_DATA"),
+        "cache": str(cache_folder()),
+        "cells": list(CELLS),
+        "heads": list(HEADS),
+        "optimizers": list(OPTIMIZERS),
+        "tokenizers": list(TOKENIZERS),
+        "recipes": list_recipes(),
+    }
+    if json:
+        emit(result)
+        return
+    for key, value in result.items():
+        if isinstance(value, dict):
+            out.print(f"{key}:")
+            for name, title in value.items():
+                out.print(f"  {name}: {title}")
+        else:
+            out.print(f"{key.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
