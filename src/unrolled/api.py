@@ -31,7 +31,9 @@ def experiment(
     Raises:
         UsageError: unknown recipe, key or value, in one sentence.
     """
-    return load_experiment(recipe, settings, CorpusConfig.parse({"name": corpus}) if isinstance(corpus, str) else corpus)
+    return load_experiment(
+        recipe, settings, CorpusConfig.parse({"name": corpus}) if isinstance(corpus, str) else corpus
+    )
 
 
 def train(

@@ -28,13 +28,15 @@ class RunConfig(VersionedConfig):
 
     kind: ClassVar[str] = "unrolled run"
 
-    title: str = Field("", description="one line about the experiment")
-    corpus: CorpusConfig = Field(CorpusConfig(), description="the text")  # type: ignore[call-arg]
-    tokenizer: AnyTokenizerConfig | None = Field(None, description="text to tokens (absent: the corpus's convention)")
-    stream: StreamConfig = Field(StreamConfig(), description="how the text is cut into windows")  # type: ignore[call-arg]
-    model: ModelConfig = Field(ModelConfig(), description="the language model")  # type: ignore[call-arg]
-    train: Any = Field(None, description="training")
-    seed: int = Field(1, ge=0, description="the one seed of the run")
+    title: str = Field(default="", description="one line about the experiment")
+    corpus: CorpusConfig = Field(default=CorpusConfig(), description="the text")
+    tokenizer: AnyTokenizerConfig | None = Field(
+        default=None, description="text to tokens (absent: the corpus's convention)"
+    )
+    stream: StreamConfig = Field(default=StreamConfig(), description="how the text is cut into windows")
+    model: ModelConfig = Field(default=ModelConfig(), description="the language model")
+    train: Any = Field(default=None, description="training")
+    seed: int = Field(default=1, ge=0, description="the one seed of the run")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -62,7 +64,9 @@ class Run:
     def __init__(self, path: str | os.PathLike[str], device: str = "auto", compute: Compute | None = None):
         self.path = Path(path)
         if not (self.path / CONFIG).is_file():
-            raise UsageError(f"{self.path} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote.")
+            raise UsageError(
+                f"{self.path} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote."
+            )
         self.config = RunConfig.load(self.path / CONFIG)
         self.device = pick_device(device)
         self._compute = compute

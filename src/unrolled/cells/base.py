@@ -51,7 +51,7 @@ class Cell(nn.Module):
         super().__init__()
         self.in_width, self.width, self.config = in_width, width, config
         self.out_width = self.output_width(config, width)
-        self.compute = Compute()  # type: ignore[call-arg]
+        self.compute = Compute()
 
     @property
     def name(self) -> str:

@@ -19,16 +19,16 @@ class GRUConfig(CellConfig):
 
     name: Literal["gru"] = "gru"
     reset: Literal["after", "before"] = Field(
-        "after",
+        default="after",
         description="reset gate after the recurrent product (cuDNN, torch) or on h before it (Cho, Chung et al. 2014)",
     )
-    layer_norm: bool = Field(False, description="normalise W_x x and W_h h over the layer (Ba et al. 2016)")
+    layer_norm: bool = Field(default=False, description="normalise W_x x and W_h h over the layer (Ba et al. 2016)")
     bias: Literal["one", "two"] = Field(
-        "two",
+        default="two",
         description="two as in torch.nn.GRU; one leaves out the recurrent bias, which also acts inside the reset "
         "when that comes after the product",
     )
-    init: Init = Field("uniform", description="initialisation of the matrices")
+    init: Init = Field(default="uniform", description="initialisation of the matrices")
 
     @model_validator(mode="after")
     def _biases(self) -> "GRUConfig":

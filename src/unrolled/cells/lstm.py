@@ -18,12 +18,14 @@ class LSTMConfig(CellConfig):
     """Options of the LSTM."""
 
     name: Literal["lstm"] = "lstm"
-    projection: int | None = Field(None, ge=1, description="width of the recurrent projection of h (none if absent)")
-    layer_norm: bool = Field(False, description="normalise W_x x, W_h h and c over the layer (Ba et al. 2016)")
-    cap_input_gate: bool = Field(False, description="use min(1 - f, i) as input gate (Mogrifier LSTM)")
-    bias: Literal["one", "two"] = Field("one", description="one bias vector, or two as in torch.nn.LSTM")
-    forget_bias: float = Field(1.0, description="initial bias of the forget gate")
-    init: Init = Field("uniform", description="initialisation of the matrices")
+    projection: int | None = Field(
+        default=None, ge=1, description="width of the recurrent projection of h (none if absent)"
+    )
+    layer_norm: bool = Field(default=False, description="normalise W_x x, W_h h and c over the layer (Ba et al. 2016)")
+    cap_input_gate: bool = Field(default=False, description="use min(1 - f, i) as input gate (Mogrifier LSTM)")
+    bias: Literal["one", "two"] = Field(default="one", description="one bias vector, or two as in torch.nn.LSTM")
+    forget_bias: float = Field(default=1.0, description="initial bias of the forget gate")
+    init: Init = Field(default="uniform", description="initialisation of the matrices")
 
 
 class LSTMState(NamedTuple):

@@ -20,14 +20,18 @@ class MLSTMConfig(CellConfig):
     """Options of the multiplicative LSTM."""
 
     name: Literal["mlstm"] = "mlstm"
-    factor: int | None = Field(None, ge=1, description="size F of the intermediate state m (absent: the cell's width)")
-    weight_norm: bool = Field(False, description="W = g V / |V| per output row on the four matrices")
+    factor: int | None = Field(
+        default=None, ge=1, description="size F of the intermediate state m (absent: the cell's width)"
+    )
+    weight_norm: bool = Field(default=False, description="W = g V / |V| per output row on the four matrices")
     form: Literal["standard", "early"] = Field(
-        "standard",
+        default="standard",
         description="standard: h = o*tanh(c) with a tanh candidate; early: linear candidate, h = tanh(o*c + b)",
     )
-    forget_bias: float = Field(1.0, description="initial bias of the forget gate (3 in the large published system)")
-    init: Init = Field("uniform", description="initialisation of the matrices")
+    forget_bias: float = Field(
+        default=1.0, description="initial bias of the forget gate (3 in the large published system)"
+    )
+    init: Init = Field(default="uniform", description="initialisation of the matrices")
 
 
 class MLSTM(StepCell):
@@ -90,7 +94,7 @@ class MLSTM(StepCell):
 
     def effective_weights(self) -> Mapping[str, Tensor]:
         """The parameters, with the normalised matrices in place of V and g."""
-        named = dict(self.named_parameters())
+        named: dict[str, Tensor] = dict(self.named_parameters())
         if self.config.weight_norm:
             for name in _MATRICES:
                 gain = named.pop(f"{name}_gain")

@@ -22,10 +22,10 @@ class MogrifierConfig(CellConfig):
 
     name: Literal["mogrifier"] = "mogrifier"
     cell: SerializeAsAny[CellConfig] = Field(
-        LSTMConfig(cap_input_gate=True, init="truncated_normal"), description="the StepCell that is wrapped"
+        default=LSTMConfig(cap_input_gate=True, init="truncated_normal"), description="the StepCell that is wrapped"
     )
-    rounds: int = Field(5, ge=0, description="rounds r; odd ones gate x by h, even ones h by x")
-    rank: int | None = Field(None, ge=1, description="rank k of the rounds' matrices (absent: dense)")
+    rounds: int = Field(default=5, ge=0, description="rounds r; odd ones gate x by h, even ones h by x")
+    rank: int | None = Field(default=None, ge=1, description="rank k of the rounds' matrices (absent: dense)")
 
     @field_validator("cell", mode="before")
     @classmethod
@@ -33,7 +33,7 @@ class MogrifierConfig(CellConfig):
         from unrolled.cells import CELLS
 
         config = CELLS.parse(value)
-        name = getattr(config, "name", None)
+        name = str(getattr(config, "name", None))
         if name in CELLS and not issubclass(CELLS[name], StepCell):
             raise UsageError(f"Mogrifier rounds need a StepCell (a cell with a step), which {name!r} is not.")
         return config

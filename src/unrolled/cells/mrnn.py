@@ -16,8 +16,10 @@ class MRNNConfig(CellConfig):
     """Options of the multiplicative RNN."""
 
     name: Literal["mrnn"] = "mrnn"
-    factor: int | None = Field(None, ge=1, description="size F of the intermediate state m (absent: the cell's width)")
-    init: Init = Field("uniform", description="initialisation of the matrices")
+    factor: int | None = Field(
+        default=None, ge=1, description="size F of the intermediate state m (absent: the cell's width)"
+    )
+    init: Init = Field(default="uniform", description="initialisation of the matrices")
 
 
 class MRNN(StepCell):

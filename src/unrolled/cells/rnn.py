@@ -17,9 +17,9 @@ class RNNConfig(CellConfig):
     """Options of the simple recurrent network."""
 
     name: Literal["rnn"] = "rnn"
-    nonlinearity: Literal["tanh", "relu"] = Field("tanh", description="the cell's nonlinearity")
-    bias: Literal["one", "two"] = Field("one", description="one bias vector, or two as in torch.nn.RNN")
-    init: Init = Field("uniform", description="initialisation of the matrices")
+    nonlinearity: Literal["tanh", "relu"] = Field(default="tanh", description="the cell's nonlinearity")
+    bias: Literal["one", "two"] = Field(default="one", description="one bias vector, or two as in torch.nn.RNN")
+    init: Init = Field(default="uniform", description="initialisation of the matrices")
 
 
 class RNN(StepCell):

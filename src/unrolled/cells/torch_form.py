@@ -38,9 +38,7 @@ def _matching(cell: Any, module: nn.RNNBase) -> TorchForm:
         raise UsageError(f"weights of this torch.nn module ({module.mode}) do not fit the cell {cell.name!r}.")
     sizes = (module.input_size, module.hidden_size, module.proj_size)
     if sizes != (cell.in_width, cell.width, getattr(cell.config, "projection", None) or 0):
-        raise UsageError(
-            f"the torch.nn module has input, hidden and projection sizes {sizes}, the cell another shape."
-        )
+        raise UsageError(f"the torch.nn module has input, hidden and projection sizes {sizes}, the cell another shape.")
     return form
 
 
@@ -81,9 +79,7 @@ def export_torch(cell: Any) -> nn.RNNBase:
         raise UsageError(f"this cell has no torch.nn form: {form}.")
     options: dict[str, Any] = {"batch_first": True}
     if form.function == "lstm":
-        module: nn.RNNBase = nn.LSTM(
-            cell.in_width, cell.width, proj_size=cell.config.projection or 0, **options
-        )
+        module: nn.RNNBase = nn.LSTM(cell.in_width, cell.width, proj_size=cell.config.projection or 0, **options)
     elif form.function == "gru":
         module = nn.GRU(cell.in_width, cell.width, **options)
     else:

@@ -27,7 +27,12 @@ def list_all(json: JsonOption = False) -> None:
     table(
         ["name", "found", "tokenizer", "description"],
         [
-            (row["name"], row["found"] or ("can be downloaded" if row["downloadable"] else "-"), row["tokenizer"], row["description"])
+            (
+                row["name"],
+                row["found"] or ("can be downloaded" if row["downloadable"] else "-"),
+                row["tokenizer"],
+                row["description"],
+            )
             for row in rows
         ],
     )
@@ -42,7 +47,7 @@ def get(name: NameArgument, json: JsonOption = False) -> None:
     from unrolled.data.download import get_corpus
 
     with progress_bar(name, not json) as advance:
-        result = get_corpus(name, lambda done, total: advance(done, total or done, 0.0))
+        result = get_corpus(name, lambda file, done, total: advance(done, total or done, 0.0))
     if json:
         emit(result)
     else:
@@ -68,7 +73,10 @@ def check(
     if json:
         emit(results)
     else:
-        table(["corpus", "split", "tokens", "types", "unigram", "verdict"], [r for result in results for r in _rows(result)])
+        table(
+            ["corpus", "split", "tokens", "types", "unigram", "verdict"],
+            [r for result in results for r in _rows(result)],
+        )
     bad = [result["name"] for result in results if not result["ok"]]
     if bad:
         raise UnrolledError(f"not as published: {', '.join(bad)}; get the files again.")
@@ -80,7 +88,11 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
         unigram = measured["unigram"]
         figure = "-" if unigram is None else f"{unigram:.6g} {result['unigram_unit']}"
         files_ok = all(file["status"] != "mismatch" for file in result["files"])
-        verdict = "ok" if files_ok and not measured["differs"] else "differs: " + ", ".join(measured["differs"] or ["checksum"])
+        verdict = (
+            "ok"
+            if files_ok and not measured["differs"]
+            else "differs: " + ", ".join(measured["differs"] or ["checksum"])
+        )
         rows.append((result["name"], split, f"{measured['tokens']:,}", f"{measured['types']:,}", figure, verdict))
     return rows
 

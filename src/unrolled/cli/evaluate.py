@@ -26,10 +26,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     window: Annotated[int, typer.Option(min=1, help="Tokens at once; does not change the figure.")] = 512,
     columns: Annotated[int, typer.Option(min=1, help="Parallel columns; above 1 is another protocol.")] = 1,
-    first: Annotated[str, typer.Option(help="scored, or context: the published variant that skips the first token.")] = "scored",
+    first: Annotated[
+        str, typer.Option(help="scored, or context: the published variant that skips the first token.")
+    ] = "scored",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tokens.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64 arithmetic.")] = "float32",
-    per_token: Annotated[Path | None, typer.Option(help="Write id and log-probability of every token here (.tsv, .tsv.gz).")] = None,
+    per_token: Annotated[
+        Path | None, typer.Option(help="Write id and log-probability of every token here (.tsv, .tsv.gz).")
+    ] = None,
     record: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result record here as JSON.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     device: DeviceOption = "auto",

@@ -25,13 +25,21 @@ if TYPE_CHECKING:
 @app.command()
 def generate(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Text to continue; - reads standard input.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="Text to continue; - reads standard input.")
+    ] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="A file with the text to continue.")] = None,
     tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, help="Tokens to generate.")] = 300,
-    temperature: Annotated[float, typer.Option(min=0, help="Below 1 sharper, above 1 flatter, 0 the likeliest token.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Below 1 sharper, above 1 flatter, 0 the likeliest token.")
+    ] = 1.0,
     top_k: Annotated[int | None, typer.Option(min=1, help="Only the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="The fewest tokens whose probability sums to p.")] = None,
-    min_p: Annotated[float | None, typer.Option(min=0, max=1, help="Tokens at least p times as likely as the likeliest.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The fewest tokens whose probability sums to p.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Tokens at least p times as likely as the likeliest.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal text.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Continuations, made in one batch.")] = 1,

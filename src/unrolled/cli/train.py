@@ -19,7 +19,9 @@ def train(
     run: Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; absent: runs/NAME-NUMBER.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue this run.")] = None,
     device: DeviceOption = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print size, memory and estimated time; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print size, memory and estimated time; train nothing.")
+    ] = False,
     sample: Annotated[int, typer.Option(min=0, help="Tokens of a sample printed at the end.")] = 300,
     json: JsonOption = False,
 ) -> None:
@@ -37,7 +39,9 @@ def train(
     report = None if json else TerminalReporter()
     if resume is not None:
         if recipe or settings or corpus or run or dry_run:
-            raise UsageError("--resume continues a run as it was configured; leave out the recipe, --set, --corpus and --out.")
+            raise UsageError(
+                "--resume continues a run as it was configured; leave out the recipe, --set, --corpus and --out."
+            )
         done = loop.resume(resume, device, report)
     else:
         config = load_experiment(recipe, settings or (), None if corpus is None else corpus_config(corpus))
@@ -49,7 +53,11 @@ def train(
                 emit(result)
             else:
                 for key, value in result.items():
-                    out.print(f"{key.replace('_', ' ')}: {value:,.6g}" if isinstance(value, float) else f"{key.replace('_', ' ')}: {value}")
+                    out.print(
+                        f"{key.replace('_', ' ')}: {value:,.6g}"
+                        if isinstance(value, float)
+                        else f"{key.replace('_', ' ')}: {value}"
+                    )
             return
         done = loop.train(config, run or _free_folder(Path(recipe or DEFAULT).stem), device, report)
     if json:

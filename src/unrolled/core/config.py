@@ -133,10 +133,10 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
 
     Setting the ``name`` of a part (``cell.name=gru``) drops its other keys, which belong to the old one.
     """
-    result = _copy(values)
+    result: dict[str, Any] = _copy(values)
     for setting in settings:
         path, value = parse_setting(setting)
-        node = result
+        node: dict[str, Any] = result
         for part in path[:-1]:
             inner = node.get(part)
             if isinstance(inner, str):

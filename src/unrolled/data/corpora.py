@@ -30,27 +30,28 @@ class CorpusConfig(Config):
     """Which text to read, and how."""
 
     name: str | None = Field(
-        None,
+        default=None,
         description="a corpus of the table, or a label for your own text; default pydoc, or the file's name",
     )
     path: str | None = Field(
-        None,
+        default=None,
         description="your own text: file, folder or glob pattern (.gz and .xz too); with a name of the "
         "table, the folder that holds its files",
     )
-    train: str | None = Field(None, description="path of the training text, instead of path")
-    valid: str | None = Field(None, description="path of the validation text, instead of path")
-    test: str | None = Field(None, description="path of the test text, instead of path")
+    train: str | None = Field(default=None, description="path of the training text, instead of path")
+    valid: str | None = Field(default=None, description="path of the validation text, instead of path")
+    test: str | None = Field(default=None, description="path of the test text, instead of path")
     fractions: tuple[float, float, float] = Field(
-        (0.9, 0.05, 0.05), description="shares of train, valid and test by bytes when your own text is cut"
+        default=(0.9, 0.05, 0.05),
+        description="shares of train, valid and test by bytes when your own text is cut",
     )
     reset: Literal["none", "document", "line"] | None = Field(
-        None,
+        default=None,
         description="where the recurrent state restarts; default: the corpus's convention, none for your "
         "own text",
     )
     layout: Literal["text", "symbols"] | None = Field(
-        None,
+        default=None,
         description="symbols: characters separated by spaces, '_' for a space; default: as the corpus is "
         "known",
     )

@@ -36,24 +36,25 @@ class TokenSource(Protocol):
 class StreamConfig(Config):
     """How a split is cut into windows."""
 
-    columns: int = Field(20, ge=1, description="parallel streams, the batch size; per process")
-    window: int = Field(70, ge=1, description="tokens per window")
+    columns: int = Field(default=20, ge=1, description="parallel streams, the batch size; per process")
+    window: int = Field(default=70, ge=1, description="tokens per window")
     variable_windows: bool = Field(
-        False,
+        default=False,
         description="AWD-LSTM: window lengths vary: base = window, or window / 2 with probability 0.05; "
         "then a normal draw with mean base and deviation 5 tokens, at least 5",
     )
     window_cap: int | None = Field(
-        None, ge=1, description="longest variable window in tokens; default: no cap"
+        default=None, ge=1, description="longest variable window in tokens; default: no cap"
     )
     random_offset: bool = Field(
-        False, description="each epoch begins at a random position and runs around the text in a circle"
+        default=False,
+        description="each epoch begins at a random position and runs around the text in a circle",
     )
     jitter: int = Field(
-        0, ge=0, description="each epoch the start of each column moves by up to this many tokens"
+        default=0, ge=0, description="each epoch the start of each column moves by up to this many tokens"
     )
     order: Literal["corpus", "shuffled"] = Field(
-        "corpus",
+        default="corpus",
         description="sentences or documents in the order of the corpus, or in a new random order each epoch",
     )
 

@@ -23,9 +23,9 @@ log = logging.getLogger("unrolled.kernels")
 class Compute(Config):
     """How the operations are computed."""
 
-    backend: str = Field("auto", description="auto, reference, or the name of a backend (see `unrolled cells`)")
+    backend: str = Field(default="auto", description="auto, reference, or the name of a backend (see `unrolled cells`)")
     precision: Literal["float32", "bf16"] = Field(
-        "float32",
+        default="float32",
         description="float32, or bf16: matrix products in bf16 with states, reductions, losses and optimiser "
         "in float32 (pays on CPUs with AMX or AVX512-BF16 and on GPUs)",
     )

@@ -15,18 +15,23 @@ __all__ = ["DropoutConfig", "Masks", "apply_mask", "draw_mask"]
 class DropoutConfig(Config):
     """Dropout rates by site. Masks are scaled by 1/(1 - rate); evaluation uses none."""
 
-    embedding: float = Field(0.0, ge=0, lt=1, description="rate of whole rows of the embedding, once per window")
-    input: float = Field(0.0, ge=0, lt=1, description="rate on the embedded input")
-    between: float = Field(0.0, ge=0, lt=1, description="rate on the outputs between layers")
-    state: float = Field(0.0, ge=0, lt=1, description="rate on the recurrent state h")
-    output: float = Field(0.0, ge=0, lt=1, description="rate on the last output, before the head")
-    projected: float = Field(0.0, ge=0, lt=1, description="rate on the head's down-projected output, if it has one")
-    mask: Literal["step", "window"] = Field(
-        "window", description="a fresh mask at every step, or one for all steps of a window (variational, locked)"
+    embedding: float = Field(
+        default=0.0, ge=0, lt=1, description="rate of whole rows of the embedding, once per window"
     )
-    state_mask: Literal["step", "window"] = Field("window", description="the same choice for the state")
+    input: float = Field(default=0.0, ge=0, lt=1, description="rate on the embedded input")
+    between: float = Field(default=0.0, ge=0, lt=1, description="rate on the outputs between layers")
+    state: float = Field(default=0.0, ge=0, lt=1, description="rate on the recurrent state h")
+    output: float = Field(default=0.0, ge=0, lt=1, description="rate on the last output, before the head")
+    projected: float = Field(
+        default=0.0, ge=0, lt=1, description="rate on the head's down-projected output, if it has one"
+    )
+    mask: Literal["step", "window"] = Field(
+        default="window",
+        description="a fresh mask at every step, or one for all steps of a window (variational, locked)",
+    )
+    state_mask: Literal["step", "window"] = Field(default="window", description="the same choice for the state")
     state_place: Literal["in", "out"] = Field(
-        "in",
+        default="in",
         description="in: h(t-1) is masked on entry (Mogrifier); out: h(t) is masked as output and as carry (mLSTM)",
     )
 
@@ -46,7 +51,13 @@ class Masks(NamedTuple):
 
 
 def draw_mask(
-    rate: float, shape: tuple[int, ...], streams: RandomStreams, site: str, window: int, device: torch.device, dtype: torch.dtype
+    rate: float,
+    shape: tuple[int, ...],
+    streams: RandomStreams,
+    site: str,
+    window: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Tensor | None:
     """A Bernoulli mask scaled by 1/(1 - rate), from the stream (seed, site, rank, window); None at rate 0."""
     if rate == 0:

@@ -17,13 +17,16 @@ __all__ = ["Embedding", "EmbeddingConfig"]
 class EmbeddingConfig(Config):
     """Size and initialisation of the token embedding."""
 
-    size: int | None = Field(None, ge=1, description="embedding size E (absent: the model's width)")
-    tied: bool = Field(False, description="share the matrix with the output layer (Press and Wolf 2017; Inan et al. 2017)")
-    project: int | None = Field(None, ge=1, description="width of a linear map after the lookup (absent: none)")
-    init: Literal["uniform", "normal", "truncated_normal"] = Field(
-        "uniform", description="uniform(-scale, scale), normal(0, scale), or truncated normal with std 1/sqrt(E)"
+    size: int | None = Field(default=None, ge=1, description="embedding size E (absent: the model's width)")
+    tied: bool = Field(
+        default=False, description="share the matrix with the output layer (Press and Wolf 2017; Inan et al. 2017)"
     )
-    scale: float = Field(0.1, gt=0, description="scale of the uniform or normal initialisation")
+    project: int | None = Field(default=None, ge=1, description="width of a linear map after the lookup (absent: none)")
+    init: Literal["uniform", "normal", "truncated_normal"] = Field(
+        default="uniform",
+        description="uniform(-scale, scale), normal(0, scale), or truncated normal with std 1/sqrt(E)",
+    )
+    scale: float = Field(default=0.1, gt=0, description="scale of the uniform or normal initialisation")
 
 
 class Embedding(nn.Module):
@@ -72,5 +75,3 @@ class Embedding(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
-
-

@@ -25,17 +25,19 @@ __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState"]
 class ModelConfig(Config):
     """A whole language model, but for the vocabulary size, which the tokenizer gives."""
 
-    width: int = Field(256, ge=1, description="width of every layer")
-    layers: int = Field(1, ge=1, description="number of layers")
-    widths: tuple[int, ...] | None = Field(None, description="width of each layer, in place of width (absent: all equal)")
+    width: int = Field(default=256, ge=1, description="width of every layer")
+    layers: int = Field(default=1, ge=1, description="number of layers")
+    widths: tuple[int, ...] | None = Field(
+        default=None, description="width of each layer, in place of width (absent: all equal)"
+    )
     cell: AnyCellConfig | tuple[AnyCellConfig, ...] = Field(
         default_factory=lambda: CELLS.parse("lstm"), description="the cell, or a list with one cell a layer"
     )
-    embedding: EmbeddingConfig = Field(EmbeddingConfig(), description="token embedding")  # type: ignore[call-arg]
-    stack: StackConfig = Field(StackConfig(), description="connection of the layers")  # type: ignore[call-arg]
-    head: AnyHeadConfig = Field(SoftmaxConfig(), description="output layer")  # type: ignore[call-arg]
-    dropout: DropoutConfig = Field(DropoutConfig(), description="dropout rates by site")  # type: ignore[call-arg]
-    compute: Compute = Field(Compute(), description="backend and precision of the operations")  # type: ignore[call-arg]
+    embedding: EmbeddingConfig = Field(default=EmbeddingConfig(), description="token embedding")
+    stack: StackConfig = Field(default=StackConfig(), description="connection of the layers")
+    head: AnyHeadConfig = Field(default=SoftmaxConfig(), description="output layer")
+    dropout: DropoutConfig = Field(default=DropoutConfig(), description="dropout rates by site")
+    compute: Compute = Field(default=Compute(), description="backend and precision of the operations")
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
@@ -83,7 +85,7 @@ class LanguageModel(nn.Module):
         self.stack = Stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
         tied = self.embedding.weight if config.embedding.tied else None
         self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
-        for layer in self.stack.layers:
+        for layer in self.stack.cells():
             layer.compute = config.compute
         self.head.compute = config.compute
 
@@ -101,7 +103,7 @@ class LanguageModel(nn.Module):
 
     def flops_per_token(self) -> int:
         """Floating-point operations of the matrix products of one forward step, without the lookup."""
-        widths, width, total = self.config.layer_widths(), self.stack.layers[0].in_width, 0
+        widths, width, total = self.config.layer_widths(), self.stack.cells()[0].in_width, 0
         for cell, size in zip(self.config.layer_cells(), widths, strict=True):
             cls = CELLS[cell.name]
             total += cls.flops_per_token(cell, width, size)
@@ -139,8 +141,9 @@ class LanguageModel(nn.Module):
     def _noise(self, masks: Masks | None) -> tuple[Noise | None, ...]:
         if masks is None:
             return ()
-        where = "state_in" if self.config.dropout.state_place == "in" else "state_out"
-        return tuple(None if mask is None else Noise(**{where: mask}) for mask in masks.state)
+        if self.config.dropout.state_place == "in":
+            return tuple(None if mask is None else Noise(state_in=mask) for mask in masks.state)
+        return tuple(None if mask is None else Noise(state_out=mask) for mask in masks.state)
 
     def forward(
         self,
@@ -197,6 +200,8 @@ class LanguageModel(nn.Module):
         state = state if state is not None else self.initial_state(len(tokens))
         for t in range(tokens.shape[1]):
             seen: dict[str, Tensor] = {}
-            out = self(tokens[:, t : t + 1], state, tap=lambda i, name, value, seen=seen: seen.update({f"{i}.{name}": value}))
+            out = self(
+                tokens[:, t : t + 1], state, tap=lambda i, name, value, seen=seen: seen.update({f"{i}.{name}": value})
+            )
             state = tree.detach(out.state)
             yield seen

@@ -22,12 +22,14 @@ class StackConfig(Config):
     """How the layers are connected."""
 
     kind: Literal["plain", "residual", "sum"] = Field(
-        "plain",
+        default="plain",
         description="plain: each layer reads the one below; sum: likewise, and the stack's output is the sum of all "
         "layers' outputs (Mogrifier LSTM); residual: x + cell(norm(x)), then x + mlp(norm(x)) where mlp is set",
     )
-    norm: Literal["layer", "rms"] = Field("layer", description="normalisation of residual blocks")
-    mlp: float = Field(0.0, ge=0, description="hidden width of a residual block's MLP, as a multiple of the width (0: none)")
+    norm: Literal["layer", "rms"] = Field(default="layer", description="normalisation of residual blocks")
+    mlp: float = Field(
+        default=0.0, ge=0, description="hidden width of a residual block's MLP, as a multiple of the width (0: none)"
+    )
 
 
 def _norm(kind: str, width: int) -> nn.Module:
@@ -75,9 +77,13 @@ class Stack(nn.Module):
                 self.mlp_norms = nn.ModuleList(_norm(config.norm, width) for _ in cells)
                 self.mlps = nn.ModuleList(_Mlp(width, hidden) for _ in cells)
 
+    def cells(self) -> list[Cell]:
+        """The layers, as cells."""
+        return [layer for layer in self.layers if isinstance(layer, Cell)]
+
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> tuple[Any, ...]:
         """The initial state of every layer."""
-        return tuple(layer.initial_state(batch, device, dtype) for layer in self.layers)  # type: ignore[operator]
+        return tuple(layer.initial_state(batch, device, dtype) for layer in self.cells())
 
     def forward(
         self,

@@ -18,9 +18,9 @@ class OptimizerConfig(Config):
 
     name: str
     lr: float = Field(gt=0, description="full learning rate, before the schedule")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay, in the optimiser's own convention")
+    weight_decay: float = Field(default=0.0, ge=0, description="weight decay, in the optimiser's own convention")
     decay: Literal["all", "matrices"] = Field(
-        "all", description="what decays: every parameter, or all but vectors (biases, gains)"
+        default="all", description="what decays: every parameter, or all but vectors (biases, gains)"
     )
 
 
@@ -28,26 +28,26 @@ class AdamConfig(OptimizerConfig):
     """Adam (Kingma and Ba 2015); weight_decay is added to the gradient."""
 
     name: Literal["adam"] = "adam"
-    lr: float = Field(0.003, gt=0, description="full learning rate, before the schedule")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="decay of the two moments")
-    eps: float = Field(1e-8, gt=0, description="added to the denominator")
+    lr: float = Field(default=0.003, gt=0, description="full learning rate, before the schedule")
+    betas: tuple[float, float] = Field(default=(0.9, 0.99), description="decay of the two moments")
+    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
 
 
 class AdamWConfig(OptimizerConfig):
     """AdamW (Loshchilov and Hutter 2019); weight_decay shrinks the weights by lr x decay at each step."""
 
     name: Literal["adamw"] = "adamw"
-    lr: float = Field(0.003, gt=0, description="full learning rate, before the schedule")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="decay of the two moments")
-    eps: float = Field(1e-8, gt=0, description="added to the denominator")
+    lr: float = Field(default=0.003, gt=0, description="full learning rate, before the schedule")
+    betas: tuple[float, float] = Field(default=(0.9, 0.99), description="decay of the two moments")
+    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
 
 
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent; weight_decay is added to the gradient."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(1.0, gt=0, description="full learning rate, before the schedule")
-    momentum: float = Field(0.0, ge=0, lt=1, description="momentum")
+    lr: float = Field(default=1.0, gt=0, description="full learning rate, before the schedule")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum")
 
 
 class _Row:

@@ -13,10 +13,14 @@ __all__ = ["ScheduleConfig", "learning_rate_factor"]
 class ScheduleConfig(Config):
     """Shape of the learning rate over a phase, the same for budgets in steps, tokens, epochs or minutes."""
 
-    name: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after the warm-up")
-    warmup: float = Field(0.02, ge=0, lt=1, description="fraction of the budget in which the rate rises linearly")
-    hold: float = Field(0.0, ge=0, lt=1, description="fraction of the budget after the warm-up at the full rate")
-    final: float = Field(0.0, ge=0, le=1, description="rate at the end, as a fraction of the full rate")
+    name: Literal["constant", "linear", "cosine"] = Field(default="linear", description="decay after the warm-up")
+    warmup: float = Field(
+        default=0.02, ge=0, lt=1, description="fraction of the budget in which the rate rises linearly"
+    )
+    hold: float = Field(
+        default=0.0, ge=0, lt=1, description="fraction of the budget after the warm-up at the full rate"
+    )
+    final: float = Field(default=0.0, ge=0, le=1, description="rate at the end, as a fraction of the full rate")
 
 
 def learning_rate_factor(config: ScheduleConfig, fraction: float) -> float:

@@ -22,10 +22,10 @@ class ByteTokenizer(Tokenizer):
     class Config(core.Config):
         """No settings."""
 
-        name: Literal["byte"] = Field("byte", description="tokenizer")
+        name: Literal["byte"] = Field(default="byte", description="tokenizer")
 
     def __init__(self, config: Any = None):
-        super().__init__(config or self.Config(), [bytes([value]) for value in range(256)])  # type: ignore[call-arg]
+        super().__init__(config or self.Config(), [bytes([value]) for value in range(256)])
 
     @classmethod
     def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:

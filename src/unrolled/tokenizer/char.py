@@ -31,12 +31,14 @@ class CharTokenizer(Tokenizer):
     class Config(core.Config):
         """Settings of the character tokenizer."""
 
-        name: Literal["char"] = Field("char", description="tokenizer")
+        name: Literal["char"] = Field(default="char", description="tokenizer")
         unknown: Literal["error", "unk"] = Field(
-            "error", description="a character outside the vocabulary is an error, or becomes <unk>"
+            default="error", description="a character outside the vocabulary is an error, or becomes <unk>"
         )
         min_count: int = Field(
-            1, ge=1, description="characters seen less often in training become <unk> (with unknown = unk)"
+            default=1,
+            ge=1,
+            description="characters seen less often in training become <unk> (with unknown = unk)",
         )
 
     def __init__(self, config: Any, characters: str):

@@ -25,9 +25,11 @@ def _byte_letters() -> dict[str, int]:
 
 
 class _SubwordConfig(core.Config):
-    size: int = Field(8192, ge=258, le=1 << 20, description="ids, the end symbol and 256 bytes included")
+    size: int = Field(
+        default=8192, ge=258, le=1 << 20, description="ids, the end symbol and 256 bytes included"
+    )
     end: Literal["document", "line"] = Field(
-        "document",
+        default="document",
         description="the end symbol <eos> closes every document and stands for no text, or stands for "
         "every line end",
     )
@@ -112,7 +114,7 @@ class BPETokenizer(_Subword):
     class Config(_SubwordConfig):
         """Settings of byte-pair encoding."""
 
-        name: Literal["bpe"] = Field("bpe", description="tokenizer")
+        name: Literal["bpe"] = Field(default="bpe", description="tokenizer")
 
     @staticmethod
     def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
@@ -131,7 +133,7 @@ class UnigramTokenizer(_Subword):
     class Config(_SubwordConfig):
         """Settings of unigram subwords."""
 
-        name: Literal["unigram"] = Field("unigram", description="tokenizer")
+        name: Literal["unigram"] = Field(default="unigram", description="tokenizer")
 
     @staticmethod
     def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:

@@ -31,27 +31,27 @@ class WordTokenizer(Tokenizer):
     class Config(core.Config):
         """Settings of the word tokenizer."""
 
-        name: Literal["word"] = Field("word", description="tokenizer")
+        name: Literal["word"] = Field(default="word", description="tokenizer")
         min_count: int | None = Field(
-            None,
+            default=None,
             ge=1,
             description="words seen less often in training become the unknown word; default: 1 where the "
             "text has an unknown word of its own, else 2",
         )
         max_size: int | None = Field(
-            None, ge=2, description="keep at most this many ids, the most frequent ones; default: all"
+            default=None, ge=2, description="keep at most this many ids, the most frequent ones; default: all"
         )
         order: Literal["seen", "frequency"] = Field(
-            "seen", description="ids in order of first appearance, or of falling frequency"
+            default="seen", description="ids in order of first appearance, or of falling frequency"
         )
         vocabulary: str | None = Field(
-            None,
+            default=None,
             description="file with one word per line in order of id: the vocabulary, instead of the "
             "training text",
         )
-        end_word: str = Field("<eos>", min_length=1, description="name of the end symbol")
+        end_word: str = Field(default="<eos>", min_length=1, description="name of the end symbol")
         unk_word: str = Field(
-            "<unk>", min_length=1, description="name of the unknown word, also within the text"
+            default="<unk>", min_length=1, description="name of the unknown word, also within the text"
         )
 
     def __init__(self, config: Any, words: list[str]):

@@ -17,17 +17,19 @@ BUDGETS = ("steps", "tokens", "epochs", "minutes", "cpu_minutes")
 class PhaseConfig(Config):
     """One phase of training: a budget, an optimiser, a schedule."""
 
-    steps: int | None = Field(None, description="budget in optimiser steps")
-    tokens: int | None = Field(None, description="budget in training tokens")
-    epochs: float | None = Field(None, description="budget in passes over the training text")
-    minutes: float | None = Field(None, description="budget in wall-clock minutes of the process")
+    steps: int | None = Field(default=None, description="budget in optimiser steps")
+    tokens: int | None = Field(default=None, description="budget in training tokens")
+    epochs: float | None = Field(default=None, description="budget in passes over the training text")
+    minutes: float | None = Field(default=None, description="budget in wall-clock minutes of the process")
     cpu_minutes: float | None = Field(
-        None, description="budget in CPU minutes: user + system time of all threads and children of the process"
+        default=None, description="budget in CPU minutes: user + system time of all threads and children of the process"
     )
     optimizer: AnyOptimizerConfig = Field(default_factory=lambda: OPTIMIZERS.parse("adam"), description="update rule")
-    schedule: ScheduleConfig = Field(ScheduleConfig(), description="learning rate over the budget")  # type: ignore[call-arg]
-    clip: float | None = Field(1.0, gt=0, description="largest global norm of the gradient (absent: no clipping)")
-    accumulate: int = Field(1, ge=1, description="windows whose gradients are averaged for one step")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning rate over the budget")
+    clip: float | None = Field(
+        default=1.0, gt=0, description="largest global norm of the gradient (absent: no clipping)"
+    )
+    accumulate: int = Field(default=1, ge=1, description="windows whose gradients are averaged for one step")
 
     @model_validator(mode="after")
     def _one_budget(self) -> Any:
@@ -51,20 +53,28 @@ class TrainConfig(PhaseConfig):
     """Training: the first phase, and what holds for the whole run."""
 
     then: tuple[PhaseConfig, ...] = Field(
-        (), description="further phases; each starts from the best weights so far with a fresh optimiser"
+        default=(), description="further phases; each starts from the best weights so far with a fresh optimiser"
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads (absent: torch's default)")
-    validations: int = Field(10, ge=0, description="validations spread evenly over a phase (0: only at its end)")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads (absent: torch's default)")
+    validations: int = Field(
+        default=10, ge=0, description="validations spread evenly over a phase (0: only at its end)"
+    )
     valid_columns: int = Field(
-        20, ge=1, description="columns of the validations in training: fast, a little worse than the exact figure"
+        default=20,
+        ge=1,
+        description="columns of the validations in training: fast, a little worse than the exact figure",
     )
-    valid_tokens: int | None = Field(None, ge=1, description="tokens of each validation (absent: the whole split)")
-    patience: int | None = Field(None, ge=1, description="end a phase after this many validations without a new best")
+    valid_tokens: int | None = Field(
+        default=None, ge=1, description="tokens of each validation (absent: the whole split)"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="end a phase after this many validations without a new best"
+    )
     final_eval: bool = Field(
-        True, description="score the validation split exactly at the end (one column); not part of the budget"
+        default=True, description="score the validation split exactly at the end (one column); not part of the budget"
     )
-    log_every: int = Field(50, ge=1, description="steps between lines of metrics.jsonl")
-    save_minutes: float = Field(5.0, ge=0, description="wall-clock minutes between saves of the training state")
+    log_every: int = Field(default=50, ge=1, description="steps between lines of metrics.jsonl")
+    save_minutes: float = Field(default=5.0, ge=0, description="wall-clock minutes between saves of the training state")
 
     def phases(self) -> tuple[PhaseConfig, ...]:
         """All phases in order."""
@@ -74,4 +84,4 @@ class TrainConfig(PhaseConfig):
 class ExperimentConfig(RunConfig):
     """A whole experiment, as a recipe states it and as ``config.json`` keeps it."""
 
-    train: TrainConfig = Field(TrainConfig(), description="training")  # type: ignore[call-arg]
+    train: TrainConfig = Field(default=TrainConfig(), description="training")

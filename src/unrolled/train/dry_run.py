@@ -33,7 +33,7 @@ def dry_run(parts: Parts) -> dict[str, Any]:
         "vocabulary": parts.tokenizer.vocab_size,
         "training_tokens": len(parts.splits["train"]),
         "flops_per_token": parts.model.flops_per_token(),
-        "state_numbers": sum(layer.state_size() for layer in parts.model.stack.layers),  # type: ignore[operator]
+        "state_numbers": sum(layer.state_size() for layer in parts.model.stack.cells()),
         "peak_memory_bytes": peak,
         "columns": stream.columns,
         "window": stream.window,

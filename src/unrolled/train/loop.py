@@ -19,7 +19,7 @@ from unrolled.evaluate import EvalConfig, EvalResult, NeuralPredictor, evaluate_
 from unrolled.kernels import dispatch
 from unrolled.model import ModelState
 from unrolled.optim import build_optimizer, learning_rate_factor
-from unrolled.runs import CONFIG, MODEL, RECORD, TOKENIZER, load_weights, weights
+from unrolled.runs import CONFIG, MODEL, TOKENIZER, load_weights, weights
 from unrolled.tokenizer import load_tokenizer, save_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock, plan_steps
@@ -167,7 +167,10 @@ class Trainer:
                     type="train", step=self.step, tokens=self.tokens, nats=nats, lr=lr,
                     grad_norm=result.grad_norm, wall=self.clock.wall(), cpu=self.clock.cpu(),
                 )  # fmt: skip
-            due = last or self.phase_step * checks // self.phase_steps > (self.phase_step - 1) * checks // self.phase_steps
+            due = (
+                last
+                or self.phase_step * checks // self.phase_steps > (self.phase_step - 1) * checks // self.phase_steps
+            )
             if due:
                 self._validate()
             if due or self.clock.wall() - self.saved_at > 60 * self.config.train.save_minutes:
@@ -188,13 +191,19 @@ class Trainer:
         elif not math.isfinite(grad_norm):
             fault = f"the gradient's norm became {grad_norm}"
         elif len(self.recent) == _DIVERGED_STEPS and mean > limit:
-            fault = f"the loss ran away ({mean:.2f} nats per token, uniform guessing has {limit / _DIVERGED_FACTOR:.2f})"
+            fault = (
+                f"the loss ran away ({mean:.2f} nats per token, uniform guessing has {limit / _DIVERGED_FACTOR:.2f})"
+            )
         else:
             return
         self.recent = [x for x in self.recent if math.isfinite(x)]
         self.status = "diverged"
         write_record(self)
-        kept = f"the best weights, of step {self.best_step}, are kept" if (self.out / MODEL).exists() else "no weights are kept"
+        kept = (
+            f"the best weights, of step {self.best_step}, are kept"
+            if (self.out / MODEL).exists()
+            else "no weights are kept"
+        )
         raise UnrolledError(
             f"training diverged at step {self.step + 1}: {fault}; {kept} in {self.out}; lower train.optimizer.lr or "
             "train.clip."
@@ -245,7 +254,14 @@ class Trainer:
         else:
             self.stale += 1
         self.valid = result.to_json()
-        self.log(type="valid", step=self.step, tokens=self.tokens, nats=nats, protocol=result.protocol.name, cpu=self.clock.cpu())
+        self.log(
+            type="valid",
+            step=self.step,
+            tokens=self.tokens,
+            nats=nats,
+            protocol=result.protocol.name,
+            cpu=self.clock.cpu(),
+        )
         self.report.valid(self, result)
 
     def _validation_seconds(self, cpu: bool) -> float:

@@ -29,7 +29,9 @@ class Parts(NamedTuple):
     model: LanguageModel
 
 
-def build_model(config: ExperimentConfig, tokenizer: Tokenizer, split: TokenSplit, streams: RandomStreams) -> LanguageModel:
+def build_model(
+    config: ExperimentConfig, tokenizer: Tokenizer, split: TokenSplit, streams: RandomStreams
+) -> LanguageModel:
     """A freshly initialised model; its initial weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.key("init"))

@@ -21,9 +21,7 @@ def _never(*_: Any) -> None:
     return None
 
 
-def _refuse_generic(
-    cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any
-) -> str | None:
+def _refuse_generic(cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any) -> str | None:
     return "tracing runs the reference" if tap is not None else None
 
 

@@ -32,8 +32,10 @@ class Noise(NamedTuple):
 class SteppedCell(Protocol):
     """What ``cell_loop`` asks of a cell (see ``unrolled.cells.base.StepCell``)."""
 
-    name: str
     compute: Compute
+
+    @property
+    def name(self) -> str: ...
 
     def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> Any: ...
     def effective_weights(self) -> Mapping[str, Tensor]: ...
@@ -100,7 +102,7 @@ def run_loop(
         y, new = cell.step(pre[t], entry, step_weights, tap)
         is_h = y is new.h
         for name, masks in zoneout.items():
-            z = masks[t]
+            z: Any = masks[t]
             old, fresh = getattr(state, name), getattr(new, name)
             new = new._replace(**{name: z * old + (1 - z) * fresh})
         if mask_out[t] is not None:

@@ -33,7 +33,7 @@ class Head(nn.Module):
     def __init__(self, in_width: int, vocab_size: int, config: Any, tied: nn.Parameter | None = None):
         super().__init__()
         self.in_width, self.vocab_size, self.config = in_width, vocab_size, config
-        self.compute = Compute()  # type: ignore[call-arg]
+        self.compute = Compute()
 
     def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> Any:
         """The head's own carried state; None for heads that carry nothing."""

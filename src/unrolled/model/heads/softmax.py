@@ -20,14 +20,16 @@ class SoftmaxConfig(HeadConfig):
 
     name: Literal["softmax"] = "softmax"
     project: int | None = Field(
-        None, ge=1, description="width of a linear map without bias before the output matrix (absent: none, or the "
-        "embedding size where the matrix is tied and the widths differ)"
+        default=None,
+        ge=1,
+        description="width of a linear map without bias before the output matrix (absent: none, or the "
+        "embedding size where the matrix is tied and the widths differ)",
     )
-    bias: bool = Field(True, description="a bias per token")
+    bias: bool = Field(default=True, description="a bias per token")
     bias_init: Literal["zero", "unigram"] = Field(
-        "zero", description="start the bias at zero, or at the log frequency of each token in the training text"
+        default="zero", description="start the bias at zero, or at the log frequency of each token in the training text"
     )
-    block: int = Field(2**22, ge=1, description="logits held at once in training (rows x vocabulary)")
+    block: int = Field(default=2**22, ge=1, description="logits held at once in training (rows x vocabulary)")
 
 
 class _BlockLoss(torch.autograd.Function):
@@ -36,7 +38,14 @@ class _BlockLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, h: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weight: Tensor | None, rows: int, low: bool
+        ctx: Any,
+        h: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weight: Tensor | None,
+        rows: int,
+        low: bool,
     ) -> tuple[Tensor, Tensor]:
         grad = any(ctx.needs_input_grad[:3])
         nll = torch.empty(len(h), dtype=h.dtype, device=h.device)
