@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ BODY = b"".join(b"line %d\n" % n for n in range(30_000))
 class Handler(BaseHTTPRequestHandler):
     """/ok serves BODY with ranges; the other paths break in the way that their name says."""
 
-    server: "Server"
+    server: "Server"  # type: ignore[assignment]  # the base class knows no attributes of ours
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -133,8 +134,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.server_close()
 
 
-def get(server: Server, path: str, part: Path, **options) -> None:
-    fetch(server.address + path, part, **{"wait": 0.01, "timeout": 5.0} | options)
+def get(server: Server, path: str, part: Path, **options: Any) -> None:
+    options = {"wait": 0.01, "timeout": 5.0} | options
+    fetch(server.address + path, part, **options)
 
 
 def test_whole_file_with_progress(server: Server, tmp_path: Path):
@@ -145,9 +147,7 @@ def test_whole_file_with_progress(server: Server, tmp_path: Path):
 
 
 @pytest.mark.parametrize("path", ["/ok", "/no_ranges"])
-def test_what_is_there_is_not_fetched_again_unless_the_server_insists(
-    server: Server, tmp_path: Path, path: str
-):
+def test_what_is_there_is_not_fetched_again_unless_the_server_insists(server: Server, tmp_path: Path, path: str):
     (tmp_path / "p").write_bytes(BODY[:50_000])
     get(server, path, tmp_path / "p")
     assert (tmp_path / "p").read_bytes() == BODY
@@ -178,9 +178,7 @@ def test_passing_faults_are_tried_again(server: Server, tmp_path: Path, path: st
         ("/to_ftp", "redirects to 'ftp://127.0.0.1/x', which is not on the web", 1),
     ],
 )
-def test_lasting_faults_are_one_sentence(
-    server: Server, tmp_path: Path, path: str, message: str, attempts: int
-):
+def test_lasting_faults_are_one_sentence(server: Server, tmp_path: Path, path: str, message: str, attempts: int):
     began = time.monotonic()
     with pytest.raises(UnrolledError, match=message):
         get(server, path, tmp_path / "p", timeout=0.3, attempts=3)

@@ -21,18 +21,9 @@ def split_of(total: int, starts: list[int] | None = None) -> TokenSplit:
     return TokenSplit(np.arange(total), TABLES, starts=None if starts is None else np.array(starts))
 
 
-def stream_of(
-    total: int = 103, starts=None, seed: int = 1, rank: int = 0, world: int = 1, **fields
-) -> Stream:
-    fields = {"columns": 4, "window": 7} | fields
-    return Stream(
-        split_of(total, starts),
-        StreamConfig(**fields),
-        RandomStreams(seed, rank),
-        START,
-        world=world,
-        short=True,
-    )
+def stream_of(total: int = 103, starts=None, seed: int = 1, rank: int = 0, world: int = 1, **fields) -> Stream:
+    config = StreamConfig.parse({"columns": 4, "window": 7} | fields)
+    return Stream(split_of(total, starts), config, RandomStreams(seed, rank), START, world=world, short=True)
 
 
 def epoch_of(stream: Stream, epoch: int = 0) -> list[Window]:
@@ -56,9 +47,7 @@ CONFIGS = st.fixed_dictionaries(
 
 @settings(max_examples=80, deadline=None)
 @given(CONFIGS, st.integers(6, 200), st.sets(st.integers(1, 200), max_size=12), st.integers(0, 3))
-def test_every_token_is_a_target_once_and_follows_its_input(
-    config: dict, total: int, more: set[int], epoch: int
-):
+def test_every_token_is_a_target_once_and_follows_its_input(config: dict, total: int, more: set[int], epoch: int):
     starts = [0, *sorted(s for s in more if s < total)]
     stream = stream_of(total, starts, **config)
     windows = epoch_of(stream, epoch)

@@ -88,9 +88,7 @@ def test_a_folder_without_such_names_is_one_text_in_order_of_name(tmp_path: Path
     corpus = opened(path=str(tmp_path))
     whole = b"".join(read(corpus, split) for split in corpus.splits)
     assert whole == b"first\n" * 1000 + TEXT + b"last\n" * 1000
-    assert (
-        read(opened(path=str(tmp_path / "*.txt"), fractions=(1, 0, 0)), "train") == b"first\n" * 1000 + TEXT
-    )
+    assert read(opened(path=str(tmp_path / "*.txt"), fractions=(1, 0, 0)), "train") == b"first\n" * 1000 + TEXT
 
 
 def test_explicit_paths_and_documents(tmp_path: Path):
@@ -100,9 +98,7 @@ def test_explicit_paths_and_documents(tmp_path: Path):
     (tmp_path / "y").write_bytes(b"three\n")
     corpus = opened(train=str(tmp_path / "x"), valid=str(tmp_path / "y"), reset="document")
     pieces = list(corpus.pieces("train"))
-    assert b"".join(piece.data for piece in pieces) == b"one\ntwo\n", (
-        "a missing line end is added between documents"
-    )
+    assert b"".join(piece.data for piece in pieces) == b"one\ntwo\n", "a missing line end is added between documents"
     assert [piece.data for piece in pieces if piece.begins] == [b"one", b"two\n"]
     assert corpus.documents("train") == 2
     assert corpus.splits == ("train", "valid")
@@ -154,9 +150,7 @@ def test_bytes_that_are_not_utf8_are_named_with_file_and_offset(tmp_path: Path):
     path.write_bytes(b"a\n" * BLOCK + b"caf\xe9\n")
     corpus = opened(train=str(path))
     assert len(read(corpus, "train")) == path.stat().st_size, "the byte reading takes it"
-    with pytest.raises(
-        UsageError, match=rf"latin\.txt is not UTF-8 at byte {2 * BLOCK + 3};.*byte tokenizer"
-    ):
+    with pytest.raises(UsageError, match=rf"latin\.txt is not UTF-8 at byte {2 * BLOCK + 3};.*byte tokenizer"):
         list(corpus.blocks("train", text=True))
 
 

@@ -61,18 +61,14 @@ def test_a_corpus_as_published_passes(small: CorpusSpec):
         (Published(types=3), ["types"]),
     ],
 )
-def test_counts_that_differ_are_named(
-    small: CorpusSpec, monkeypatch, published: Published, differs: list[str]
-):
+def test_counts_that_differ_are_named(small: CorpusSpec, monkeypatch, published: Published, differs: list[str]):
     monkeypatch.setitem(CORPORA, "small", dataclasses.replace(small, published={"valid": published}))
     found = check_corpus("small")
     assert not found["ok"]
     assert found["splits"]["valid"]["differs"] == differs
 
 
-def test_a_changed_file_is_a_mismatch_and_a_new_word_has_no_figure(
-    small: CorpusSpec, tmp_path: Path, monkeypatch
-):
+def test_a_changed_file_is_a_mismatch_and_a_new_word_has_no_figure(small: CorpusSpec, tmp_path: Path, monkeypatch):
     monkeypatch.setitem(CORPORA, "small", dataclasses.replace(small, tokenizer="byte", published={}))
     (tmp_path / "cache" / "corpora" / "small" / "b").write_bytes(b"a c\n")
     found = check_corpus("small")
@@ -120,9 +116,7 @@ def test_the_vocabularies_of_the_benchmarks(real):
     corpus = open_corpus("ptb")
     tok = load_or_train_tokenizer(TOKENIZERS.parse("word"), corpus)
     assert (tok.vocab_size, tok.end_id) == (10_000, 24)
-    assert encode_corpus(corpus, tok)["test"].units().characters == 442_423, (
-        "as many as in the character files"
-    )
+    assert encode_corpus(corpus, tok)["test"].units().characters == 442_423, "as many as in the character files"
     real("wikitext-2")
     corpus = open_corpus("wikitext-2")
     tok = load_or_train_tokenizer(TOKENIZERS.parse("word"), corpus)

@@ -87,9 +87,7 @@ def test_units_of_ranges_add_up_and_agree_with_single_tokens(tmp_path: Path, kin
 
 def test_units_agree_between_tokenizers(tmp_path: Path):
     corpus = written(tmp_path, TEXT.replace(" the", "the").encode())
-    found = {
-        str(kind): encode_corpus(corpus, tokenizer_for(corpus, kind))["train"].units()[1:] for kind in KINDS
-    }
+    found = {str(kind): encode_corpus(corpus, tokenizer_for(corpus, kind))["train"].units()[1:] for kind in KINDS}
     assert len(set(found.values())) == 1, found
 
 
@@ -165,9 +163,7 @@ def test_processes_that_encode_at_once_both_succeed(tmp_path: Path):
     assert len(encode_corpus(corpus, tokenizer_for(corpus, "word"))["train"]) > 0
 
 
-def test_the_slower_of_two_writers_takes_the_files_of_the_faster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_slower_of_two_writers_takes_the_files_of_the_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     corpus = written(tmp_path)
     tok = tokenizer_for(corpus, "byte")
     whole = encode.encode_split

@@ -47,13 +47,11 @@ class CorpusConfig(Config):
     )
     reset: Literal["none", "document", "line"] | None = Field(
         default=None,
-        description="where the recurrent state restarts; default: the corpus's convention, none for your "
-        "own text",
+        description="where the recurrent state restarts; default: the corpus's convention, none for your own text",
     )
     layout: Literal["text", "symbols"] | None = Field(
         default=None,
-        description="symbols: characters separated by spaces, '_' for a space; default: as the corpus is "
-        "known",
+        description="symbols: characters separated by spaces, '_' for a space; default: as the corpus is known",
     )
 
     @model_validator(mode="after")
@@ -221,12 +219,8 @@ def missing_message(spec: CorpusSpec, folder: str | None = None) -> str:
     root = corpus_folders()[0]
     by_hand = f"put {names} (or the same with .gz or .xz) into {root / spec.folder}"
     if spec.downloads:
-        return (
-            f"corpus {spec.name} is not on this machine; run: unrolled corpora get {spec.name}, or {by_hand}."
-        )
-    return (
-        f"corpus {spec.name} is not on this machine and has no address it could be verified from; {by_hand}."
-    )
+        return f"corpus {spec.name} is not on this machine; run: unrolled corpora get {spec.name}, or {by_hand}."
+    return f"corpus {spec.name} is not on this machine and has no address it could be verified from; {by_hand}."
 
 
 def open_corpus(config: CorpusConfig | str) -> Corpus:

@@ -42,9 +42,7 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in ("http", "https"):
-            raise UnrolledError(
-                f"{req.full_url} redirects to {newurl!r}, which is not on the web; it was refused."
-            )
+            raise UnrolledError(f"{req.full_url} redirects to {newurl!r}, which is not on the web; it was refused.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -83,9 +81,7 @@ def get_corpus(name: str, progress: Progress | None = None, timeout: float = 30.
     return result
 
 
-def _get_file(
-    spec: CorpusSpec, download: Download, path: Path, progress: Progress | None, timeout: float
-) -> None:
+def _get_file(spec: CorpusSpec, download: Download, path: Path, progress: Progress | None, timeout: float) -> None:
     """Fetch one file, unpack it if need be, and put it in place once its checksum is right."""
     wanted = next(file for file in spec.files.values() if file.names[0] == download.file)
     part = path.with_name(path.name + (".zip.part" if download.member else ".part"))
@@ -171,9 +167,7 @@ def fetch(
             return _attempt(address, part, progress, timeout)
         except _Again as error:
             fault = str(error)
-    raise UnrolledError(
-        f"{address} {fault}; run the command again to go on from there, or get the file elsewhere."
-    )
+    raise UnrolledError(f"{address} {fault}; run the command again to go on from there, or get the file elsewhere.")
 
 
 def _attempt(address: str, part: Path, progress: Progress | None, timeout: float) -> None:
@@ -184,9 +178,7 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
     opener = urllib.request.build_opener(_WebOnly())
     try:
         with opener.open(urllib.request.Request(address, headers=headers), timeout=timeout) as answer:
-            resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(
-                f"bytes {have}-"
-            )
+            resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
             if not resumed:
                 have = 0
             length = answer.headers.get("Content-Length")
@@ -194,9 +186,7 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
             with part.open("r+b" if part.exists() else "wb") as file:
                 file.seek(have)
                 file.truncate()
-                have = _receive(
-                    answer, file, have, total, timeout, lambda n: progress and progress(address, n, total)
-                )
+                have = _receive(answer, file, have, total, timeout, lambda n: progress and progress(address, n, total))
         if total is not None and have < total:
             raise _Again(f"closed the connection after {have:,} of {total:,} bytes")
     except urllib.error.HTTPError as error:
@@ -207,9 +197,7 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
             raise _Again("refused to go on from a part of the file") from error
         if error.code in _PASSING:
             raise _Again(f"answers {error.code} ({error.reason})") from error
-        raise UnrolledError(
-            f"{address} answers {error.code} ({error.reason}); get the file elsewhere."
-        ) from error
+        raise UnrolledError(f"{address} answers {error.code} ({error.reason}); get the file elsewhere.") from error
     except TimeoutError as error:
         raise _Again(f"sent nothing for {timeout:g} seconds") from error
     except urllib.error.URLError as error:

@@ -67,9 +67,7 @@ def _source(path: Path) -> bytes:
     return data + b"\n" if data else b""
 
 
-def _split(
-    sizes: dict[str, int], kind: str, loader: Callable[[str], Callable[[], bytes]]
-) -> dict[str, list[Part]]:
+def _split(sizes: dict[str, int], kind: str, loader: Callable[[str], Callable[[], bytes]]) -> dict[str, list[Part]]:
     """Whole documents by name; 5 % of the bytes each to valid and test, chosen by a hash of the name."""
     total = sum(sizes.values())
     chosen: dict[str, str] = {}

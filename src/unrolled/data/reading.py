@@ -59,9 +59,7 @@ class Part:
                         left -= len(data)
                     yield data
         except _BROKEN as error:
-            raise UnrolledError(
-                f"{self.name} is damaged (its compression is broken); fetch it again."
-            ) from error
+            raise UnrolledError(f"{self.name} is damaged (its compression is broken); fetch it again.") from error
         except OSError as error:
             raise UnrolledError(f"cannot read {self.name}: {error.strerror or error}.") from error
 

@@ -43,9 +43,7 @@ class StreamConfig(Config):
         description="AWD-LSTM: window lengths vary: base = window, or window / 2 with probability 0.05; "
         "then a normal draw with mean base and deviation 5 tokens, at least 5",
     )
-    window_cap: int | None = Field(
-        default=None, ge=1, description="longest variable window in tokens; default: no cap"
-    )
+    window_cap: int | None = Field(default=None, ge=1, description="longest variable window in tokens; default: no cap")
     random_offset: bool = Field(
         default=False,
         description="each epoch begins at a random position and runs around the text in a circle",
@@ -132,8 +130,7 @@ class Stream:
         total, config = len(self._split), self._config
         if not self._length:
             raise UsageError(
-                f"{self._columns} columns are more than the text's {total} tokens; use fewer columns or more "
-                "text."
+                f"{self._columns} columns are more than the text's {total} tokens; use fewer columns or more text."
             )
         if self._length < config.window and not short:
             raise UsageError(
@@ -141,9 +138,7 @@ class Stream:
                 f"{self._columns} columns; use fewer columns, a shorter window or more text."
             )
         if config.order == "shuffled" and self._split.starts is None:
-            raise UsageError(
-                "order=shuffled needs sentences or documents; set corpus.reset to line or document."
-            )
+            raise UsageError("order=shuffled needs sentences or documents; set corpus.reset to line or document.")
 
     def windows_per_epoch(self, epoch: int = 0) -> int:
         """Windows of an epoch; the same every epoch unless windows are variable."""
@@ -184,9 +179,7 @@ class Stream:
         """Window ``index`` of ``epoch``, both from 0. Raises UsageError beyond the epoch's last window."""
         plan = self._plan(epoch)
         if not 0 <= index < len(plan.borders) - 1:
-            raise UsageError(
-                f"epoch {epoch} has {len(plan.borders) - 1} windows; there is no window {index}."
-            )
+            raise UsageError(f"epoch {epoch} has {len(plan.borders) - 1} windows; there is no window {index}.")
         low, high = int(plan.borders[index]), int(plan.borders[index + 1])
         rows = [self._row(plan, int(begin) + low, high - low) for begin in plan.begins]
         inputs, targets, reset = (np.stack(part) for part in zip(*rows, strict=True))

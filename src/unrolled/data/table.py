@@ -49,8 +49,7 @@ def _mwc(language: str, name: str) -> CorpusSpec:
 _ROWS = (
     CorpusSpec(
         name="pydoc",
-        description="English technical prose of Python's own language reference; each topic a document; no "
-        "download",
+        description="English technical prose of Python's own language reference; each topic a document; no download",
         licence="Python documentation, PSF licence.",
         embedded="pydoc",
         tokenizer="byte",
@@ -58,8 +57,7 @@ _ROWS = (
     ),
     CorpusSpec(
         name="stdlib",
-        description="Source code of Python's standard library, up to 10 MB; each file a document; no "
-        "download",
+        description="Source code of Python's standard library, up to 10 MB; each file a document; no download",
         licence="PSF licence.",
         embedded="stdlib",
         tokenizer="byte",
@@ -131,15 +129,9 @@ _ROWS = (
         licence=_CC,
         folder="wikitext-2",
         files={
-            "train": _wiki(
-                "train", "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f", 10_797_148
-            ),
-            "valid": _wiki(
-                "valid", "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8", 1_121_681
-            ),
-            "test": _wiki(
-                "test", "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0", 1_256_449
-            ),
+            "train": _wiki("train", "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f", 10_797_148),
+            "valid": _wiki("valid", "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8", 1_121_681),
+            "test": _wiki("test", "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0", 1_256_449),
         },
         tokenizer="word",
         published={
@@ -147,24 +139,17 @@ _ROWS = (
             "valid": Published(3_760, 217_646, None, 965.0861),
             "test": Published(4_358, 245_569, None, 911.7051),
         },
-        downloads=tuple(
-            Download(f"{_WT2_AT}{s}.txt", f"wiki.{s}.tokens") for s in ("train", "valid", "test")
-        ),
+        downloads=tuple(Download(f"{_WT2_AT}{s}.txt", f"wiki.{s}.tokens") for s in ("train", "valid", "test")),
     ),
     CorpusSpec(
         name="wikitext-103",
-        description="WikiText-103 words: 28,475 Wikipedia articles, 267,735 types; valid and test of "
-        "WikiText-2",
+        description="WikiText-103 words: 28,475 Wikipedia articles, 267,735 types; valid and test of WikiText-2",
         licence=_CC,
         folder="wikitext-103",
         files={
             "train": _wiki("train"),
-            "valid": _wiki(
-                "valid", "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8", 1_121_681
-            ),
-            "test": _wiki(
-                "test", "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0", 1_256_449
-            ),
+            "valid": _wiki("valid", "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8", 1_121_681),
+            "test": _wiki("test", "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0", 1_256_449),
         },
         tokenizer="word",
         published={
@@ -190,8 +175,7 @@ _ROWS = (
     ),
     CorpusSpec(
         name="enwik8",
-        description="enwik8 (Hutter prize): 100,000,000 bytes of Wikipedia XML, published split 90 / 5 / 5 "
-        "million",
+        description="enwik8 (Hutter prize): 100,000,000 bytes of Wikipedia XML, published split 90 / 5 / 5 million",
         licence=_WIKI06,
         folder="enwik8",
         files={"all": FileSpec(("enwik8",), md5="a1fa5ffddb56f4953e226637dabbb36a", size=100_000_000)},
@@ -278,8 +262,7 @@ _ROWS = (
     _mwc("fi", "Finnish"),
     CorpusSpec(
         name="tinyshakespeare",
-        description="40,000 lines of Shakespeare (char-rnn), 65 characters, cut 90 / 5 / 5 % (no official "
-        "split)",
+        description="40,000 lines of Shakespeare (char-rnn), 65 characters, cut 90 / 5 / 5 % (no official split)",
         licence="Public domain.",
         folder="tinyshakespeare",
         files={

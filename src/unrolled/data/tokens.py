@@ -148,9 +148,7 @@ class TokenSplit:
         while len(data) < wanted:
             more = os.pread(self._file, wanted - len(data), start * width + len(data))
             if not more:
-                raise UnrolledError(
-                    "a token file was cut short while it was read; delete the cache and start again."
-                )
+                raise UnrolledError("a token file was cut short while it was read; delete the cache and start again.")
             data += more
         return np.frombuffer(data, self._type).astype(np.int64)
 

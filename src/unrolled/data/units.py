@@ -73,9 +73,7 @@ class UnitTables:
             tables.characters[index] = sum(byte & 0xC0 != 0x80 for byte in piece)
         return tables
 
-    def per_token(
-        self, ids: np.ndarray, previous: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def per_token(self, ids: np.ndarray, previous: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Words, characters and bytes of each token.
 
         Args:
@@ -84,10 +82,7 @@ class UnitTables:
         Returns:
             Three int64 arrays (n,): words, characters, bytes.
         """
-        closed = np.empty(len(ids), bool)
-        if len(ids):
-            closed[0] = previous is None or bool(self.closes[previous])
-            np.take(self.closes, ids[:-1], out=closed[1:])
+        closed = self._closed(ids, previous)
         separators = self.implied[ids] & ~closed
         return (
             self.words[ids].astype(np.int64) + (self.opens[ids] & closed),
@@ -97,4 +92,22 @@ class UnitTables:
 
     def count(self, ids: np.ndarray, previous: int | None = None) -> Units:
         """Totals over ``ids`` (n,), which follow ``previous`` (None: the start of a text)."""
-        return Units(len(ids), *(int(part.sum()) for part in self.per_token(ids, previous)))
+        # As per_token, but by how often each id occurs: several times as fast on long ranges.
+        times = np.bincount(ids, minlength=len(self.words))
+        closed = self._closed(ids, previous)
+        opened = int((self.opens[ids] & closed).sum()) if self.opens.any() else 0
+        separators = int((self.implied[ids] & ~closed).sum()) if self.implied.any() else 0
+        return Units(
+            len(ids),
+            int(times @ self.words) + opened,
+            int(times @ self.characters) + separators,
+            int(times @ self.bytes) + separators,
+        )
+
+    def _closed(self, ids: np.ndarray, previous: int | None) -> np.ndarray:
+        """Whether the token before each of ``ids`` ends a word (a space or newline, or there is none)."""
+        closed = np.empty(len(ids), bool)
+        if len(ids):
+            closed[0] = previous is None or bool(self.closes[previous])
+            np.take(self.closes, ids[:-1], out=closed[1:])
+        return closed

@@ -27,9 +27,7 @@ def files_at(path: str) -> list[Path]:
         return [place]
     if place.is_dir():
         inside = (file for file in place.rglob("*") if file.is_file())
-        found = sorted(
-            f for f in inside if not any(part.startswith(".") for part in f.relative_to(place).parts)
-        )
+        found = sorted(f for f in inside if not any(part.startswith(".") for part in f.relative_to(place).parts))
         if not found:
             raise UsageError(f"{path} is an empty folder; put text files into it.")
         return found

@@ -114,9 +114,7 @@ class Tokenizer(ABC):
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise UsageError(
-                f"the text is not valid Unicode at character {error.start}; remove it."
-            ) from error
+            raise UsageError(f"the text is not valid Unicode at character {error.start}; remove it.") from error
         body = self.encode_block(data)
         if not end or not data:
             return body

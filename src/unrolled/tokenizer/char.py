@@ -44,9 +44,7 @@ class CharTokenizer(Tokenizer):
     def __init__(self, config: Any, characters: str):
         self.characters = characters
         self.unk_id = len(characters) if config.unknown == "unk" else None
-        super().__init__(
-            config, [c.encode() for c in characters] + ([b"<unk>"] if self.unk_id is not None else [])
-        )
+        super().__init__(config, [c.encode() for c in characters] + ([b"<unk>"] if self.unk_id is not None else []))
         self._lookup = np.full(_CODES, -1, np.int32)
         self._lookup[[ord(c) for c in characters]] = np.arange(len(characters))
 
@@ -59,7 +57,8 @@ class CharTokenizer(Tokenizer):
             )
         counts = np.zeros(_CODES, np.int64)
         for block in blocks:
-            counts += np.bincount(_codes(block), minlength=_CODES)
+            found = np.bincount(_codes(block))
+            counts[: len(found)] += found
         return cls(config, "".join(map(chr, np.flatnonzero(counts >= config.min_count))))
 
     def encode_block(self, block: bytes) -> Encoded:

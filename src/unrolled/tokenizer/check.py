@@ -46,9 +46,7 @@ def check_corpus(name: str) -> dict[str, Any]:
         counts[split], measured = _count(corpus, split, tokenizer)
         measured["unigram"] = _unigram(spec, tokenizer, counts["train"], counts[split])
         splits[split] = measured | _compare(measured, spec.published.get(split))
-    good = all(file["status"] != "mismatch" for file in files) and not any(
-        s["differs"] for s in splits.values()
-    )
+    good = all(file["status"] != "mismatch" for file in files) and not any(s["differs"] for s in splits.values())
     return {
         "name": name,
         "ok": good,
@@ -107,7 +105,6 @@ def _compare(measured: dict[str, Any], published: Published | None) -> dict[str,
     differs = [
         key
         for key, value in known.items()
-        if measured[key] is None
-        or not math.isclose(measured[key], value, rel_tol=_CLOSE if key == "unigram" else 0)
+        if measured[key] is None or not math.isclose(measured[key], value, rel_tol=_CLOSE if key == "unigram" else 0)
     ]
     return {"published": known, "differs": differs}

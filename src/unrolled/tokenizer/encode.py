@@ -130,9 +130,7 @@ def _write(
             if progress is not None and size:
                 progress(split, done)
         if not writer.length:
-            raise UsageError(
-                f"the {split} text of corpus {corpus.name} has no tokens; give a text with words in it."
-            )
+            raise UsageError(f"the {split} text of corpus {corpus.name} has no tokens; give a text with words in it.")
         return writer.length
 
 

@@ -25,13 +25,10 @@ def _byte_letters() -> dict[str, int]:
 
 
 class _SubwordConfig(core.Config):
-    size: int = Field(
-        default=8192, ge=258, le=1 << 20, description="ids, the end symbol and 256 bytes included"
-    )
+    size: int = Field(default=8192, ge=258, le=1 << 20, description="ids, the end symbol and 256 bytes included")
     end: Literal["document", "line"] = Field(
         default="document",
-        description="the end symbol <eos> closes every document and stands for no text, or stands for "
-        "every line end",
+        description="the end symbol <eos> closes every document and stands for no text, or stands for every line end",
     )
 
 
@@ -119,9 +116,7 @@ class BPETokenizer(_Subword):
     @staticmethod
     def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(
-            vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False
-        )
+        trainer = trainers.BpeTrainer(vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False)
         return Engine(models.BPE()), trainer
 
 
@@ -138,9 +133,7 @@ class UnigramTokenizer(_Subword):
     @staticmethod
     def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False
-        )
+        trainer = trainers.UnigramTrainer(vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False)
         return Engine(models.Unigram()), trainer
 
     @classmethod
@@ -151,6 +144,4 @@ class UnigramTokenizer(_Subword):
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(
-                "the text is too short for unigram subwords; use tokenizer bpe or byte."
-            ) from error
+            raise UsageError("the text is too short for unigram subwords; use tokenizer bpe or byte.") from error

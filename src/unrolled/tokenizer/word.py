@@ -46,8 +46,7 @@ class WordTokenizer(Tokenizer):
         )
         vocabulary: str | None = Field(
             default=None,
-            description="file with one word per line in order of id: the vocabulary, instead of the "
-            "training text",
+            description="file with one word per line in order of id: the vocabulary, instead of the training text",
         )
         end_word: str = Field(default="<eos>", min_length=1, description="name of the end symbol")
         unk_word: str = Field(
@@ -149,7 +148,5 @@ def _read_vocabulary(path: str) -> list[str]:
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read the vocabulary {path}; give a UTF-8 file with one word per line."
-        ) from error
+        raise UsageError(f"cannot read the vocabulary {path}; give a UTF-8 file with one word per line.") from error
     return [line for line in lines if line]
