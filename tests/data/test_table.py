@@ -1,11 +1,14 @@
 """The table of named corpora and the corpora that come with Python."""
 
+import dataclasses
+import gzip
 import re
 
 import pytest
 
-from unrolled.data import list_corpora, open_corpus
-from unrolled.data.spec import SPLITS
+from unrolled.core.errors import UsageError
+from unrolled.data import CorpusConfig, list_corpora, open_corpus
+from unrolled.data.spec import SPLITS, FileSpec
 from unrolled.data.table import CORPORA
 
 
@@ -70,9 +73,31 @@ def test_the_benchmark_of_a_billion_words_keeps_its_test_shard_apart(tmp_path, m
     assert corpus.reset == "line"
 
 
-def test_files_are_found_under_other_published_names_and_in_the_cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache" / "corpora" / "wikitext-2"
+def test_files_are_found_under_other_published_names_and_in_the_cache(tmp_path):
+    folder = tmp_path / "cache" / "corpora" / "mwc-fi" / "wiki_fi" / "ptb_format_large"
     folder.mkdir(parents=True)
-    for split in SPLITS:
-        (folder / f"{split}.txt").write_text(f" = {split} = \n")
-    assert b"".join(open_corpus("wikitext-2").blocks("valid")) == b" = valid = \n"
+    for short in ("tr", "va", "te"):
+        (folder / f"wiki_fi.{short}.raw.unk").write_text(f"{short}\n")
+    corpus = open_corpus("mwc-fi")
+    assert [b"".join(corpus.blocks(split)) for split in SPLITS] == [b"tr\n", b"va\n", b"te\n"]
+    named = open_corpus(CorpusConfig(name="mwc-fi", path=str(folder)))
+    assert named.fingerprint() == corpus.fingerprint()
+    assert named.default_tokenizer == "char"
+
+
+def test_one_file_is_cut_at_the_published_bytes(tmp_path, monkeypatch):
+    spec = CORPORA["enwik8"]
+    assert spec.cut is not None
+    assert sum(spec.cut) == spec.files["all"].size == 100_000_000
+    small = dataclasses.replace(spec, cut=(90, 5, 5), files={"all": FileSpec(("enwik8",), size=100)})
+    monkeypatch.setitem(CORPORA, "enwik8", small)
+    folder = tmp_path / "cache" / "corpora" / "enwik8"
+    folder.mkdir(parents=True)
+    data = bytes(range(100))
+    (folder / "enwik8.gz").write_bytes(gzip.compress(data))
+    corpus = open_corpus("enwik8")
+    text = {split: b"".join(corpus.blocks(split)) for split in corpus.splits}
+    assert text == {"train": data[:90], "valid": data[90:95], "test": data[95:]}
+    (folder / "enwik8.gz").write_bytes(gzip.compress(data[:99]))
+    with pytest.raises(UsageError, match=r"enwik8\.gz has 99 bytes where enwik8 has 100: it is cut off"):
+        open_corpus("enwik8")

@@ -252,6 +252,14 @@ def _table_parts(spec: CorpusSpec, folder: str | None) -> dict[str, list[Part]]:
     if found is None:
         raise UsageError(missing_message(spec, folder))
     parts = {key: [Part(str(path), path) for path in paths] for key, paths in found.items()}
+    for key, file in spec.files.items():
+        size = parts[key][0].size() if file.size is not None else None
+        # Cheaper than a checksum, and enough to catch a cut-off file and the WikiText-2 without <unk>.
+        if size != file.size:
+            raise UsageError(
+                f"{parts[key][0].name} has {size:,} bytes where {spec.name} has {file.size:,}: it is cut off or "
+                "another version; replace it, or read it as a text of your own under another name."
+            )
     return cut_parts(parts["all"], spec.cut, spec.name) if spec.cut else parts
 
 
