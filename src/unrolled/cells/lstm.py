@@ -3,13 +3,16 @@
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
 from unrolled.cells.init import Init, fill_matrix, fill_vectors, truncated_normal
 from unrolled.cells.torch_form import TorchForm, bias_names
+from unrolled.core.errors import UsageError
+from unrolled.kernels.cell_loop.fused import FusedForm
+from unrolled.kernels.cell_loop.lstm_gates import lstm_gates, lstm_gates_fused
 
 __all__ = ["LSTM", "LSTMConfig", "LSTMState"]
 
@@ -22,10 +25,19 @@ class LSTMConfig(CellConfig):
         default=None, ge=1, description="width of the recurrent projection of h (none if absent)"
     )
     layer_norm: bool = Field(default=False, description="normalise W_x x, W_h h and c over the layer (Ba et al. 2016)")
+    coupled: bool = Field(
+        default=False, description="use 1 - f as input gate: three gates' weights (Greff et al. 2017)"
+    )
     cap_input_gate: bool = Field(default=False, description="use min(1 - f, i) as input gate (Mogrifier LSTM)")
     bias: Literal["one", "two"] = Field(default="one", description="one bias vector, or two as in torch.nn.LSTM")
     forget_bias: float = Field(default=1.0, description="initial bias of the forget gate")
     init: Init = Field(default="uniform", description="initialisation of the matrices")
+
+    @model_validator(mode="after")
+    def _one_input_gate(self) -> "LSTMConfig":
+        if self.coupled and self.cap_input_gate:
+            raise UsageError("an LSTM with coupled gates has no input gate to cap; set coupled or cap_input_gate.")
+        return self
 
 
 class LSTMState(NamedTuple):
@@ -46,7 +58,8 @@ class LSTM(StepCell):
     Options: ``projection`` (Sak et al. 2014): h_t = W_r (σ(o) ⊙ tanh c_t), as ``torch.nn.LSTM(proj_size=...)``.
     ``layer_norm`` (Ba et al. 2016, eq. 20-22): LN(W_x x) + LN(W_h h) + b, each over all four gates, and
     h = σ(o) ⊙ tanh(LN(c)). ``cap_input_gate``: min(1 - σ(f), σ(i)) in place of σ(i), which keeps |c| <= 1 (Melis et
-    al. 2020). Gate order i, f, g, o as in torch. Parameters 4(NI + N² + N); 4N more with two biases.
+    al. 2020). ``coupled``: 1 - σ(f) in place of σ(i) (CIFG, Greff et al. 2017). Gate order i, f, g, o as in torch; f, g,
+    o where coupled. Parameters 4(NI + N² + N); 4N more with two biases; three quarters of that where coupled.
     """
 
     Config = LSTMConfig
@@ -57,6 +70,7 @@ class LSTM(StepCell):
         LSTMConfig(projection=3),
         LSTMConfig(layer_norm=True),
         LSTMConfig(cap_input_gate=True, init="truncated_normal"),
+        LSTMConfig(coupled=True),
         LSTMConfig(projection=3, layer_norm=True, cap_input_gate=True),
     )
     EQUATION = "c = f*c + i*g; h = o*tanh(c)"
@@ -64,14 +78,16 @@ class LSTM(StepCell):
 
     def __init__(self, in_width: int, width: int, config: LSTMConfig):
         super().__init__(in_width, width, config)
-        self.weight_ih = nn.Parameter(torch.empty(4 * width, in_width))
-        self.weight_hh = nn.Parameter(torch.empty(4 * width, self.out_width))
+        self.blocks = 3 if config.coupled else 4
+        rows = self.blocks * width
+        self.weight_ih = nn.Parameter(torch.empty(rows, in_width))
+        self.weight_hh = nn.Parameter(torch.empty(rows, self.out_width))
         for name in bias_names(config.bias):
-            self.register_parameter(name, nn.Parameter(torch.empty(4 * width)))
+            self.register_parameter(name, nn.Parameter(torch.empty(rows)))
         if config.projection:
             self.weight_hr = nn.Parameter(torch.empty(config.projection, width))
         if config.layer_norm:
-            for site, size in (("x", 4 * width), ("h", 4 * width), ("c", width)):
+            for site, size in (("x", rows), ("h", rows), ("c", width)):
                 self.register_parameter(f"gain_{site}", nn.Parameter(torch.ones(size)))
             self.shift_c = nn.Parameter(torch.zeros(width))
         self.reset_parameters()
@@ -79,8 +95,8 @@ class LSTM(StepCell):
     def reset_parameters(self) -> None:
         """Draw the weights anew; biases zero but for the forget gate's."""
         config, width = self.config, self.width
-        fill_matrix(self.weight_ih, config.init, width, 4, recurrent=False)
-        fill_matrix(self.weight_hh, config.init, width, 4)
+        fill_matrix(self.weight_ih, config.init, width, self.blocks, recurrent=False)
+        fill_matrix(self.weight_hh, config.init, width, self.blocks)
         if config.projection:
             fill_matrix(self.weight_hr, config.init, width)
         names = bias_names(config.bias)
@@ -89,7 +105,7 @@ class LSTM(StepCell):
         if config.init == "truncated_normal" and not bias.is_meta:
             truncated_normal(bias, width**-0.5)
         with torch.no_grad():
-            bias[width : 2 * width] += config.forget_bias
+            bias[-3 * width : -2 * width] += config.forget_bias
 
     def project(self, x: Tensor, w: Weights) -> Tensor:
         """W_x x + b, (..., 4N)."""
@@ -106,17 +122,19 @@ class LSTM(StepCell):
             gates = pre + layer_norm(recurrent, recurrent.shape[-1:], w["gain_h"])
         else:
             gates = w.linear("weight_hh", state.h, pre)
-        i, f, g, o = gates.chunk(4, -1)
-        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
-        if self.config.cap_input_gate:
-            i = torch.minimum(1 - f, i)
-        c = f * state.c + i * g
-        normed = layer_norm(c, c.shape[-1:], w["gain_c"], w["shift_c"]) if self.config.layer_norm else c
-        h = o * torch.tanh(normed)
+        options = self.config.coupled, self.config.cap_input_gate
+        if w.fused and not self.config.layer_norm:
+            h, c = lstm_gates_fused(gates, state.c, *options)
+        else:
+            seen = lstm_gates(gates, state.c, *options)
+            c = seen["c"]
+            normed = layer_norm(c, c.shape[-1:], w["gain_c"], w["shift_c"]) if self.config.layer_norm else c
+            h = seen["o"] * torch.tanh(normed)
+            for name, value in seen.items():
+                tap(name, value)
         if self.config.projection:
             h = w.linear("weight_hr", h)
-        for name, value in (("i", i), ("f", f), ("g", g), ("o", o), ("c", c), ("h", h)):
-            tap(name, value)
+        tap("h", h)
         return h, LSTMState(h, c)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> LSTMState:
@@ -130,10 +148,16 @@ class LSTM(StepCell):
         """How torch's own kernel computes this cell, or why it cannot."""
         if self.config.layer_norm:
             return "torch's LSTM has no layer norm"
-        if self.config.cap_input_gate:
-            return "torch's LSTM has no capped input gate"
+        if self.config.cap_input_gate or self.config.coupled:
+            return "torch's LSTM has neither capped nor coupled input gates"
         names = ("weight_ih", "weight_hh", *bias_names(self.config.bias, padded=True))
         return TorchForm("lstm", (*names, "weight_hr") if self.config.projection else names, 4 * self.width)
+
+    def fused_form(self) -> FusedForm | str:
+        """How the fused backend computes this cell, or why it cannot."""
+        if self.config.layer_norm or self.config.projection:
+            return "the fused form has neither layer norm nor projection"
+        return FusedForm("weight_hh", None, self.config.coupled, self.config.cap_input_gate)
 
     @classmethod
     def output_width(cls, config: Any, width: int) -> int:
@@ -142,13 +166,15 @@ class LSTM(StepCell):
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """4(NI + NP + N) with P the width of h, + 4N for a second bias, + PN for the projection, + 10N for LN."""
-        out = config.projection or width
-        count = 4 * width * (in_width + out + len(bias_names(config.bias)))
-        return count + (out * width if config.projection else 0) + (10 * width if config.layer_norm else 0)
+        """G(NI + NP + N) with G gates and P the width of h, + GN for a second bias, + PN for the projection,
+        + (2G + 2)N for layer norm."""
+        out, gates = config.projection or width, 3 if config.coupled else 4
+        count = gates * width * (in_width + out + len(bias_names(config.bias)))
+        norm = (2 * gates + 2) * width if config.layer_norm else 0
+        return count + (out * width if config.projection else 0) + norm
 
     @classmethod
     def flops_per_token(cls, config: Any, in_width: int, width: int) -> int:
-        """8N(I + P), + 2PN with a projection."""
-        out = config.projection or width
-        return 8 * width * (in_width + out) + (2 * out * width if config.projection else 0)
+        """2GN(I + P), + 2PN with a projection."""
+        out, gates = config.projection or width, 3 if config.coupled else 4
+        return 2 * gates * width * (in_width + out) + (2 * out * width if config.projection else 0)

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
 from unrolled.cells.init import Init, fill_matrix, fill_vectors
 from unrolled.cells.lstm import LSTMState
+from unrolled.core.errors import UsageError
+from unrolled.kernels.cell_loop.fused import FusedForm
+from unrolled.kernels.cell_loop.lstm_gates import lstm_gates, lstm_gates_fused
 
 __all__ = ["MLSTM", "MLSTMConfig"]
 
@@ -28,10 +31,22 @@ class MLSTMConfig(CellConfig):
         default="standard",
         description="standard: h = o*tanh(c) with a tanh candidate; early: linear candidate, h = tanh(o*c + b)",
     )
+    coupled: bool = Field(
+        default=False, description="use 1 - f as input gate: three gates' weights (Greff et al. 2017)"
+    )
+    factor_bias: float | None = Field(
+        default=None, description="initial value of a bias on W_mx x (absent: no bias); 1 makes m start near W_mh h"
+    )
     forget_bias: float = Field(
         default=1.0, description="initial bias of the forget gate (3 in the large published system)"
     )
     init: Init = Field(default="uniform", description="initialisation of the matrices")
+
+    @model_validator(mode="after")
+    def _one_input_gate(self) -> "MLSTMConfig":
+        if self.coupled and self.form == "early":
+            raise UsageError("the early form of the mLSTM has an input gate of its own; leave out coupled.")
+        return self
 
 
 class MLSTM(StepCell):
@@ -47,7 +62,9 @@ class MLSTM(StepCell):
     ``early`` (the first, MATLAB version): linear candidate g without bias, h_t = tanh(σ(o) ⊙ c_t + b_h); its ``bias``
     holds b_i, b_f, b_h, b_o in the gates' order. Weight normalisation: each of the four matrices is g V/|V| with the
     norm per output row, g starting at the norms so that the start is unchanged. Gate order i, f, g, o (the published
-    code has i, f, o, g). Parameters F(I + N) + 4(NI + NF + N), + 2F + 8N with weight normalisation.
+    code has i, f, o, g). Two options that no paper has: ``coupled`` gates (i = 1 - f, blocks f, g, o) and a bias on W_mx
+    x (``factor_bias``); both train faster in the first minutes (docs/log.md). Parameters F(I + N) + 4(NI + NF + N), +
+    2F + 8N with weight normalisation, + F for the factor's bias; 3 for 4 where coupled.
     """
 
     Config = MLSTMConfig
@@ -58,6 +75,8 @@ class MLSTM(StepCell):
         MLSTMConfig(weight_norm=True),
         MLSTMConfig(form="early"),
         MLSTMConfig(form="early", weight_norm=True, factor=7),
+        MLSTMConfig(coupled=True, factor_bias=1.0, init="orthogonal"),
+        MLSTMConfig(coupled=True, weight_norm=True, factor=3),
     )
     EQUATION = "m = (Wmx x)*(Wmh h); an LSTM step on (x, m)"
     recurrent_weights = ("weight_mh", "weight_m")
@@ -65,17 +84,20 @@ class MLSTM(StepCell):
     def __init__(self, in_width: int, width: int, config: MLSTMConfig):
         super().__init__(in_width, width, config)
         factor = config.factor or width
+        self.blocks = 3 if config.coupled else 4
         shapes = {
-            "weight_x": (4 * width, in_width),
+            "weight_x": (self.blocks * width, in_width),
             "weight_mx": (factor, in_width),
             "weight_mh": (factor, width),
-            "weight_m": (4 * width, factor),
+            "weight_m": (self.blocks * width, factor),
         }
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape)))
             if config.weight_norm:
                 self.register_parameter(f"{name}_gain", nn.Parameter(torch.empty(shape[0])))
-        self.bias = nn.Parameter(torch.empty(4 * width))
+        self.bias = nn.Parameter(torch.empty(self.blocks * width))
+        if config.factor_bias is not None:
+            self.bias_mx = nn.Parameter(torch.empty(factor))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -83,14 +105,16 @@ class MLSTM(StepCell):
         init, width = self.config.init, self.width
         for name in _MATRICES:
             weight = self.get_parameter(name)
-            blocks = 4 if name in ("weight_x", "weight_m") else 1
+            blocks = self.blocks if name in ("weight_x", "weight_m") else 1
             fill_matrix(weight, init, width, blocks, recurrent=not name.endswith("x"))
             if self.config.weight_norm:
                 with torch.no_grad():
                     self.get_parameter(f"{name}_gain").copy_(weight.norm(dim=1))
         fill_vectors([self.bias])
         with torch.no_grad():
-            self.bias[width : 2 * width] = self.config.forget_bias
+            self.bias[-3 * width : -2 * width] = self.config.forget_bias
+            if self.config.factor_bias is not None:
+                self.bias_mx.fill_(self.config.factor_bias)
 
     def effective_weights(self) -> Mapping[str, Tensor]:
         """The parameters, with the normalised matrices in place of V and g."""
@@ -107,33 +131,50 @@ class MLSTM(StepCell):
         if self.config.form == "early":  # the third block is the output's bias, not the candidate's
             n = self.width
             bias = torch.cat([bias[: 2 * n], torch.zeros_like(bias[:n]), bias[3 * n :]])
-        return w.linear("weight_x", x) + bias, w.linear("weight_mx", x)
+        factor = w.linear("weight_mx", x)
+        if self.config.factor_bias is not None:
+            factor = factor + w["bias_mx"]
+        return w.linear("weight_x", x) + bias, factor
 
     def step(self, pre: tuple[Tensor, Tensor], state: LSTMState, w: Weights, tap: Tap) -> tuple[Tensor, LSTMState]:
         """One step of the class's equations."""
         m = pre[1] * w.linear("weight_mh", state.h)
-        i, f, g, o = w.linear("weight_m", m, pre[0]).chunk(4, -1)
-        i, f, o = torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)
-        if self.config.form == "standard":
-            g = torch.tanh(g)
-            c = f * state.c + i * g
-            h = o * torch.tanh(c)
-        else:
+        tap("m", m)
+        gates = w.linear("weight_m", m, pre[0])
+        if self.config.form == "early":
+            i, f, g, o = gates.chunk(4, -1)
+            i, f, o = torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)
             c = f * state.c + i * g
             h = torch.tanh(o * c + w["bias"][2 * self.width : 3 * self.width])
-        for name, value in (("m", m), ("i", i), ("f", f), ("g", g), ("o", o), ("c", c), ("h", h)):
+            seen = {"i": i, "f": f, "g": g, "o": o, "c": c}
+        elif w.fused:
+            h, c = lstm_gates_fused(gates, state.c, self.config.coupled)
+            return h, LSTMState(h, c)
+        else:
+            seen = lstm_gates(gates, state.c, self.config.coupled)
+            c = seen["c"]
+            h = seen["o"] * torch.tanh(c)
+        for name, value in seen.items():
             tap(name, value)
+        tap("h", h)
         return h, LSTMState(h, c)
+
+    def fused_form(self) -> FusedForm | str:
+        """How the fused backend computes this cell, or why it cannot."""
+        if self.config.form == "early":
+            return "the fused form has only the standard output form"
+        return FusedForm("weight_m", "weight_mh", self.config.coupled, False)
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """F(I + N) + 4(NI + NF + N), + 2F + 8N with weight normalisation."""
-        factor = config.factor or width
-        count = factor * (in_width + width) + 4 * width * (in_width + factor + 1)
-        return count + (2 * factor + 8 * width if config.weight_norm else 0)
+        """F(I + N) + G(NI + NF + N) with G gates, + 2F + 2GN with weight normalisation, + F for the factor's bias."""
+        factor, gates = config.factor or width, 3 if config.coupled else 4
+        count = factor * (in_width + width) + gates * width * (in_width + factor + 1)
+        count += 0 if config.factor_bias is None else factor
+        return count + (2 * factor + 2 * gates * width if config.weight_norm else 0)
 
     @classmethod
     def flops_per_token(cls, config: Any, in_width: int, width: int) -> int:
-        """2F(I + N) + 8N(I + F)."""
-        factor = config.factor or width
-        return 2 * factor * (in_width + width) + 8 * width * (in_width + factor)
+        """2F(I + N) + 2GN(I + F)."""
+        factor, gates = config.factor or width, 3 if config.coupled else 4
+        return 2 * factor * (in_width + width) + 2 * gates * width * (in_width + factor)

@@ -1,6 +1,7 @@
 """``cell_loop``: a recurrence whose gates need h(t-1), one step after another (design: operation K3).
 
-Backends, fastest first: ``torch`` (LSTM, GRU and RNN only), ``generic`` (every StepCell: weight gradients
+Backends, fastest first: ``fused`` (LSTM and mLSTM: the window as one node with a backward written by hand),
+``torch`` (LSTM, GRU and RNN only), ``generic`` (every StepCell: weight gradients
 collected over the window and made by one product, weights prepared once per window), ``reference`` (the plain
 loop under autograd, which defines the operation).
 """
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unrolled.kernels.cell_loop import torch_rnn
+from unrolled.kernels.cell_loop import fused, torch_rnn
 from unrolled.kernels.cell_loop.loop import Noise, SteppedCell, Tap, run_loop, silent
 from unrolled.kernels.cell_loop.weights import CollectingWeights, Weights
 from unrolled.kernels.dispatch import Backend, choose
@@ -44,6 +45,7 @@ def _generic(
 BACKENDS = {
     backend.name: backend
     for backend in (
+        Backend("fused", fused.refuse, fused.run),
         Backend("torch", torch_rnn.refuse, torch_rnn.run),
         Backend("generic", _refuse_generic, _generic),
         Backend("reference", _never, _reference),

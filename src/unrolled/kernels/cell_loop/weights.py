@@ -39,7 +39,12 @@ class Weights:
     Args:
         named: name -> tensor, relative to the cell.
         precision: ``float32`` (or whatever the tensors are) or ``bf16`` products.
+
+    Attributes:
+        fused: whether a step may take fused pointwise operations; the reference takes plain ones.
     """
+
+    fused = False
 
     def __init__(self, named: Mapping[str, Tensor], precision: str = "float32", prefix: str = ""):
         self.named = named
@@ -68,19 +73,22 @@ class Weights:
 
 
 class _Matrix:
-    """One matrix during one window, prepared for its products, with what its gradient is made of."""
+    """One matrix during one window, prepared for its products, with what its gradient is made of.
+
+    It does not hold its anchor: the anchor's graph holds the matrix, and a cycle would keep the prepared copies of
+    every window alive until the garbage collector comes by.
+    """
 
     def __init__(self, weight: Tensor, precision: str, batch: int, steps: int):
         self.low = precision == "bf16"
-        self.weight = weight.detach().bfloat16() if self.low else weight.detach()
+        self.source = weight.detach()
+        self.weight = self.source.bfloat16() if self.low else self.source
         self.forward = prepare(self.weight, batch, steps)
         self.backward: Callable[[Tensor], Tensor] | None = None
         self.batch, self.steps = batch, steps
         self.inputs: list[Tensor] = []
         self.grads: list[Tensor] = []
-        self.anchor: Tensor | None = None
-        if torch.is_grad_enabled() and weight.requires_grad:
-            self.anchor = _Anchor.apply(weight, self)
+        self.task = -1
 
     def multiply(self, v: Tensor, add: Tensor | None) -> Tensor:
         """v W^T + add."""
@@ -92,6 +100,16 @@ class _Matrix:
         if self.backward is None:
             self.backward = prepare(self.weight.t(), self.batch, self.steps)
         return self.backward(grad)
+
+    def collect(self, v: Tensor, grad: Tensor) -> None:
+        """Keep the two factors of one product's share of the gradient, for the backward pass that runs now."""
+        task = torch._C._current_graph_task_id()
+        if task != self.task:  # an earlier pass may have broken off before it came to the anchor
+            self.task = task
+            self.inputs.clear()
+            self.grads.clear()
+        self.inputs.append(v)
+        self.grads.append(grad)
 
 
 class _Anchor(torch.autograd.Function):
@@ -120,18 +138,19 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, v: Tensor, add: Tensor | None, anchor: Tensor, matrix: _Matrix) -> Tensor:
         ctx.matrix = matrix
-        ctx.save_for_backward(v.bfloat16() if matrix.low else v)
+        # the weight is saved for its version alone: autograd then refuses a backward pass after a change in place
+        ctx.save_for_backward(v.bfloat16() if matrix.low else v, matrix.source)
         return matrix.multiply(v, add)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         matrix = ctx.matrix
-        (v,) = ctx.saved_tensors
+        v, _ = ctx.saved_tensors
         low = grad.bfloat16() if matrix.low else grad.contiguous()
-        if ctx.needs_input_grad[2]:
-            matrix.inputs.append(v)
-            matrix.grads.append(low)
+        # a pass that asks for other gradients only (of the inputs, say) never comes to the anchor, the last tensor
+        if torch._C._will_engine_execute_node(ctx.next_functions[-1][0]):
+            matrix.collect(v, low)
         grad_v = matrix.multiply_transposed(low).to(grad.dtype) if ctx.needs_input_grad[0] else None
         return grad_v, grad if ctx.needs_input_grad[1] else None, None, None
 
@@ -145,28 +164,32 @@ class CollectingWeights(Weights):
         steps: products that each matrix will serve in this window; a single one is not worth preparing for.
     """
 
+    fused = True
+
     def __init__(
         self,
         named: Mapping[str, Tensor],
         precision: str = "float32",
         prefix: str = "",
         steps: int = 1,
-        matrices: dict[str, _Matrix] | None = None,
+        matrices: dict[str, tuple[_Matrix, Tensor | None]] | None = None,
     ):
         super().__init__(named, precision, prefix)
         self.steps = steps
-        self.matrices: dict[str, _Matrix] = {} if matrices is None else matrices
+        self.matrices: dict[str, tuple[_Matrix, Tensor | None]] = {} if matrices is None else matrices
 
     def linear(self, name: str, v: Tensor, add: Tensor | None = None) -> Tensor:
         key = self.prefix + name
         weight = self.named[key]
         if weight.dim() != 2 or v.dim() != 2:
             return product(v, weight, add, self.precision)
-        matrix = self.matrices.get(key)
-        if matrix is None:
-            matrix = self.matrices[key] = _Matrix(weight, self.precision, v.shape[0], self.steps)
-        if matrix.anchor is not None:
-            return _Product.apply(v, add, matrix.anchor, matrix)  # type: ignore[return-value]
+        if key not in self.matrices:
+            made = _Matrix(weight, self.precision, v.shape[0], self.steps)
+            wanted = torch.is_grad_enabled() and weight.requires_grad
+            self.matrices[key] = made, _Anchor.apply(weight, made) if wanted else None  # type: ignore[assignment]
+        matrix, anchor = self.matrices[key]
+        if anchor is not None:
+            return _Product.apply(v, add, anchor, matrix)  # type: ignore[return-value]
         if torch.is_grad_enabled() and (v.requires_grad or (add is not None and add.requires_grad)):
             return product(v, weight, add, self.precision)
         return matrix.multiply(v, add)

@@ -1,0 +1,147 @@
+"""Checks of how a cell is computed: backends, gradients, noise, weight drop, precision."""
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from unrolled.cells import Noise, StepCell
+from unrolled.core.errors import UsageError
+from unrolled.core.tree import leaves, unflatten
+from unrolled.kernels.dispatch import Compute
+
+from .build import BATCH, MakeCell, build, noises, outcome, resets, values
+from .tolerance import assert_close, relative_error
+
+
+def _calls(state_of: object, lengths: tuple[int, ...] = (1, 2, 3, 7)) -> list[tuple[str, int, bool, str | None]]:
+    """(label, time, with resets, kind of noise): lengths plain and with resets, then every noise at one length."""
+    calls: list[tuple[str, int, bool, str | None]] = []
+    for time in lengths:
+        calls += [(f"time {time}", time, False, None), (f"time {time} with resets", time, True, None)]
+    if hasattr(state_of, "h"):
+        calls += [(f"{kind} with resets", 5, True, kind) for kind in noises(state_of, 5)]
+    return calls
+
+
+def check_backends(make_cell: MakeCell) -> None:
+    """Every backend gives the reference's outputs, final state and gradients, in float64.
+
+    A backend may refuse resets or noise, in words; the plain call it must serve, and the generic one serves all.
+    """
+    cell = build(make_cell)
+    names = cell.backends()
+    assert names, "a cell names the backends that can run it"
+    assert not isinstance(cell, StepCell) or {"generic", "reference"} <= set(names)
+    for label, time, with_resets, kind in _calls(cell.initial_state(1)):
+        x, state = values(cell, BATCH, time)
+        reset = resets(BATCH, time) if with_resets else None
+        noise = None if kind is None else noises(state, time)[kind]
+        cell.compute = Compute(backend="reference")
+        expected = outcome(cell, x, state, reset, noise)
+        for name in names:
+            if name == "reference":
+                continue
+            cell.compute = Compute(backend=name)
+            try:
+                found = outcome(cell, x, state, reset, noise)
+            except UsageError as refusal:
+                assert name != "generic", f"generic refuses {label}: {refusal}"
+                assert with_resets, f"{name} refuses the plain call: {refusal}"
+                continue
+            for part, value in expected.items():
+                assert_close(found[part], value, f"{name}, {label}: {part}")
+
+
+def check_gradients(make_cell: MakeCell) -> None:
+    """The reference's gradients are those of its outputs (finite differences, float64)."""
+    cell = build(make_cell, backend="reference", sizes=(2, 3))
+    x, state = values(cell, 2, 3)
+    names, parameters = zip(*cell.named_parameters(), strict=True)
+    start = leaves(state)
+
+    def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip(names, rest[len(start) :], strict=True))
+        parts = iter(rest[: len(start)])
+        given = unflatten({key: next(parts) for key in state._fields}, state)
+        y, final = functional_call(cell, named, (x, given, resets(2, 3)))
+        return y, *leaves(final)
+
+    inputs = [x, *start, *parameters]
+    inputs = [part.detach().requires_grad_(part.is_floating_point()) for part in inputs]
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True, raise_exception=False), "gradcheck of the reference"
+
+
+def check_noise(make_cell: MakeCell) -> None:
+    """Masks of ones change nothing; masks of zeros do what they say."""
+    cell = build(make_cell)
+    if not isinstance(cell, StepCell):
+        return
+    time = 4
+    x, state = values(cell, BATCH, time)
+    plain, last = cell(x, state)
+    ones, zeros = torch.ones_like(state.h).unsqueeze(1), torch.zeros_like(state.h).unsqueeze(1)
+    never = {name: torch.zeros_like(part).unsqueeze(1) for name, part in zip(state._fields, state, strict=True)}
+    y, final = cell(x, state, noise=Noise(ones, ones, never))
+    for part, other in zip([y, *final], [plain, *last], strict=True):
+        assert_close(part, other, "noise that masks nothing")
+
+    carried, outputs = state, []
+    for t in range(time):
+        step, carried = cell(x[:, t : t + 1], carried._replace(h=torch.zeros_like(carried.h)))
+        outputs.append(step)
+    y, final = cell(x, state, noise=Noise(state_in=zeros))
+    for part, other in zip([y, *final], [torch.cat(outputs, 1), *carried], strict=True):
+        assert_close(part, other, "state_in of zeros against h set to zero")
+    assert relative_error(y, plain) > 1e-6, "state_in of zeros changes nothing"
+
+    y, final = cell(x, state, noise=Noise(state_out=zeros))
+    assert not final.h.any(), "state_out of zeros leaves something of h"
+
+    always = {name: mask + 1 for name, mask in never.items()}
+    _, final = cell(x, state, noise=Noise(zoneout=always))
+    for name, part, other in zip(state._fields, final, state, strict=True):
+        assert_close(part, other, f"zoneout of ones keeps {name}")
+
+
+def check_weight_drop(make_cell: MakeCell) -> None:
+    """Masks on the recurrent weights, put in by substitution, act, and gradients reach the raw weights."""
+    cell = build(make_cell)
+    x, state = values(cell, BATCH, 3)
+    named = dict(cell.named_parameters())
+    assert set(cell.recurrent_weights) <= set(named), "recurrent_weights names parameters"
+    with torch.no_grad():
+        plain = cell(x, state)[0]
+    for name in cell.recurrent_weights:
+        raw = named[name]
+        mask = (torch.arange(raw.numel()) % 2).view_as(raw).to(raw.dtype) * 2
+        found = {}
+        for backend in cell.backends():
+            cell.compute = Compute(backend=backend)
+            y, _ = functional_call(cell, {name: raw * mask}, (x, state))
+            assert relative_error(y, plain) > 1e-6, f"{backend}: masking {name} changes nothing"
+            (found[backend],) = torch.autograd.grad(y.square().sum(), raw)
+            assert found[backend].count_nonzero() > 0, f"{backend}: no gradient reaches {name}"
+            assert not (found[backend] * (mask == 0)).any(), f"{backend}: gradient where {name} is masked"
+            assert_close(found[backend], found[cell.backends()[0]], f"{backend}: gradient of the masked {name}")
+    cell.compute = Compute()
+    assert_close(cell(x, state)[0].detach(), plain, "after weight drop")
+
+
+def check_bf16(make_cell: MakeCell) -> None:
+    """bf16 products give nearly the float32 numbers, with float32 outputs and states, and do differ."""
+    x, state = values(build(make_cell, torch.float32), BATCH, 5, torch.float32)
+    expected = outcome(build(make_cell, torch.float32), x, state)
+    for backend in build(make_cell).backends():
+        cell = build(make_cell, torch.float32, backend, "bf16")
+        try:
+            found = outcome(cell, x, state)
+        except UsageError:
+            assert backend not in ("generic", "reference"), f"{backend} refuses bf16"
+            continue
+        for name in ("output", *(name for name in expected if name.startswith("final state"))):
+            assert_close(found[name], expected[name], f"{backend} bf16: {name}", torch.bfloat16)
+        # small tensors take the rounding of every product, so gradients have three times the room
+        for name, value in expected.items():
+            error = relative_error(found[name], value)
+            assert error <= 0.1, f"{backend} bf16: {name} off by {error:.1e}"
+        assert not torch.equal(found["output"], expected["output"]), f"{backend}: bf16 computes in float32"

@@ -1,0 +1,8 @@
+"""Every conformance test runs with poisoned memory."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _poison(poisoned: None) -> None:
+    pass

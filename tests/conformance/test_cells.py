@@ -1,0 +1,28 @@
+"""The whole suite over every cell of the table, in each of its example configurations."""
+
+from collections.abc import Callable
+
+import pytest
+
+from unrolled.cells import CELLS, Cell
+
+from .build import CASES, Case, MakeCell
+from .checks import CHECKS
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cell(case: Case, check: Callable[[MakeCell], None]) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("name", list(CELLS))
+def test_row_of_the_table(name: str) -> None:
+    cls = CELLS[name]
+    assert issubclass(cls, Cell)
+    assert cls.EXAMPLES
+    assert cls.__doc__
+    assert cls.EQUATION
+    assert cls.Config().name == name, "every option of a cell has a default"
+    for config in cls.EXAMPLES:
+        assert CELLS.parse(config.model_dump(mode="json")) == config

@@ -1,0 +1,24 @@
+"""One thread, poisoned memory for kernels, and shapes checked at every call of a cell, head or model."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conformance.shapes import checked_shapes
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shapes() -> Iterator[None]:
+    with checked_shapes():
+        yield
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Memory that torch hands out uninitialised is NaN, so that reading it cannot go unnoticed."""
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
