@@ -1,6 +1,6 @@
 """Dropout sites: where masks are applied, and drawing them from named random streams."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -39,7 +39,8 @@ class DropoutConfig(Config):
 class Masks(NamedTuple):
     """Drawn masks of one window; None where a site is off.
 
-    embedding: (vocabulary, 1). input, output, projected: (batch, 1 or time, width). between, state: one a layer.
+    embedding: (vocabulary, 1). input, output: (batch, 1 or time, width). between, state: one a layer.
+    head: what the head drew for itself.
     """
 
     embedding: Tensor | None
@@ -47,7 +48,7 @@ class Masks(NamedTuple):
     between: tuple[Tensor | None, ...]
     state: tuple[Tensor | None, ...]
     output: Tensor | None
-    projected: Tensor | None
+    head: Any
 
 
 def draw_mask(

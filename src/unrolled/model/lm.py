@@ -118,9 +118,10 @@ class LanguageModel(nn.Module):
         return ModelState(self.stack.initial_state(*args), self.head.initial_state(*args))
 
     def draw_masks(self, batch: int, time: int, streams: RandomStreams, window: int) -> Masks | None:
-        """Dropout masks for one training window; None when every rate is 0."""
+        """What is drawn for one training window: dropout masks, and what the head draws; None if nothing is."""
         d, cells, widths = self.config.dropout, self.config.layer_cells(), self.config.layer_widths()
-        if not any((d.embedding, d.input, d.between, d.state, d.output, d.projected)):
+        head = self.head.draw_masks(batch, time, d.projected, d.mask == "step", streams, window)
+        if head is None and not any((d.embedding, d.input, d.between, d.state, d.output)):
             return None
 
         def draw(rate: float, width: int, site: str, mask: str) -> Tensor | None:
@@ -135,7 +136,7 @@ class LanguageModel(nn.Module):
             tuple(draw(d.between, out, f"between.{i}", d.mask) for i, out in enumerate(outs[:-1])),
             tuple(draw(d.state, out, f"state.{i}", d.state_mask) for i, out in enumerate(outs)),
             draw(d.output, self.stack.out_width, "output", d.mask),
-            draw(d.projected, self.head.projected_width, "projected", d.mask) if self.head.projected_width else None,
+            head,
         )
 
     def _noise(self, masks: Masks | None) -> tuple[Noise | None, ...]:
@@ -184,8 +185,8 @@ class LanguageModel(nn.Module):
             the weighted sum, the nats of every position (batch, time), and the state after the window.
         """
         out = self(tokens, state, reset, masks)
-        projected = None if masks is None else masks.projected
-        total, nll, head = self.head.loss(out.dropped, targets, weight, out.state.head, reset, projected)
+        drawn = None if masks is None else masks.head
+        total, nll, head = self.head.loss(out.dropped, targets, weight, out.state.head, reset, drawn)
         return total, nll, ModelState(out.state.cells, head)
 
     @torch.no_grad()

@@ -27,6 +27,9 @@ class StackConfig(Config):
         "layers' outputs (Mogrifier LSTM); residual: x + cell(norm(x)), then x + mlp(norm(x)) where mlp is set",
     )
     norm: Literal["layer", "rms"] = Field(default="layer", description="normalisation of residual blocks")
+    output_norm: Literal["none", "layer", "rms"] = Field(
+        default="none", description="normalisation of the stack's output (a residual stack always has its own)"
+    )
     mlp: float = Field(
         default=0.0, ge=0, description="hidden width of a residual block's MLP, as a multiple of the width (0: none)"
     )
@@ -69,9 +72,10 @@ class Stack(nn.Module):
             width = out
         self.layers = nn.ModuleList(layers)
         self.out_width = width
+        final = config.output_norm if config.output_norm != "none" else config.norm if residual else None
+        self.final_norm = None if final is None else _norm(final, width)
         if residual:
             self.norms = nn.ModuleList(_norm(config.norm, width) for _ in cells)
-            self.final_norm = _norm(config.norm, width)
             if config.mlp:
                 hidden = max(1, round(config.mlp * width))
                 self.mlp_norms = nn.ModuleList(_norm(config.norm, width) for _ in cells)
@@ -119,8 +123,6 @@ class Stack(nn.Module):
             x = x + y if kind == "residual" else y
             if kind == "residual" and self.config.mlp:
                 x = x + self.mlps[i](self.mlp_norms[i](x))
-        if kind == "residual":
-            x = self.final_norm(x)
-        elif kind == "sum":
-            x = torch.stack(outputs).sum(0) if last else x
-        return x, tuple(states)
+        if kind == "sum" and last:
+            x = torch.stack(outputs).sum(0)
+        return x if self.final_norm is None else self.final_norm(x), tuple(states)

@@ -40,7 +40,7 @@ def build_model(
         counts = torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
         for start in range(0, len(split), _BLOCK):
             counts += torch.bincount(torch.from_numpy(split.ids(start, start + _BLOCK)), minlength=len(counts))
-        model.head.start_bias(counts)
+        model.head.use_counts(counts)
     return model
 
 

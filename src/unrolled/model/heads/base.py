@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
+from unrolled.core.random import RandomStreams
 from unrolled.kernels.dispatch import Compute
 
 __all__ = ["Head", "HeadConfig"]
@@ -41,11 +42,21 @@ class Head(nn.Module):
 
     @property
     def needs_counts(self) -> bool:
-        """Whether :meth:`start_bias` is to be called before training."""
+        """Whether :meth:`use_counts` is to be called before training."""
         return False
 
-    def start_bias(self, counts: Tensor) -> None:
-        """Use the token counts (V,) of the training text for the start."""
+    def use_counts(self, counts: Tensor) -> None:
+        """Receive the token counts (V,) of the training text."""
+
+    def draw_masks(
+        self, batch: int, time: int, rate: float, per_step: bool, streams: RandomStreams, window: int
+    ) -> Any:
+        """Whatever the head draws for one training window; None where it draws nothing.
+
+        Args:
+            rate: dropout rate on the head's projected output. per_step: a fresh mask at every step.
+        """
+        return
 
     def loss(
         self,
@@ -54,7 +65,7 @@ class Head(nn.Module):
         weight: Tensor | None = None,
         state: Any = None,
         reset: Tensor | None = None,
-        mask: Tensor | None = None,
+        masks: Any = None,
     ) -> tuple[Tensor, Tensor, Any]:
         """Negative log-likelihood in nats, block by block.
 
@@ -62,7 +73,7 @@ class Head(nn.Module):
             h: (batch, time, in_width). targets: (batch, time) ids.
             weight: (batch, time) multiplies each position's loss; 0 leaves it out.
             reset: boolean (batch, time), for heads with state.
-            mask: dropout mask on the head's projected output.
+            masks: what :meth:`draw_masks` gave; None at evaluation.
         Returns:
             the weighted sum (differentiable), the nats of every position (batch, time; not differentiable), and
             the head's state.

@@ -1,6 +1,6 @@
 """The softmax head, its loss and gradients made block by block."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -9,7 +9,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from unrolled.cells.init import truncated_normal
-from unrolled.model.dropout import apply_mask
+from unrolled.core.errors import UsageError
+from unrolled.core.random import RandomStreams
+from unrolled.model.dropout import apply_mask, draw_mask
 from unrolled.model.heads.base import Head, HeadConfig
 
 __all__ = ["SoftmaxConfig", "SoftmaxHead"]
@@ -29,12 +31,31 @@ class SoftmaxConfig(HeadConfig):
     bias_init: Literal["zero", "unigram"] = Field(
         default="zero", description="start the bias at zero, or at the log frequency of each token in the training text"
     )
+    negatives: int | None = Field(
+        default=None,
+        ge=1,
+        description="sampled softmax in training (Jean et al. 2015): tokens drawn per window from the less frequent "
+        "ones (absent: the full softmax); evaluation always uses the full softmax",
+    )
+    frequent: int = Field(
+        default=1000, ge=0, description="most frequent tokens that every sampled softmax contains besides its targets"
+    )
     block: int = Field(default=2**22, ge=1, description="logits held at once in training (rows x vocabulary)")
+
+
+class SoftmaxMasks(NamedTuple):
+    """What the head draws for a training window. projected: dropout mask (batch, 1 or time, E) on the projected
+    output. negatives: (n,) ids drawn for the sampled softmax."""
+
+    projected: Tensor | None
+    negatives: Tensor | None
 
 
 class _BlockLoss(torch.autograd.Function):
     """Sum of weighted negative log-likelihoods. Gradients are made in the forward pass, block by block, so that
-    the logits of a long window never exist at once and nothing is computed twice."""
+    the logits of a long window never exist at once and nothing is computed twice.
+
+    ``shift`` (V,) is taken off every logit but the target's."""
 
     @staticmethod
     def forward(
@@ -44,10 +65,13 @@ class _BlockLoss(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         weight: Tensor | None,
+        shift: Tensor | None,
         rows: int,
         low: bool,
+        training: bool,
     ) -> tuple[Tensor, Tensor]:
-        grad = any(ctx.needs_input_grad[:3])
+        # needs_input_grad stays true under no_grad, so the caller says whether gradients are wanted
+        grad = training and any(ctx.needs_input_grad[:3])
         nll = torch.empty(len(h), dtype=h.dtype, device=h.device)
         grad_h = torch.empty_like(h) if grad else None
         grad_matrix = torch.zeros_like(matrix) if grad else None
@@ -60,6 +84,9 @@ class _BlockLoss(torch.autograd.Function):
             if bias is not None:
                 logits += bias
             target = targets[part].unsqueeze(1)
+            if shift is not None:
+                logits -= shift
+                logits.scatter_add_(1, target, shift[target])
             norm = logits.logsumexp(1, keepdim=True)
             nll[part] = (norm - logits.gather(1, target)).squeeze(1)
             if grad_h is None or grad_matrix is None:
@@ -84,7 +111,7 @@ class _BlockLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> Any:
         parts = [None if g is None else g * grad for g in ctx.saved_tensors]
-        return (*parts, None, None, None, None)
+        return (*parts, *[None] * 6)
 
 
 class SoftmaxHead(Head):
@@ -103,6 +130,9 @@ class SoftmaxHead(Head):
         self.projected_width = None if self.projection is None else size
         self.weight = tied if tied is not None else nn.Parameter(torch.empty(vocab_size, size))
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if config.bias else None
+        self._frequent: Tensor | None = None
+        self._rest: Tensor | None = None
+        self._unigram = torch.empty(0)
         self.reset_parameters(tied is None)
 
     def reset_parameters(self, own_matrix: bool = True) -> None:
@@ -117,14 +147,54 @@ class SoftmaxHead(Head):
     @property
     def needs_counts(self) -> bool:
         """See :attr:`Head.needs_counts`."""
-        return self.bias is not None and self.config.bias_init == "unigram"
+        return self.config.negatives is not None or (self.bias is not None and self.config.bias_init == "unigram")
 
     @torch.no_grad()
-    def start_bias(self, counts: Tensor) -> None:
-        """Set the bias to log((count + 1) / sum). counts: (V,)."""
-        if self.bias is not None:
-            p = (counts + 1).double()
-            self.bias.copy_((p / p.sum()).log())
+    def use_counts(self, counts: Tensor) -> None:
+        """Set the bias to log((count + 1) / sum) where it starts so, and rank the tokens for sampling."""
+        p = (counts + 1).double()
+        p = p / p.sum()
+        if self.bias is not None and self.config.bias_init == "unigram":
+            self.bias.copy_(p.log())
+        if self.config.negatives is not None:
+            order = counts.argsort(descending=True, stable=True)
+            self._frequent, self._rest = order[: self.config.frequent], order[self.config.frequent :]
+            self._unigram = p.to(self.weight.dtype)
+
+    def draw_masks(
+        self, batch: int, time: int, rate: float, per_step: bool, streams: RandomStreams, window: int
+    ) -> SoftmaxMasks | None:
+        """See :meth:`Head.draw_masks`."""
+        projected = negatives = None
+        if self.projected_width:
+            shape = (batch, time if per_step else 1, self.projected_width)
+            place = self.weight.device, self.weight.dtype
+            projected = draw_mask(rate, shape, streams, "projected", window, *place)
+        if self.config.negatives is not None and self.config.negatives < len(self._ranked()[1]):
+            generator = streams.generator("negatives", window)
+            rest = self._ranked()[1]
+            negatives = rest[torch.randperm(len(rest), generator=generator)[: self.config.negatives]]
+        return None if projected is None and negatives is None else SoftmaxMasks(projected, negatives)
+
+    def _ranked(self) -> tuple[Tensor, Tensor]:
+        if self._frequent is None or self._rest is None:
+            raise UsageError("the sampled softmax needs token counts; call head.use_counts(counts) before training.")
+        return self._frequent, self._rest
+
+    def _candidates(self, targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids of this window's softmax (n,), the targets as positions in them, and the log of each id's probability
+        of being among them: 0 for the frequent ones, else 1 - (1 - k/r)(1 - p)^tokens for k drawn of r."""
+        frequent, rest = self._ranked()
+        included = torch.zeros(self.vocab_size, dtype=torch.bool)
+        for ids in (frequent, negatives, targets.cpu()):
+            included[ids] = True
+        ids = included.nonzero().squeeze(1)
+        missed = (1 - len(negatives) / len(rest)) * (1 - self._unigram).pow(len(targets))
+        log_chance = (1 - missed).log()
+        log_chance[frequent] = 0
+        places = included.cumsum(0) - 1
+        device = targets.device
+        return ids.to(device), places[targets.cpu()].to(device), log_chance[ids].to(device)
 
     def _project(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
         h = h if self.projection is None else linear(h, self.projection)
@@ -137,14 +207,27 @@ class SoftmaxHead(Head):
         weight: Tensor | None = None,
         state: None = None,
         reset: Tensor | None = None,
-        mask: Tensor | None = None,
+        masks: SoftmaxMasks | None = None,
     ) -> tuple[Tensor, Tensor, None]:
-        """See :meth:`Head.loss`."""
-        h = self._project(h, mask)
-        rows = max(1, self.config.block // self.vocab_size)
-        flat = None if weight is None else weight.flatten().to(h.dtype)
+        """See :meth:`Head.loss`; with drawn negatives the sum and the nats are those of the sampled softmax, an
+        estimate of the full one."""
+        h = self._project(h, None if masks is None else masks.projected)
+        flat, matrix, bias, shift = targets.flatten(), self.weight, self.bias, None
+        if masks is not None and masks.negatives is not None:
+            ids, flat, shift = self._candidates(flat, masks.negatives)
+            matrix, bias = matrix[ids], None if bias is None else bias[ids]
+        rows = max(1, self.config.block // len(matrix))
+        each = None if weight is None else weight.flatten().to(h.dtype)
         total, nll = _BlockLoss.apply(  # type: ignore[misc]
-            h.flatten(0, 1), self.weight, self.bias, targets.flatten(), flat, rows, self.compute.precision == "bf16"
+            h.flatten(0, 1),
+            matrix,
+            bias,
+            flat,
+            each,
+            shift,
+            rows,
+            self.compute.precision == "bf16",
+            torch.is_grad_enabled(),
         )
         return total, nll.view_as(targets), None
 
