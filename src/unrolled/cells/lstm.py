@@ -57,9 +57,9 @@ class LSTM(StepCell):
 
     Options: ``projection`` (Sak et al. 2014): h_t = W_r (σ(o) ⊙ tanh c_t), as ``torch.nn.LSTM(proj_size=...)``.
     ``layer_norm`` (Ba et al. 2016, eq. 20-22): LN(W_x x) + LN(W_h h) + b, each over all four gates, and
-    h = σ(o) ⊙ tanh(LN(c)). ``cap_input_gate``: min(1 - σ(f), σ(i)) in place of σ(i), which keeps c in [-1, 1] (Melis et
-    al. 2020). ``coupled``: 1 - σ(f) in place of σ(i) (CIFG, Greff et al. 2017). Gate order i, f, g, o as in torch; f, g,
-    o where coupled. Parameters 4(NI + N² + N); 4N more with two biases; three quarters of that where coupled.
+    h = σ(o) ⊙ tanh(LN(c)). ``cap_input_gate``: min(1 - σ(f), σ(i)) in place of σ(i), which keeps c in [-1, 1] (Melis
+    et al. 2020). ``coupled``: 1 - σ(f) in place of σ(i) (CIFG, Greff et al. 2017). Gate order i, f, g, o as in torch;
+    f, g, o where coupled. Parameters 4(NI + N² + N); 4N more with two biases; three quarters of that where coupled.
     """
 
     Config = LSTMConfig

@@ -60,11 +60,15 @@ class MLSTM(StepCell):
 
     Two published forms. ``standard`` is the above (the authors' later code and the sentiment-neuron model).
     ``early`` (the first, MATLAB version): linear candidate g without bias, h_t = tanh(σ(o) ⊙ c_t + b_h); its ``bias``
-    holds b_i, b_f, b_h, b_o in the gates' order. Weight normalisation: each of the four matrices is g V/norm(V) with the
-    norm per output row, g starting at the norms so that the start is unchanged. Gate order i, f, g, o (the published
-    code has i, f, o, g). Two options that no paper has: ``coupled`` gates (i = 1 - f, blocks f, g, o) and a bias on W_mx
-    x (``factor_bias``); both train faster in the first minutes (docs/log.md). Parameters F(I + N) + 4(NI + NF + N), +
-    2F + 8N with weight normalisation, + F for the factor's bias; 3 for 4 where coupled.
+    holds b_i, b_f, b_h, b_o in the gates' order. Weight normalisation: each of the four matrices is g V/norm(V) with
+    the norm per output row, g starting at the norms so that the start is unchanged. Gate order i, f, g, o (the
+    published code has i, f, o, g).
+
+    Two options that no paper has: ``coupled`` gates (i = 1 - f, blocks f, g, o) and a bias on W_mx x
+    (``factor_bias``); both train faster in the first minutes (docs/log.md).
+
+    Parameters F(I + N) + 4(NI + NF + N), + 2F + 8N with weight normalisation, + F for the factor's bias; 3 for 4
+    where coupled.
     """
 
     Config = MLSTMConfig

@@ -42,12 +42,15 @@ class Backend(NamedTuple):
     run: Callable[..., Any]
 
 
-_choices: dict[str, str] = {}
+_choices: dict[str, list[str]] = {}
 
 
 def choices() -> dict[str, str]:
-    """Operation and subject -> backend that ran last, of every choice made in this process."""
-    return dict(sorted(_choices.items()))
+    """Operation and subject -> the backends that ran, of every choice made in this process.
+
+    There are several where ``auto`` had to fall back for some windows (a reset inside).
+    """
+    return {key: ", ".join(names) for key, names in sorted(_choices.items())}
 
 
 def forget_choices() -> None:
@@ -77,7 +80,8 @@ def choose(operation: str, backends: Mapping[str, Backend], wish: str, subject: 
         if reason is not None:
             raise UsageError(f"backend {wish!r} cannot run {subject}: {reason}; use backend 'auto' or 'reference'.")
     key = f"{operation} {subject}"
-    if _choices.get(key) != backend.name:
-        _choices[key] = backend.name
+    names = _choices.setdefault(key, [])
+    if backend.name not in names:
+        names.append(backend.name)
         log.info("%s: %s (asked for: %s)", key, backend.name, wish)
     return backend

@@ -68,17 +68,18 @@ class _Window(torch.autograd.Function):
         squashed = active.new_empty(steps, batch, n)
         into_gates = prepare(matrix.detach(), batch, steps)
         into_factor = None if matrix_h is None else prepare(matrix_h.detach(), batch, steps)
-        shape = (steps, batch, matrix.shape[1])
-        products, ms = (active.new_empty(shape), active.new_empty(shape)) if factor is not None else (None, None)
+        products: list[Tensor] = []
+        ms = None if factor is None else torch.empty_like(factor)
+        factor_rows, m_rows = ([], []) if factor is None or ms is None else (factor.unbind(0), ms.unbind(0))
         rows, h_rows, c_rows, t_rows = active.unbind(0), hs.unbind(0), cs.unbind(0), squashed.unbind(0)
         sigmoids = active[..., : -2 * n].unbind(0), active[..., -n:].unbind(0)
         f_rows, g_rows = active[..., -3 * n : -2 * n].unbind(0), active[..., -2 * n : -n].unbind(0)
         i_rows = None if coupled else active[..., :n].unbind(0)
         for t in range(steps):
             source = h_rows[t]
-            if into_factor is not None and factor is not None and products is not None and ms is not None:
-                torch.mul(products[t].copy_(into_factor(source)), factor[t], out=ms[t])
-                source = ms[t]
+            if into_factor is not None:
+                products.append(into_factor(source))
+                source = torch.mul(products[t], factor_rows[t], out=m_rows[t])
             rows[t].add_(into_gates(source))
             sigmoids[0][t].sigmoid_()
             sigmoids[1][t].sigmoid_()
@@ -90,14 +91,16 @@ class _Window(torch.autograd.Function):
                 i = torch.minimum(1 - f_rows[t], i_rows[t]) if cap else i_rows[t]
                 torch.mul(f_rows[t], c_rows[t], out=c).addcmul_(i, g_rows[t])
             torch.mul(sigmoids[1][t], torch.tanh(c, out=t_rows[t]), out=h_rows[t + 1])
-        ctx.save_for_backward(active, hs, cs, squashed, matrix, matrix_h, factor, products, ms)
+        ctx.save_for_backward(active, hs, cs, squashed, matrix, matrix_h, factor, ms)
+        ctx.products = products
         ctx.options = coupled, cap
         return hs[1:], hs[-1].clone(), cs[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_hs: Tensor, grad_h: Tensor, grad_c: Tensor) -> Any:
-        active, hs, cs, squashed, matrix, matrix_h, factor, products, ms = ctx.saved_tensors
+        active, hs, cs, squashed, matrix, matrix_h, factor, ms = ctx.saved_tensors
+        products = ctx.products
         coupled, cap = ctx.options
         steps, batch, n = squashed.shape
         f, g, o = active[..., -3 * n : -2 * n], active[..., -2 * n : -n], active[..., -n:]
@@ -126,8 +129,10 @@ class _Window(torch.autograd.Function):
         through_gates = prepare(matrix.t(), batch, steps)
         through_factor = None if matrix_h is None else prepare(matrix_h.t(), batch, steps)
         grad_factor = grad_product = None
+        factor_rows, factor_grads, product_grads = (), (), ()
         if factor is not None:
             grad_factor, grad_product = torch.empty_like(factor), torch.empty_like(factor)
+            factor_rows, factor_grads, product_grads = factor.unbind(0), grad_factor.unbind(0), grad_product.unbind(0)
         rows = grad.unbind(0)
         c_blocks = grad[..., :-n].unflatten(-1, (-1, n)).unbind(0)
         o_rows, slopes, keeps, outer = grad[..., -n:].unbind(0), into_c.unbind(0), keep.unbind(0), grad_hs.unbind(0)
@@ -139,9 +144,9 @@ class _Window(torch.autograd.Function):
             c_blocks[t].mul_(dc.unsqueeze(1))
             dc.mul_(keeps[t])
             dh = through_gates(rows[t])
-            if through_factor is not None and grad_factor is not None and grad_product is not None:
-                torch.mul(dh, products[t], out=grad_factor[t])
-                dh = through_factor(torch.mul(dh, factor[t], out=grad_product[t]))
+            if through_factor is not None:
+                torch.mul(dh, products[t], out=factor_grads[t])
+                dh = through_factor(torch.mul(dh, factor_rows[t], out=product_grads[t]))
         sources = hs[:-1] if ms is None else ms
         grad_matrix = grad.flatten(0, 1).t() @ sources.flatten(0, 1)
         grad_matrix_h = None
