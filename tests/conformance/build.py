@@ -10,7 +10,20 @@ from unrolled.cells import CELLS, Cell, Noise
 from unrolled.core.tree import flatten, leaves, map_tree
 from unrolled.kernels.dispatch import Compute
 
-__all__ = ["CASES", "BATCH", "IN", "WIDTH", "Case", "MakeCell", "build", "noises", "outcome", "resets", "values", "wave"]
+__all__ = [
+    "BATCH",
+    "CASES",
+    "IN",
+    "WIDTH",
+    "Case",
+    "MakeCell",
+    "build",
+    "noises",
+    "outcome",
+    "resets",
+    "values",
+    "wave",
+]
 
 MakeCell = Callable[[int, int], Cell]
 """(in_width, width) -> a cell with fresh weights."""

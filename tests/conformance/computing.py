@@ -45,8 +45,8 @@ def check_backends(make_cell: MakeCell) -> None:
             try:
                 found = outcome(cell, x, state, reset, noise)
             except UsageError as refusal:
-                assert name != "generic", f"generic refuses {label}: {refusal}"
-                assert with_resets, f"{name} refuses the plain call: {refusal}"
+                if name == "generic" or not with_resets:
+                    raise AssertionError(f"{name} refuses {label}: {refusal}") from refusal
                 continue
             for part, value in expected.items():
                 assert_close(found[part], value, f"{name}, {label}: {part}")
@@ -140,8 +140,10 @@ def check_bf16(make_cell: MakeCell) -> None:
             continue
         for name in ("output", *(name for name in expected if name.startswith("final state"))):
             assert_close(found[name], expected[name], f"{backend} bf16: {name}", torch.bfloat16)
-        # small tensors take the rounding of every product, so gradients have three times the room
-        for name, value in expected.items():
-            error = relative_error(found[name], value)
-            assert error <= 0.1, f"{backend} bf16: {name} off by {error:.1e}"
+        # as one vector: single small gradients (that of the initial state, say) may be differences of large numbers
+        grads, wanted = (
+            torch.cat([value.flatten() for name, value in part.items() if name.startswith("gradient")])
+            for part in (found, expected)
+        )
+        assert_close(grads, wanted, f"{backend} bf16: gradients", torch.bfloat16)
         assert not torch.equal(found["output"], expected["output"]), f"{backend}: bf16 computes in float32"

@@ -95,24 +95,24 @@ def check_tap(make_cell: MakeCell) -> None:
 
 
 def check_memorises(make_cell: MakeCell) -> None:
-    """A tiny language model learns a short text in which the next letter needs memory.
+    """A tiny language model learns a short text in which every second letter depends on the letter before the last.
 
-    Every other letter is a, and what follows it depends on what came before: from the current letter alone nothing
-    below 0.5 nats a letter can be reached.
+    Without memory nothing below 0.34 nats a letter can be reached.
     """
-    text = torch.tensor([ord(letter) - ord("a") for letter in "abacabadabacabad"])
+    text = torch.tensor([0, 1, 0, 2] * 4)
     torch.manual_seed(3)
-    embedding, head = torch.nn.Embedding(4, 8), torch.nn.Linear(make_cell(8, 16).out_width, 4)
     cell = make_cell(8, 16)
+    embedding, head = torch.nn.Embedding(3, 8), torch.nn.Linear(cell.out_width, 3)
     optimizer = torch.optim.Adam([*embedding.parameters(), *cell.parameters(), *head.parameters()], lr=0.03)
-    loss = torch.tensor(torch.inf)
+    nats = float("inf")
     for _ in range(150):
         y, _ = cell(embedding(text[None, :-1]))
         # the first letters have no past to remember
-        loss = cross_entropy(head(y)[0, 4:], text[5:])
-        if float(loss) < 0.1:
+        loss = cross_entropy(head(y)[0, 2:], text[3:])
+        nats = loss.item()
+        if nats < 0.1:
             return
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    raise AssertionError(f"the loss is still {float(loss):.2f} nats a letter")
+    raise AssertionError(f"the loss is still {nats:.2f} nats a letter")

@@ -77,6 +77,7 @@ def check_resets_separate_documents(make_cell: MakeCell) -> None:
         reset[row, list(begins)] = True
     y, final = cell(x, state, reset)
     for row, begins in enumerate(starts):
+        last = None
         for begin, end in zip(begins, (*begins[1:], TIME), strict=True):
             alone, last = cell(x[row : row + 1, begin:end])
             assert_close(y[row : row + 1, begin:end], alone, f"document at {begin} of row {row}")

@@ -6,12 +6,13 @@ collected over the window and made by one product, weights prepared once per win
 loop under autograd, which defines the operation).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from unrolled.kernels.cell_loop import fused, torch_rnn
-from unrolled.kernels.cell_loop.loop import Noise, SteppedCell, Tap, run_loop, silent
+from unrolled.kernels.cell_loop.loop import Noise, SteppedCell, Tap, foreign_step, run_loop, silent
 from unrolled.kernels.cell_loop.weights import CollectingWeights, Weights
 from unrolled.kernels.dispatch import Backend, choose
 
@@ -20,6 +21,11 @@ __all__ = ["BACKENDS", "Noise", "Tap", "Weights", "cell_loop", "silent"]
 
 def _never(*_: Any) -> None:
     return None
+
+
+def _known_by(form: str, refuse: Callable[..., str | None]) -> Callable[..., str | None]:
+    """The refusal of a backend that computes a cell by the description that its method ``form`` gives."""
+    return lambda cell, *call: foreign_step(cell, form) or refuse(cell, *call)
 
 
 def _refuse_generic(cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any) -> str | None:
@@ -45,8 +51,8 @@ def _generic(
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("fused", fused.refuse, fused.run),
-        Backend("torch", torch_rnn.refuse, torch_rnn.run),
+        Backend("fused", _known_by("fused_form", fused.refuse), fused.run),
+        Backend("torch", _known_by("torch_form", torch_rnn.refuse), torch_rnn.run),
         Backend("generic", _refuse_generic, _generic),
         Backend("reference", _never, _reference),
     )

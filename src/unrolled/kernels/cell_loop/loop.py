@@ -10,7 +10,7 @@ from unrolled.core.tree import leaves, map_tree, reset_rows
 from unrolled.kernels.cell_loop.weights import Weights
 from unrolled.kernels.dispatch import Compute
 
-__all__ = ["Noise", "SteppedCell", "Tap", "run_loop", "silent"]
+__all__ = ["Noise", "SteppedCell", "Tap", "foreign_step", "run_loop", "silent"]
 
 Tap = Callable[[str, Tensor], None]
 
@@ -41,6 +41,16 @@ class SteppedCell(Protocol):
     def effective_weights(self) -> Mapping[str, Tensor]: ...
     def project(self, x: Tensor, w: Weights) -> Any: ...
     def step(self, pre: Any, state: Any, w: Weights, tap: Tap) -> tuple[Tensor, Any]: ...
+
+
+def foreign_step(cell: Any, form: str) -> str | None:
+    """Why a kernel that knows a cell by its method ``form`` may not stand in for it: the cell is of a subclass of the
+    one that declares the form, with a ``project`` or ``step`` of its own. None where it may."""
+    declares = next((cls for cls in type(cell).__mro__ if form in vars(cls)), type(cell))
+    for name in ("project", "step"):
+        if getattr(type(cell), name) is not getattr(declares, name):
+            return f"{type(cell).__name__} has a {name} of its own"
+    return None
 
 
 def silent(name: str, value: Tensor) -> None:

@@ -1,5 +1,6 @@
 """torch's own LSTM, GRU and RNN as a backend of the three cells that are the same function."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -37,16 +38,20 @@ def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap:
     hidden = tuple(part.unsqueeze(0) for part in state)
     weights = cell.effective_weights()
     flat = [weights[name] if name is not None else x.new_zeros(form.bias_size) for name in form.names]
-    # time-major inside, so that stacked layers hand their outputs on without a copy
-    y, *final = getattr(torch, form.function)(
-        x.transpose(0, 1).contiguous(),
-        hidden if form.function == "lstm" else hidden[0],
-        flat,
-        True,  # has_biases
-        1,  # layers
-        0.0,  # dropout
-        torch.is_grad_enabled(),
-        False,  # bidirectional
-        False,  # batch_first
-    )
+    # oneDNN has no LSTM with projection; torch says so once, and goes on with its own kernel, which is what is wanted
+    with warnings.catch_warnings():
+        if form.names[-1] == "weight_hr":
+            warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
+        # time-major inside, so that stacked layers hand their outputs on without a copy
+        y, *final = getattr(torch, form.function)(
+            x.transpose(0, 1).contiguous(),
+            hidden if form.function == "lstm" else hidden[0],
+            flat,
+            True,  # has_biases
+            1,  # layers
+            0.0,  # dropout
+            torch.is_grad_enabled(),
+            False,  # bidirectional
+            False,  # batch_first
+        )
     return y.transpose(0, 1), type(state)(*(part[0] for part in final))
