@@ -1,23 +1,32 @@
-"""The Python interface over the same functions as the command line."""
+"""The Python interface; the command line is a thin layer over the same functions."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unrolled.data import CorpusConfig
+import torch
+
+from unrolled.core.errors import UsageError
+from unrolled.core.files import make_folder
+from unrolled.core.registry import unknown_name
+from unrolled.data import CorpusConfig, corpus_named
 from unrolled.evaluate import EvalConfig, EvalResult, NeuralPredictor, evaluate_static
+from unrolled.evaluate.static import Progress
 from unrolled.generate import Generation, SamplerConfig
 from unrolled.generate import generate as _generate
 from unrolled.model import LanguageModel
 from unrolled.runs import Run
-from unrolled.train import ExperimentConfig, Reporter
+from unrolled.train import Clock, ExperimentConfig, Reporter
 from unrolled.train import train as _train
 from unrolled.train.recipes import load_experiment
+from unrolled.train.start import free_folder
 
 __all__ = ["evaluate", "experiment", "generate", "load", "train"]
 
 PathLike = str | os.PathLike[str]
+
+_TYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def experiment(
@@ -27,27 +36,35 @@ def experiment(
 
     Args:
         recipe: name of a shipped recipe or path of a TOML file; absent: the default.
-        corpus: in place of the recipe's.
+        corpus: in place of the recipe's: its config, a known name, or the path of your own text. The tokenizer is
+            then the corpus's own, unless a setting chooses one.
     Raises:
         UsageError: unknown recipe, key or value, in one sentence.
     """
-    return load_experiment(
-        recipe, settings, CorpusConfig.parse({"name": corpus}) if isinstance(corpus, str) else corpus
-    )
+    return load_experiment(recipe, settings, corpus_named(corpus) if isinstance(corpus, str) else corpus)
 
 
 def train(
     config: ExperimentConfig | Mapping[str, Any] | None = None,
-    out: PathLike = "runs/run",
+    out: PathLike | None = None,
     device: str = "auto",
     report: Reporter | None = None,
+    clock: Clock | None = None,
 ) -> Path:
-    """Train a model; see :func:`unrolled.train.train`. Returns the run directory."""
+    """Train a model.
+
+    Args:
+        config: see :func:`experiment`; absent: the default recipe.
+        out: the run directory; absent: the first of ``runs/run-1``, ``runs/run-2``... that is free.
+        device, report, clock: see :func:`unrolled.train.train`.
+    Returns:
+        the run directory.
+    """
     if config is None:
         config = experiment()
     elif isinstance(config, Mapping):
         config = ExperimentConfig.parse(config)
-    return _train(config, out, device, report)
+    return _train(config, free_folder("run") if out is None else out, device, report, clock)
 
 
 def load(run: PathLike, device: str = "auto") -> LanguageModel:
@@ -64,21 +81,40 @@ def evaluate(
     corpus: CorpusConfig | str | None = None,
     device: str = "auto",
     per_token: PathLike | None = None,
+    dtype: str = "float32",
+    progress: Progress | None = None,
     **options: Any,
 ) -> EvalResult:
     """Measure a run on a corpus.
 
     Args:
-        corpus: absent: the run's own.
+        run: a run directory, or an opened :class:`Run` (which may have its own backend and precision).
+        corpus: its config, a known name, or the path of your own text; absent: the run's own.
         per_token: file for token ids and log-probabilities.
+        dtype: of the arithmetic, float32 or float64.
+        progress: hears of every window.
         options: fields of :class:`EvalConfig`: split, window, columns, first, limit.
+    Raises:
+        UsageError: no run, unknown corpus, split or option. UnrolledError: damaged files.
     """
-    opened = _opened(run, device)
-    config = EvalConfig.parse(options)
+    if dtype not in _TYPES:
+        raise unknown_name("dtype", dtype, _TYPES)
+    config, opened = EvalConfig.parse(options), _opened(run, device)
+    model = opened.model.to(_TYPES[dtype])
     text, splits = opened.splits(corpus)
-    predictor = NeuralPredictor(opened.model, opened.tokenizer.start_id)
-    provenance = {"corpus": text.name, "run": str(opened.path), "parameters": opened.model.num_params()}
-    return evaluate_static(predictor, splits[config.split], config, None, provenance, per_token)
+    if config.split not in splits:
+        raise UsageError(f"corpus {text.name} has no split {config.split!r}; it has: {', '.join(splits)}.")
+    if per_token is not None:
+        make_folder(Path(per_token).parent)
+    provenance = {
+        "corpus": text.name,
+        "tokenizer": opened.tokenizer.fingerprint(),
+        "run": str(opened.path),
+        "parameters": model.num_params(),
+        "step": opened.record.get("best_step"),
+    }
+    predictor = NeuralPredictor(model, opened.tokenizer.start_id)
+    return evaluate_static(predictor, splits[config.split], config, progress, provenance, per_token)
 
 
 def generate(
@@ -93,9 +129,12 @@ def generate(
     """Continue prompts.
 
     Args:
+        run: a run directory, or an opened :class:`Run`.
         options: fields of :class:`SamplerConfig`: temperature, top_k, top_p, min_p, seed.
+    Raises:
+        UsageError: no run, unknown option, a prompt that the tokenizer cannot read.
     """
-    opened = _opened(run, device)
+    sampler, opened = SamplerConfig.parse(options), _opened(run, device)
     predictor = NeuralPredictor(opened.model, opened.tokenizer.start_id)
     prompts = (prompts,) if isinstance(prompts, str) else prompts
-    return _generate(predictor, opened.tokenizer, prompts, tokens, SamplerConfig.parse(options), stop, samples)
+    return _generate(predictor, opened.tokenizer, prompts, tokens, sampler, stop, samples)

@@ -12,7 +12,7 @@ from unrolled.core import tree
 from unrolled.core.config import VersionedConfig
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json
-from unrolled.data import Corpus, CorpusConfig, StreamConfig, TokenSplit, open_corpus
+from unrolled.data import Corpus, CorpusConfig, StreamConfig, TokenSplit, corpus_named, open_corpus
 from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.tokenizer import AnyTokenizerConfig, Tokenizer, load_tokenizer
@@ -56,12 +56,18 @@ class Run:
 
     Args:
         path: the directory.
-        device: where to put the model. compute: backend and precision in place of the run's own.
+        device: where to put the model. backend, precision: in place of the run's own.
     Raises:
         UsageError: no such run. UnrolledError: a broken, foreign or future file in it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], device: str = "auto", compute: Compute | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "auto",
+        backend: str | None = None,
+        precision: str | None = None,
+    ):
         self.path = Path(path)
         if not (self.path / CONFIG).is_file():
             raise UsageError(
@@ -69,7 +75,8 @@ class Run:
             )
         self.config = RunConfig.load(self.path / CONFIG)
         self.device = pick_device(device)
-        self._compute = compute
+        changes = {key: value for key, value in (("backend", backend), ("precision", precision)) if value is not None}
+        self._compute = Compute.parse({**self.config.model.compute.model_dump(), **changes})
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -79,9 +86,7 @@ class Run:
     @cached_property
     def model(self) -> LanguageModel:
         """The model with the weights of the best checkpoint, in evaluation mode."""
-        config = self.config.model
-        if self._compute is not None:
-            config = config.model_copy(update={"compute": self._compute})
+        config = self.config.model.model_copy(update={"compute": self._compute})
         model = LanguageModel(config, self.tokenizer.vocab_size)
         load_weights(model, self.path / MODEL)
         return model.to(self.device).eval()
@@ -89,10 +94,15 @@ class Run:
     @cached_property
     def record(self) -> dict[str, Any]:
         """The run record, empty where training has not written one yet."""
-        return read_json(self.path / RECORD) if (self.path / RECORD).exists() else {}
+        value = read_json(self.path / RECORD) if (self.path / RECORD).exists() else {}
+        if not isinstance(value, dict):
+            raise UnrolledError(f"{self.path / RECORD} is no run record: it is damaged, or of another program.")
+        return value
 
     def splits(self, corpus: CorpusConfig | str | None = None) -> tuple[Corpus, dict[str, TokenSplit]]:
-        """A corpus (absent: the run's own) as tokens of this run's tokenizer."""
+        """A corpus (its config, name or path; absent: the run's own) as tokens of this run's tokenizer."""
+        if isinstance(corpus, str):
+            corpus = corpus_named(corpus)
         opened = open_corpus(corpus if corpus is not None else self.config.corpus)
         return opened, encode_corpus(opened, self.tokenizer)
 

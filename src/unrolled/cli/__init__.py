@@ -1,9 +1,12 @@
 """The command line: one file a verb, heavy imports only inside the verb that needs them."""
 
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
+import unrolled.core.record  # noqa: F401  (its clock starts here, before the imports that take seconds)
 from unrolled.cli.common import app
 from unrolled.core.errors import UnrolledError
 
@@ -17,19 +20,34 @@ def main() -> None:
     command = typer.main.get_command(app)
     try:
         code = command.main(standalone_mode=False)
+        sys.stdout.flush()
     except UnrolledError as error:
-        print(f"unrolled: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except typer.Abort:
-        print("unrolled: interrupted.", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        _fail("interrupted.", 1)
     except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
+        # what is left in the buffer must not be tried again when Python exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        if _out_of_memory(error):
+            _fail("out of memory: use a smaller model, fewer columns or a shorter window.", 1)
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()  # click's own usage errors print themselves
         sys.exit(getattr(error, "exit_code", 2))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"unrolled: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch says so with a RuntimeError on a CPU, and with its own type on a GPU."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError")
+    )

@@ -4,18 +4,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from unrolled.data import CorpusConfig
-    from unrolled.runs import Run
+from rich.text import Text
 
 __all__ = [
     "BackendOption",
@@ -23,12 +18,11 @@ __all__ = [
     "JsonOption",
     "PrecisionOption",
     "app",
-    "corpus_config",
     "emit",
-    "open_run",
     "out",
     "progress_bar",
     "table",
+    "write",
 ]
 
 app = typer.Typer(
@@ -39,7 +33,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-out = Console(highlight=False, soft_wrap=True)
+# Text of a corpus or a model must come out as it is: no markup, no emoji codes.
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")]
@@ -67,33 +62,9 @@ def emit(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def corpus_config(text: str) -> "CorpusConfig":
-    """``--corpus``: a name of the table, or else the path of one's own text."""
-    from unrolled.core.errors import UsageError
-    from unrolled.data import CorpusConfig, list_corpora
-
-    names = [row["name"] for row in list_corpora()]
-    if text in names:
-        return CorpusConfig.parse({"name": text})
-    if any(sign in text for sign in "/.*?~") or Path(text).exists():
-        return CorpusConfig.parse({"path": text})
-    from unrolled.core.registry import nearest
-
-    near = nearest(text, names)
-    hint = f"did you mean {near!r}?" if near else "see `unrolled corpora list`."
-    raise UsageError(f"{text!r} is neither a known corpus nor an existing file; {hint}")
-
-
-def open_run(path: Path, device: str, backend: str | None, precision: str | None) -> "Run":
-    """A run with the compute options of the command line."""
-    from unrolled.runs import Run
-
-    run = Run(path, device)
-    changes = {key: value for key, value in (("backend", backend), ("precision", precision)) if value}
-    if changes:
-        compute = type(run.config.model.compute).parse({**run.config.model.compute.model_dump(), **changes})
-        run = Run(path, device, compute)
-    return run
+def write(text: str) -> None:
+    """Print a line as it is, whatever signs it holds."""
+    sys.stdout.write(text + "\n")
 
 
 def table(columns: list[str], rows: Iterable[Sequence[str]]) -> None:
@@ -104,9 +75,9 @@ def table(columns: list[str], rows: Iterable[Sequence[str]]) -> None:
         return
     shown = Table(box=None, pad_edge=False)
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(Text(column), overflow="fold")
     for row in rows:
-        shown.add_row(*(escape(cell) for cell in row))
+        shown.add_row(*map(Text, row))
     out.print(shown)
 
 

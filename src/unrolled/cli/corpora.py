@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import JsonOption, app, corpus_config, emit, out, progress_bar, table
+from unrolled.cli.common import JsonOption, app, emit, progress_bar, table, write
 
 verbs = typer.Typer(help="Find, download, verify and look at corpora.", no_args_is_help=True)
 app.add_typer(verbs, name="corpora")
@@ -52,7 +52,7 @@ def get(name: NameArgument, json: JsonOption = False) -> None:
         emit(result)
     else:
         for key, value in result.items():
-            out.print(f"{key}: {value}")
+            write(f"{key}: {value}")
 
 
 @verbs.command()
@@ -108,11 +108,11 @@ def show(
 
     Example: unrolled corpora show ptb --split valid -n 3
     """
-    from unrolled.data import show_corpus
+    from unrolled.data import corpus_named, show_corpus
 
-    found = show_corpus(corpus_config(corpus), split, lines)
+    found = show_corpus(corpus_named(corpus), split, lines)
     if json:
         emit(found)
     else:
         for line in found:
-            out.print(line, markup=False)
+            write(line)

@@ -11,9 +11,7 @@ from unrolled.cli.common import (
     JsonOption,
     PrecisionOption,
     app,
-    corpus_config,
     emit,
-    open_run,
     progress_bar,
     table,
 )
@@ -49,38 +47,24 @@ def evaluate(
     """
     import torch
 
-    from unrolled.core.errors import UsageError
+    from unrolled import api
     from unrolled.core.files import make_folder
-    from unrolled.core.registry import unknown_name
-    from unrolled.evaluate import EvalConfig, NeuralPredictor, evaluate_static
+    from unrolled.runs import Run
 
-    if dtype not in ("float32", "float64"):
-        raise unknown_name("dtype", dtype, ["float32", "float64"])
-    config = EvalConfig.parse({"split": split, "window": window, "columns": columns, "first": first, "limit": limit})
+    if record is not None:
+        make_folder(record.parent)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    opened = open_run(run, device, backend, precision)
-    model = opened.model.to(getattr(torch, dtype))
-    text, splits = opened.splits(None if corpus is None else corpus_config(corpus))
-    if split not in splits:
-        raise UsageError(f"corpus {text.name} has no split {split!r}; it has: {', '.join(splits)}.")
-    for path in (per_token, record):
-        if path is not None:
-            make_folder(path.parent)
-    predictor = NeuralPredictor(model, opened.tokenizer.start_id)
-    provenance = {
-        "corpus": text.name,
-        "tokenizer": opened.tokenizer.fingerprint(),
-        "run": str(run),
-        "parameters": model.num_params(),
-        "step": opened.record.get("best_step"),
-    }
-    with progress_bar(f"{text.name} {split}", not json) as advance:
-        result = evaluate_static(predictor, splits[split], config, advance, provenance, per_token)
+    opened = Run(run, device, backend, precision)
+    with progress_bar(f"scoring {split}", not json) as advance:
+        result = api.evaluate(
+            opened, corpus, device, per_token, dtype, advance,
+            split=split, window=window, columns=columns, first=first, limit=limit,
+        )  # fmt: skip
     if record is not None:
         result.save(record)
     if json:
         emit(result.to_json())
     else:
-        table(["", f"{text.name} {split}"], result.rows())
+        table(["", f"{result.provenance['corpus']} {split}"], result.rows())

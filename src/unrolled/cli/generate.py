@@ -14,7 +14,6 @@ from unrolled.cli.common import (
     PrecisionOption,
     app,
     emit,
-    open_run,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def generate(
     """
     from unrolled.core.errors import UsageError
     from unrolled.generate import SamplerConfig
+    from unrolled.runs import Run
 
     if prompt is not None and prompt_file is not None:
         raise UsageError("give either --prompt or --prompt-file, not both.")
@@ -72,7 +72,7 @@ def generate(
     sampler = SamplerConfig.parse(
         {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     )
-    print_generation(open_run(run, device, backend, precision), text, tokens, sampler, stop or (), samples, json)
+    print_generation(Run(run, device, backend, precision), text, tokens, sampler, stop or (), samples, json)
 
 
 def print_generation(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from unrolled.cli.common import JsonOption, app, emit, out, table
+from unrolled.cli.common import JsonOption, app, emit, table, write
 
 
 @app.command()
@@ -78,8 +78,8 @@ def info(json: JsonOption = False) -> None:
         return
     for key, value in result.items():
         if isinstance(value, dict):
-            out.print(f"{key}:")
+            write(f"{key}:")
             for name, title in value.items():
-                out.print(f"  {name}: {title}")
+                write(f"  {name}: {title}")
         else:
-            out.print(f"{key.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
+            write(f"{key.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")

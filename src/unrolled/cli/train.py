@@ -1,12 +1,14 @@
 """``unrolled train``."""
 
-import itertools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, app, corpus_config, emit, out
+from unrolled.cli.common import DeviceOption, JsonOption, app, emit, out, write
+
+if TYPE_CHECKING:
+    from unrolled.train import ExperimentConfig
 
 
 @app.command()
@@ -32,49 +34,63 @@ def train(
     Example: unrolled train ptb-char-cpu --set model.width=512 --set train.cpu_minutes=10 --out runs/x
     """
     from unrolled.core.errors import UsageError
-    from unrolled.train import TerminalReporter, loop
+    from unrolled.data import corpus_named
+    from unrolled.runs import Run
+    from unrolled.train import Clock, TerminalReporter, start
     from unrolled.train.recipes import DEFAULT, load_experiment
-    from unrolled.train.setup import set_up
 
-    report = None if json else TerminalReporter()
+    report, clock = None if json else TerminalReporter(), Clock(from_start=True)
     if resume is not None:
         if recipe or settings or corpus or run or dry_run:
             raise UsageError(
-                "--resume continues a run as it was configured; leave out the recipe, --set, --corpus and --out."
+                "--resume continues a run as it was configured; leave out the recipe, --set, --corpus, --out and "
+                "--dry-run."
             )
-        done = loop.resume(resume, device, report)
+        done = start.resume(resume, device, report, clock)
     else:
-        config = load_experiment(recipe, settings or (), None if corpus is None else corpus_config(corpus))
+        config = load_experiment(recipe, settings or (), None if corpus is None else corpus_named(corpus))
         if dry_run:
-            from unrolled.train.dry_run import dry_run as estimate
-
-            result = estimate(set_up(config, device))
-            if json:
-                emit(result)
-            else:
-                for key, value in result.items():
-                    out.print(
-                        f"{key.replace('_', ' ')}: {value:,.6g}"
-                        if isinstance(value, float)
-                        else f"{key.replace('_', ' ')}: {value}"
-                    )
+            _dry_run(config, device, json)
             return
-        done = loop.train(config, run or _free_folder(Path(recipe or DEFAULT).stem), device, report)
+        done = start.train(config, run or start.free_folder(Path(recipe or DEFAULT).stem), device, report, clock)
+    record = Run(done, device).record
     if json:
-        from unrolled.runs import Run
+        emit({"run": str(done), **record})
+        return
+    write(_summary(done, record))
+    if sample:
+        from unrolled.cli.generate import print_generation
 
-        emit({"run": str(done), **Run(done, device).record})
-    elif sample:
-        _print_sample(done, sample, device)
+        out.print("sample:", style="bold")
+        print_generation(Run(done, device), "", sample)
 
 
-def _free_folder(name: str) -> Path:
-    return next(path for i in itertools.count(1) if not (path := Path("runs") / f"{name}-{i}").exists())
+def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
+    from unrolled.train.dry_run import dry_run
+    from unrolled.train.setup import set_up
+
+    result = dry_run(set_up(config, device))
+    if json:
+        emit(result)
+        return
+    for key, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{amount:g} {kind.replace('_', ' ')}" for kind, amount in value.items())
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        elif isinstance(value, float):
+            value = f"{value:,.4g}"
+        write(f"{key.replace('_', ' ')}: {value}")
 
 
-def _print_sample(run: Path, tokens: int, device: str) -> None:
-    from unrolled.cli.generate import print_generation
-    from unrolled.runs import Run
+def _summary(run: Path, record: dict[str, Any]) -> str:
+    """One line: the figures that most people look for, and what they cost."""
+    from unrolled.evaluate import EvalResult
+    from unrolled.train.report import headline
 
-    out.print("sample:", style="bold")
-    print_generation(Run(run, device), "", tokens)
+    cost = f"{record['steps']:,} steps, {record['tokens']:,} tokens, {record['cpu_seconds']:.0f} CPU seconds"
+    scored = record["valid_exact"] or record["valid"]
+    if scored is None:
+        return f"{cost}; run {run}"
+    result = EvalResult.from_json(scored)
+    return f"validation {headline(result)} ({result.protocol.name}); {cost}; run {run}"

@@ -1,16 +1,18 @@
 """Frozen, described, versioned configurations, and errors about them in one plain sentence."""
 
 import os
+import re
+import reprlib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json, write_json
-from unrolled.core.registry import nearest
+from unrolled.core.registry import PartError, nearest
 
 __all__ = ["Config", "VersionedConfig", "apply_settings", "parse_setting", "plain_validation_error", "read_toml"]
 
@@ -53,7 +55,7 @@ class VersionedConfig(Config):
         """
         value = read_json(path)
         if not isinstance(value, dict) or value.get("kind") != cls.kind or not isinstance(value.get("version"), int):
-            raise UnrolledError(f"{path} is not a {cls.kind} file of unrolled.")
+            raise UnrolledError(f"{path} is no '{cls.kind}' file: it is damaged, or of another program.")
         value = dict(value)
         del value["kind"]
         version = value.pop("version")
@@ -71,36 +73,71 @@ class VersionedConfig(Config):
 
 
 def plain_validation_error(error: ValidationError, cls: type[BaseModel]) -> UsageError:
-    """Turn pydantic's report into one sentence about its first fault."""
-    for fault in error.errors():
-        cause = fault.get("ctx", {}).get("error")
-        if isinstance(cause, UsageError):
-            return cause
-    fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"])
+    """Turn pydantic's report into one sentence about its most telling fault."""
+    return UsageError(_sentence(error, cls, (), cls))
+
+
+def _sentence(error: ValidationError, cls: type[BaseModel], prefix: tuple[str, ...], top: type[BaseModel]) -> str:
+    # A field that takes one part or a list of them reports both attempts; the one that got further counts.
+    faults = error.errors()
+    fault = max(faults, key=lambda fault: (_part(fault) is not None, len(_path(fault["loc"]))))
+    location, part = _path(fault["loc"]), _part(fault)
+    if part is not None:
+        return _sentence(part.cause, part.cls, (*prefix, *location), top)
+    path = ".".join((*prefix, *location))
     if fault["type"] == "extra_forbidden":
-        known = _keys_at(cls, fault["loc"][:-1])
-        hint = nearest(str(fault["loc"][-1]), known)
-        remedy = f"did you mean {hint!r}?" if hint else f"known: {', '.join(sorted(known)) or 'none'}."
-        return UsageError(f"unknown config key {path!r}; {remedy}")
+        return f"unknown config key {path!r}; {_remedy(location[-1], _config_at(cls, location[:-1]), top)}"
     if fault["type"] == "missing":
-        return UsageError(f"config key {path!r} is required and missing.")
+        return f"config key {path!r} is required and missing."
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     where = f"config key {path!r}: " if path else ""
-    got = "" if isinstance(fault["input"], Mapping | BaseModel) else f" (got {fault['input']!r})"
-    return UsageError(f"{where}{message.rstrip('.')}{got}.")
+    got = "" if isinstance(fault["input"], Mapping | BaseModel) else f" (got {reprlib.repr(fault['input'])})"
+    return f"{where}{message.rstrip('.')}{got}."
 
 
-def _keys_at(cls: type[BaseModel], location: Iterable[int | str]) -> list[str]:
-    """The field names of the config nested at ``location``, as far as the annotations tell."""
+def _part(fault: Any) -> PartError | None:
+    cause = fault.get("ctx", {}).get("error")
+    return cause if isinstance(cause, PartError) else None
+
+
+def _path(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys of a location, without the names that pydantic gives to the members of a union."""
+    return tuple(str(part) for part in location if not (isinstance(part, str) and re.search(r"[\[(]", part)))
+
+
+def _remedy(key: str, cls: type[BaseModel] | None, top: type[BaseModel]) -> str:
+    known = list(cls.model_fields) if cls is not None else []
+    hint = nearest(key, known)
+    elsewhere = list(_places(top, key, ()))
+    if hint is None and elsewhere:
+        hint = elsewhere[0]
+    return f"did you mean {hint!r}?" if hint else f"known: {', '.join(sorted(known)) or 'none'}."
+
+
+def _places(cls: type[BaseModel], key: str, prefix: tuple[str, ...]) -> Iterator[str]:
+    """The dotted paths at which ``key`` is known, nearest the top first."""
+    for name in cls.model_fields:
+        if name == key and prefix:
+            yield ".".join((*prefix, key))
+    for name, field in cls.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _places(field.annotation, key, (*prefix, name))
+
+
+def _config_at(cls: type[BaseModel], location: Iterable[str]) -> type[BaseModel] | None:
+    """The config nested at ``location``, as far as the annotations tell."""
     for part in location:
-        field = cls.model_fields.get(str(part)) if isinstance(part, str) else None
+        field = cls.model_fields.get(part)
+        if part.isdigit():
+            continue
         inner = field.annotation if field else None
+        if get_origin(inner) is tuple:
+            inner = get_args(inner)[0]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
+            return None
         cls = inner
-    return list(cls.model_fields)
+    return cls
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

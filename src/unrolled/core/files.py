@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 from unrolled.core.errors import UnrolledError, UsageError
 
-__all__ = ["atomic_folder", "atomic_write", "make_folder", "read_json", "write_json"]
+__all__ = ["atomic_folder", "atomic_write", "make_folder", "read_json", "write_json", "writing"]
 
 
 def _plain(error: OSError, path: Path) -> UnrolledError:
@@ -24,15 +25,18 @@ def _plain(error: OSError, path: Path) -> UnrolledError:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of what is done inside into one plain sentence about ``path``."""
     try:
         yield
     except OSError as error:
         raise _plain(error, path) from error
-    except Exception as error:  # safetensors reports a full disk as its own error type
-        if "No space left" in str(error) or "os error 28" in str(error):
-            raise _plain(OSError(errno.ENOSPC, "No space left on device"), path) from error
-        raise
+    except Exception as error:  # safetensors reports what the system said as its own type of error, in its own words
+        if type(error).__name__ != "SafetensorError":
+            raise
+        number = re.search(r"(?:os error |code: )(\d+)", str(error))
+        code = int(number.group(1)) if number else errno.EIO
+        raise _plain(OSError(code, os.strerror(code)), path) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -69,7 +73,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str | Callable[[
         UnrolledError: full disk or no permission; an earlier file of this name survives.
     """
     path = Path(path)
-    with _writing(path):
+    with writing(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         part = Path(name)
@@ -94,7 +98,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str | Callable[[
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Fill a temporary folder, then rename it to ``path``, which must not exist yet."""
     path = Path(path)
-    with _writing(path):
+    with writing(path):
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
             yield part

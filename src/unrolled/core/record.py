@@ -1,5 +1,6 @@
 """What a run must say about itself: code, machine, time."""
 
+import functools
 import os
 import platform
 import resource
@@ -22,7 +23,7 @@ def cpu_seconds() -> float:
 
 
 def wall_seconds() -> float:
-    """Seconds since this process first imported unrolled."""
+    """Seconds since this process first imported this module; the command line does so first of all."""
     return time.time() - _IMPORTED
 
 
@@ -54,6 +55,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def _commit() -> str | None:
     """The git commit of the source tree, with '+' when it has local changes; None for an installed wheel."""
     root = Path(__file__).resolve().parents[3]

@@ -5,9 +5,11 @@ import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from unrolled.core.errors import UsageError
 
-__all__ = ["Registry", "nearest", "unknown_name"]
+__all__ = ["PartError", "Registry", "nearest", "unknown_name"]
 
 T = TypeVar("T")
 
@@ -24,6 +26,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     hint = nearest(name, known)
     remedy = f"did you mean {hint!r}?" if hint else f"known: {', '.join(known)}."
     return UsageError(f"unknown {kind} {name!r}; {remedy}")
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+class PartError(ValueError):
+    """The config of a part is wrong: carries pydantic's report to the config around it, which knows the path."""
+
+    def __init__(self, cause: ValidationError, cls: type[BaseModel]):
+        super().__init__(str(cause))
+        self.cause, self.cls = cause, cls
 
 
 class Registry(Generic[T]):
@@ -72,8 +86,14 @@ class Registry(Generic[T]):
         """
         if isinstance(value, str):
             value = {"name": value}
-        if not isinstance(value, Mapping):
+        if isinstance(value, BaseModel | list | tuple):  # a config object, or one part a layer
             return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"give the name of {_a(self.kind)}, or a table with its 'name' and options")
         if "name" not in value:
-            raise UsageError(f"a {self.kind} needs the key 'name', one of: {', '.join(sorted(self._rows))}.")
-        return self[str(value["name"])].Config.model_validate(dict(value))  # type: ignore[attr-defined]
+            raise UsageError(f"{_a(self.kind)} needs the key 'name', one of: {', '.join(sorted(self._rows))}.")
+        cls: type[BaseModel] = self[str(value["name"])].Config  # type: ignore[attr-defined]
+        try:
+            return cls.model_validate(dict(value))
+        except ValidationError as error:
+            raise PartError(error, cls) from error

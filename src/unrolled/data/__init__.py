@@ -1,6 +1,7 @@
 """Corpora, token files and streams of windows."""
 
 from unrolled.data.corpora import Corpus, CorpusConfig, list_corpora, open_corpus, show_corpus
+from unrolled.data.named import corpus_named
 from unrolled.data.rows import Rows, rows
 from unrolled.data.stream import Stream, StreamConfig, Window
 from unrolled.data.tokens import Encoded, TokenSplit
@@ -17,6 +18,7 @@ __all__ = [
     "UnitTables",
     "Units",
     "Window",
+    "corpus_named",
     "list_corpora",
     "open_corpus",
     "rows",

@@ -55,7 +55,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         UnrolledError: missing, damaged, of another kind, or of a newer version.
     """
     value = read_json(path)
-    if not isinstance(value, dict) or value.get("kind") != "tokenizer" or "config" not in value:
+    if not isinstance(value, dict) or value.get("kind") != "tokenizer" or not isinstance(value.get("config"), dict):
         raise UnrolledError(f"{path} is not a tokenizer file of unrolled.")
     cls = TOKENIZERS[str(value["config"].get("name"))]
     if value.get("version") != cls.version:

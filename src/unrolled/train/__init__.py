@@ -1,7 +1,17 @@
 """Training."""
 
+from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig, PhaseConfig, TrainConfig
-from unrolled.train.loop import resume, train
 from unrolled.train.report import Reporter, TerminalReporter
+from unrolled.train.start import resume, train
 
-__all__ = ["ExperimentConfig", "PhaseConfig", "Reporter", "TerminalReporter", "TrainConfig", "resume", "train"]
+__all__ = [
+    "Clock",
+    "ExperimentConfig",
+    "PhaseConfig",
+    "Reporter",
+    "TerminalReporter",
+    "TrainConfig",
+    "resume",
+    "train",
+]

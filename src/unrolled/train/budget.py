@@ -4,9 +4,9 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-import torch
-
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.core.record import cpu_seconds, wall_seconds
 from unrolled.data import Stream
@@ -15,53 +15,60 @@ from unrolled.optim import build_optimizer
 from unrolled.train.config import PhaseConfig
 from unrolled.train.step import train_step
 
-__all__ = ["Clock", "plan_steps", "probe_seconds"]
+__all__ = ["Clock", "StepCost", "plan_steps", "probe"]
 
-# Share of a time budget spent on measuring how long a step takes, and the fewest steps measured.
-_PROBE_SHARE, _PROBE_STEPS = 0.015, 3
+# Share of a time budget spent on measuring how long a step takes, the most seconds and the fewest steps of it.
+_PROBE_SHARE, _PROBE_SECONDS, _PROBE_STEPS = 0.015, 20.0, 3
 
 
 class Clock:
-    """Wall and CPU seconds of a run over all the processes that worked on it."""
+    """Wall and CPU seconds of a run over all the processes that worked on it.
 
-    def __init__(self, wall_before: float = 0.0, cpu_before: float = 0.0):
-        self._wall_before, self._cpu_before = wall_before, cpu_before
+    Args:
+        from_start: count this process from its start (a command), not from now (a call in a longer program).
+    """
+
+    def __init__(self, from_start: bool = False):
+        self._wall, self._cpu = (0.0, 0.0) if from_start else (-wall_seconds(), -cpu_seconds())
+
+    def add(self, wall: float, cpu: float) -> None:
+        """Count the seconds of earlier processes too."""
+        self._wall, self._cpu = self._wall + wall, self._cpu + cpu
 
     def wall(self) -> float:
         """Wall-clock seconds."""
-        return self._wall_before + wall_seconds()
+        return self._wall + wall_seconds()
 
     def cpu(self) -> float:
         """CPU seconds: user + system, all threads and children."""
-        return self._cpu_before + cpu_seconds()
+        return self._cpu + cpu_seconds()
 
 
-def probe_seconds(
-    model: LanguageModel,
-    stream: Stream,
-    phase: PhaseConfig,
-    streams: RandomStreams,
-    cpu: bool,
-    at_least: float = 0.0,
-) -> float:
-    """Seconds of one training step, measured on a copy of the model that is thrown away.
+class StepCost(NamedTuple):
+    """Seconds of one training step."""
+
+    wall: float
+    cpu: float
+
+
+def probe(
+    model: LanguageModel, stream: Stream, phase: PhaseConfig, streams: RandomStreams, at_least: float = 0.0
+) -> StepCost:
+    """The cost of a training step, measured on a copy of the model that is thrown away.
 
     Args:
-        cpu: CPU seconds instead of wall-clock seconds.
-        at_least: measure for this many seconds, and three steps in any case.
+        at_least: measure for this many wall-clock seconds, and three steps in any case.
     """
     trial = copy.deepcopy(model)
     optimizer = build_optimizer(phase.optimizer, trial.parameters())
-    clock: Callable[[], float] = time.process_time if cpu else time.perf_counter
-    state, position, steps, start = None, 0, -1, clock()
-    while steps < _PROBE_STEPS or clock() - start < at_least:
+    state, position, steps = None, 0, -1
+    wall = cpu = 0.0
+    while steps < _PROBE_STEPS or time.perf_counter() - wall < at_least:
         result = train_step(trial, optimizer, stream, position, state, phase, streams, 0.0)
         state, position, steps = result.state, result.position, steps + 1
         if steps == 0:  # the first step allocates and is not counted
-            start = clock()
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    return (clock() - start) / steps
+            wall, cpu = time.perf_counter(), time.process_time()
+    return StepCost((time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps)
 
 
 def plan_steps(
@@ -69,13 +76,16 @@ def plan_steps(
     model: LanguageModel,
     stream: Stream,
     streams: RandomStreams,
-    clock: Clock,
-    validation_seconds: Callable[[bool], float],
+    spent: Callable[[bool], float],
+    validations: Callable[[bool], float],
 ) -> int:
     """Number of steps that a phase's budget allows, at least 1.
 
     Args:
-        validation_seconds: estimates the (CPU or wall) seconds of all validations of the phase.
+        spent: (CPU or wall) seconds that the phase has used so far. validations: those that its validations will
+            take. Both are asked for a budget in time only.
+    Raises:
+        UsageError: a budget in time that leaves no room for a step.
     """
     kind, amount = phase.budget()
     windows = stream.windows_per_epoch()
@@ -86,7 +96,14 @@ def plan_steps(
     if kind == "epochs":
         return max(1, math.ceil(amount * windows / phase.accumulate))
     cpu = kind == "cpu_minutes"
-    per_step = probe_seconds(model, stream, phase, streams, cpu, _PROBE_SHARE * 60 * amount)
-    other = validation_seconds(cpu)
-    spent = clock.cpu() if cpu else clock.wall()
-    return max(1, int((60 * amount - spent - other) / per_step))
+    cost = probe(model, stream, phase, streams, min(_PROBE_SHARE * 60 * amount, _PROBE_SECONDS))
+    checking = validations(cpu)
+    begun = spent(cpu)
+    steps = int((60 * amount - begun - checking) / (cost.cpu if cpu else cost.wall))
+    if steps < 1:
+        raise UsageError(
+            f"train.{kind} = {amount:g} is {60 * amount:.1f} seconds, of which start-up took {begun:.1f} and the "
+            f"validations will take {checking:.1f}: no time is left to train; raise the budget, or lower "
+            "train.validations or train.valid_tokens."
+        )
+    return steps

@@ -3,19 +3,23 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_folder, make_folder, read_json, write_json
+from unrolled.model import LanguageModel, ModelState
+from unrolled.runs import weights
+from unrolled.train.progress import Progress
 
-__all__ = ["FOLDER", "latest", "load_optimizer", "load_state", "optimizer_tensors", "save_state"]
+__all__ = ["FOLDER", "exists", "pack", "read_progress", "restore", "save_state", "sweep"]
 
 FOLDER = "train_state"
 _NAME = re.compile(r"\d{9}")
+_REMEDY = "train anew with another --out (the best weights can still be evaluated)"
 
 
 def _saved(run: Path) -> list[Path]:
@@ -23,55 +27,98 @@ def _saved(run: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
 
 
-def latest(run: Path) -> Path | None:
-    """The newest complete training state of a run, or None."""
-    saved = _saved(run)
-    return saved[-1] if saved else None
+def exists(run: Path) -> bool:
+    """Whether the run has a training state."""
+    return bool(_saved(run))
 
 
-def save_state(run: Path, step: int, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+def save_state(run: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
     """Write one training state as a whole and drop the older ones.
 
-    The folder appears under its name only when every file in it is on disk; a process killed at any moment leaves
-    the state before or the state after.
+    States are numbered in the order of saving. A folder appears under its number only when every file in it is on
+    disk; a process killed at any moment leaves the state before or the state after.
     """
     folder = make_folder(run / FOLDER)
-    final = folder / f"{step:09d}"
-    if not final.exists():
-        with atomic_folder(final) as part:
-            tree.save_tensors(part / "tensors.safetensors", tensors)
-            write_json(part / "progress.json", progress)
-    for old in _saved(run):
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
-    for part in folder.glob(".*.part"):
-        shutil.rmtree(part, ignore_errors=True)
+    old = _saved(run)
+    with atomic_folder(folder / f"{int(old[-1].name) + 1 if old else 0:09d}") as part:
+        tree.save_tensors(part / "tensors.safetensors", tensors)
+        write_json(part / "progress.json", progress.model_dump(mode="json"))
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def load_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and progress of the newest training state. Raises UnrolledError when there is none."""
-    path = latest(run)
-    if path is None:
-        raise UnrolledError(f"{run} has no training state to resume from; start again with another --out.")
-    return tree.load_tensors(path / "tensors.safetensors"), read_json(path / "progress.json")
+def sweep(run: Path) -> None:
+    """Remove what a killed process left half written. Only for the process that has claimed the run."""
+    for part in (*run.glob(".*.part"), *(run / FOLDER).glob(".*.part")):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by ``optimizer.<parameter number>.<key>``."""
-    found = {}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for i, parameter in enumerate(parameters):
+def pack(model: LanguageModel, optimizer: torch.optim.Optimizer, carried: ModelState | None) -> dict[str, Tensor]:
+    """The tensors of a training state: ``model.<parameter>``, ``optimizer.<number>.<key>``, ``carried.<path>``."""
+    named = {f"model.{name}": value for name, value in weights(model).items()}
+    for i, parameter in enumerate(_parameters(optimizer)):
         for key, value in optimizer.state[parameter].items():
             if isinstance(value, Tensor):
-                found[f"optimizer.{i}.{key}"] = value
-    return found
+                named[f"optimizer.{i}.{key}"] = value
+    if carried is not None:
+        named |= {f"carried.{path}": value for path, value in tree.flatten(carried).items()}
+    return named
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+def read_progress(run: Path) -> Progress:
+    """The progress of the newest training state, which exists. Raises UnrolledError when it is damaged."""
+    path = _saved(run)[-1] / "progress.json"
+    try:
+        return Progress.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UnrolledError(f"{path} is damaged; {_REMEDY}.") from error
+
+
+def restore(run: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, columns: int) -> ModelState | None:
+    """Put the newest training state of a run into a model and an optimiser.
+
+    Args:
+        columns: rows of the carried state.
+    Returns:
+        the carried state.
+    Raises:
+        UnrolledError: the state is damaged or of another model.
+    """
+    path = _saved(run)[-1]
+    tensors = tree.load_tensors(path / "tensors.safetensors")
+    own, parameters = weights(model), _parameters(optimizer)
+    wanted, state = {f"model.{name}": value for name, value in own.items()}, None
+    if any(name.startswith("carried.") for name in tensors):
+        state = model.initial_state(columns)
+        wanted |= {f"carried.{name}": value for name, value in tree.flatten(state).items()}
+    fits = all(name in tensors and tensors[name].shape == value.shape for name, value in wanted.items())
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, key = name.split(".", 2)
-            # cloned: a tensor mapped from a file may be aligned otherwise than one that torch allocated
-            optimizer.state[parameters[int(number)]][key] = value.clone()
+        if name in wanted:
+            continue
+        match = re.fullmatch(r"optimizer\.(\d+)\.(\w+)", name)
+        fits = fits and match is not None and int(match[1]) < len(parameters)
+        if not fits or match is None or (value.dim() and value.shape != parameters[int(match[1])].shape):
+            raise _foreign(path)
+        # copied: a tensor mapped from a file may be aligned otherwise than one that torch allocated
+        parameter = parameters[int(match[1])]
+        optimizer.state[parameter][match[2]] = value.to(parameter.device, copy=True)
+    if not fits:
+        raise _foreign(path)
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(tensors[f"model.{name}"])
+    if state is None:
+        return None
+    named = {name: tensors[f"carried.{name}"].clone() for name in tree.flatten(state)}
+    return tree.to(tree.unflatten(named, state), model.device)
+
+
+def _foreign(path: Path) -> UnrolledError:
+    return UnrolledError(f"the training state {path} is damaged or of another model; {_REMEDY}.")
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

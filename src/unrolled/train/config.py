@@ -1,5 +1,6 @@
 """Configuration of training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -39,18 +40,17 @@ class PhaseConfig(Config):
         for name, value in given.items():
             if value <= 0:
                 raise UsageError(f"train.{name} is {value}; a budget must be above zero.")
+        if not given:
+            raise UsageError(f"every phase of train needs a budget, one of: {', '.join(BUDGETS)}.")
         return self
 
     def budget(self) -> tuple[str, float]:
-        """(kind, amount); 2 CPU-minutes' worth where the config gives none."""
-        for name in BUDGETS:
-            if getattr(self, name) is not None:
-                return name, getattr(self, name)
-        return "cpu_minutes", 2.0
+        """(kind, amount)."""
+        return next((name, value) for name in BUDGETS if (value := getattr(self, name)) is not None)
 
 
 class TrainConfig(PhaseConfig):
-    """Training: the first phase, and what holds for the whole run."""
+    """Training: the first phase, and what holds for the whole run. Without any budget it is 2 CPU minutes."""
 
     then: tuple[PhaseConfig, ...] = Field(
         default=(), description="further phases; each starts from the best weights so far with a fresh optimiser"
@@ -65,16 +65,27 @@ class TrainConfig(PhaseConfig):
         description="columns of the validations in training: fast, a little worse than the exact figure",
     )
     valid_tokens: int | None = Field(
-        default=None, ge=1, description="tokens of each validation (absent: the whole split)"
+        default=None,
+        ge=1,
+        description="tokens from the beginning of the validation split that are scored, at the end too "
+        "(absent: all of them)",
     )
     patience: int | None = Field(
         default=None, ge=1, description="end a phase after this many validations without a new best"
     )
     final_eval: bool = Field(
-        default=True, description="score the validation split exactly at the end (one column); not part of the budget"
+        default=True, description="score the validation split in one column at the end; not part of the budget"
     )
     log_every: int = Field(default=50, ge=1, description="steps between lines of metrics.jsonl")
     save_minutes: float = Field(default=5.0, ge=0, description="wall-clock minutes between saves of the training state")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_budget(cls, value: Any) -> Any:
+        # filled in, so that the saved config states it
+        if isinstance(value, Mapping) and all(value.get(name) is None for name in BUDGETS):
+            return {**value, "cpu_minutes": 2.0}
+        return value
 
     def phases(self) -> tuple[PhaseConfig, ...]:
         """All phases in order."""
@@ -84,4 +95,4 @@ class TrainConfig(PhaseConfig):
 class ExperimentConfig(RunConfig):
     """A whole experiment, as a recipe states it and as ``config.json`` keeps it."""
 
-    train: TrainConfig = Field(default=TrainConfig(), description="training")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training")

@@ -17,10 +17,12 @@ __all__ = ["write_record"]
 def write_record(trainer: "Trainer", exact: "EvalResult | None" = None) -> dict[str, Any]:
     """Write ``record.json`` and return it.
 
+    The record is written at each save; ``best_step`` is the step of the weights in ``model.safetensors``.
+
     Args:
-        exact: the exact score of the validation split, once it is known.
+        exact: the score of the validation split in one column, once it is known.
     """
-    parts = trainer.parts
+    parts, progress = trainer.parts, trainer.progress
     record = {
         "kind": "unrolled record",
         "version": 1,
@@ -31,18 +33,21 @@ def write_record(trainer: "Trainer", exact: "EvalResult | None" = None) -> dict[
         "backends": dispatch.choices(),
         "precision": trainer.config.model.compute.precision,
         "corpus": parts.corpus.name,
-        "checksums": {split: tokens.checksum for split, tokens in parts.splits.items()},
+        "checksums": progress.checksums,
         "tokenizer": parts.tokenizer.fingerprint(),
         "vocabulary": parts.tokenizer.vocab_size,
         "parameters": trainer.model.num_params(),
         "flops_per_token": trainer.model.flops_per_token(),
-        "steps": trainer.step,
-        "tokens": trainer.tokens,
-        "planned_steps": trainer.phase_steps,
+        "phase": progress.phase + 1,
+        "phase_step": progress.phase_step,
+        "phase_steps": progress.phase_steps,
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "epochs": progress.tokens / parts.stream.tokens_per_epoch(),
         "wall_seconds": trainer.clock.wall(),
         "cpu_seconds": trainer.clock.cpu(),
-        "best_step": trainer.best_step,
-        "valid": trainer.valid,
+        "best_step": progress.best_step,
+        "valid": progress.valid,
         "valid_exact": None if exact is None else exact.to_json(),
     }
     write_json(trainer.out / RECORD, record)

@@ -40,6 +40,9 @@ class Reporter:
     def note(self, text: str) -> None:
         """Something worth a line."""
 
+    def score(self, done: int, total: int, nats: float) -> None:
+        """The final score has come to ``done`` of ``total`` tokens, at ``nats`` per token."""
+
     def end(self, trainer: "Trainer", exact: "EvalResult | None") -> None:
         """The run is finished."""
 
@@ -51,7 +54,7 @@ class TerminalReporter(Reporter):
     """A bar with rate, remaining time and last validation; on a pipe one line every half minute."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(stderr=True, soft_wrap=True)
+        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
         self.progress: Progress | None = None
         self.task: Any = None
         self.shown = ""
@@ -65,64 +68,65 @@ class TerminalReporter(Reporter):
         self.console.print(
             f"{trainer.parts.corpus.name}: {len(trainer.parts.splits['train']):,} training tokens, vocabulary "
             f"{trainer.parts.tokenizer.vocab_size:,}; {model.layers} x {cells} {model.layer_widths()[0]}, "
-            f"{trainer.model.num_params():,} parameters; {environment['threads']} threads; run {trainer.out}",
-            highlight=False,
+            f"{trainer.model.num_params():,} parameters; {environment['threads']} threads; run {trainer.out}"
         )
 
-    def phase(self, index: int, done: int, steps: int) -> None:
-        """See :class:`Reporter`."""
-        if not self.console.is_terminal:
-            self.console.print(f"phase {index + 1}: {steps:,} steps", highlight=False)
-            return
+    def _bar(self, title: str, done: int, total: int) -> None:
         self.close()
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[tail]}"),
+            TextColumn("{task.fields[tail]}", markup=False),
             console=self.console,
         )
-        self.task = self.progress.add_task(f"phase {index + 1}", total=steps, completed=done, tail="")
+        self.task = self.progress.add_task(title, total=total, completed=done, tail="")
         self.progress.start()
 
+    def phase(self, index: int, done: int, steps: int) -> None:
+        """See :class:`Reporter`."""
+        if self.console.is_terminal:
+            self._bar(f"phase {index + 1}", done, steps)
+        else:
+            self.console.print(f"phase {index + 1}: {steps:,} steps" + (f", {done:,} done" if done else ""))
+
     def _tail(self, trainer: "Trainer", nats: float) -> str:
+        tokens = trainer.progress.tokens
         if self.first_tokens is None:
-            self.first_tokens, self.began = trainer.tokens, time.monotonic()
-        rate = (trainer.tokens - self.first_tokens) / max(time.monotonic() - self.began, 1e-6)
+            self.first_tokens, self.began = tokens, time.monotonic()
+        rate = (tokens - self.first_tokens) / max(time.monotonic() - self.began, 1e-6)
         return f"{rate:,.0f} tokens/s, loss {nats:.3f}{self.shown}"
 
     def step(self, trainer: "Trainer", nats: float, lr: float) -> None:
         """See :class:`Reporter`."""
+        done = trainer.progress
+        tail = self._tail(trainer, nats)
         if self.progress is not None:
-            self.progress.update(self.task, completed=trainer.phase_step, tail=self._tail(trainer, nats))
+            self.progress.update(self.task, completed=done.phase_step, tail=tail)
         elif time.monotonic() - self.line_at > _LINE_SECONDS:
             self.line_at = time.monotonic()
-            text = f"step {trainer.phase_step:,} of {trainer.phase_steps:,}: {self._tail(trainer, nats)}"
-            self.console.print(text, highlight=False)
-        elif self.first_tokens is None:
-            self._tail(trainer, nats)
+            self.console.print(f"step {done.phase_step:,} of {done.phase_steps:,}: {tail}")
 
     def valid(self, trainer: "Trainer", result: "EvalResult") -> None:
         """See :class:`Reporter`."""
         self.shown = f", valid {headline(result)}"
         if self.progress is None:
-            self.console.print(f"step {trainer.phase_step:,}: valid {headline(result)}", highlight=False)
+            self.console.print(f"step {trainer.progress.phase_step:,}: valid {headline(result)}")
 
     def note(self, text: str) -> None:
         """See :class:`Reporter`."""
         self.close()
-        self.console.print(text, highlight=False)
+        self.console.print(text)
 
-    def end(self, trainer: "Trainer", exact: "EvalResult | None") -> None:
+    def score(self, done: int, total: int, nats: float) -> None:
         """See :class:`Reporter`."""
-        self.close()
-        figure = f"validation {headline(exact)} ({exact.protocol.name}); " if exact is not None else ""
-        self.console.print(
-            f"{figure}{trainer.step:,} steps, {trainer.tokens:,} tokens, {trainer.clock.cpu():.0f} CPU seconds; "
-            f"run {trainer.out}",
-            highlight=False,
-        )
+        if not self.console.is_terminal:
+            return
+        if self.progress is None:
+            self._bar("scoring", 0, total)
+        assert self.progress is not None
+        self.progress.update(self.task, completed=done, tail=f"{nats:.4f} nats per token")
 
     def close(self) -> None:
         """See :class:`Reporter`."""

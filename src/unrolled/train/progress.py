@@ -1,0 +1,35 @@
+"""How far a run is."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Progress"]
+
+
+class Progress(BaseModel):
+    """The numbers of a run that a resumed one goes on with; saved as ``progress.json`` beside the tensors.
+
+    phase, phase_step, phase_steps: the phase under way, its steps done and planned (0: not planned yet).
+    step, tokens: of the whole run. position: number of the next window. best: nats per token of the best
+    validation, at best_step. stale: validations since. valid: the last validation. recent: nats of the last steps.
+    wall_seconds, cpu_seconds: spent so far. metrics_bytes: length of metrics.jsonl. checksums: of the text, by split.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    phase: int = 0
+    phase_step: int = 0
+    phase_steps: int = 0
+    step: int = 0
+    position: int = 0
+    tokens: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    valid: dict[str, Any] | None = None
+    recent: list[float] = []
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    metrics_bytes: int = 0
+    checksums: dict[str, str] = {}

@@ -1,0 +1,134 @@
+"""Starting and resuming runs."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import make_folder, read_json
+from unrolled.core.record import environment
+from unrolled.kernels import dispatch
+from unrolled.runs import CONFIG, RECORD, TOKENIZER
+from unrolled.tokenizer import load_tokenizer, save_tokenizer
+from unrolled.train import checkpoint
+from unrolled.train.budget import Clock
+from unrolled.train.config import ExperimentConfig
+from unrolled.train.loop import Trainer
+from unrolled.train.metrics import METRICS, MetricsLog
+from unrolled.train.record import write_record
+from unrolled.train.report import Reporter
+from unrolled.train.setup import Parts, set_up
+from unrolled.train.signals import StopRequest
+
+__all__ = ["free_folder", "resume", "train"]
+
+
+def free_folder(name: str) -> Path:
+    """The first of ``runs/NAME-1``, ``runs/NAME-2``... that does not exist."""
+    return next(path for i in itertools.count(1) if not (path := Path("runs") / f"{name}-{i}").exists())
+
+
+def train(
+    config: ExperimentConfig,
+    out: str | os.PathLike[str],
+    device: str = "auto",
+    report: Reporter | None = None,
+    clock: Clock | None = None,
+) -> Path:
+    """Train a new run.
+
+    Args:
+        out: the run directory; it must not hold a run yet.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+        report: receives progress; silent by default.
+        clock: what a budget in time counts; by default it starts with this call.
+    Returns:
+        the run directory.
+    Raises:
+        UsageError, UnrolledError: in one sentence, whatever went wrong; the last good checkpoint stays.
+    """
+    out, clock = Path(out), clock or Clock()
+    if (out / CONFIG).exists():
+        raise UsageError(f"{out} already holds a run; continue it with --resume {out}, or choose another --out.")
+    fresh = not out.exists()
+    make_folder(out)  # before the corpus is encoded, which may take minutes
+
+    def begin() -> Parts:
+        if (out / CONFIG).exists():  # another process was faster
+            raise UsageError(f"{out} already holds a run; choose another --out.")
+        parts = set_up(config, device)
+        save_tokenizer(parts.tokenizer, out / TOKENIZER)
+        parts.config.save(out / CONFIG)  # last: the folder is a run from here on, and can be resumed
+        return parts
+
+    try:
+        return _run(out, begin, report, clock)
+    finally:
+        if fresh and not (out / CONFIG).exists():
+            _remove_empty(out)
+
+
+def resume(
+    out: str | os.PathLike[str], device: str = "auto", report: Reporter | None = None, clock: Clock | None = None
+) -> Path:
+    """Continue a run that was stopped or killed; on a CPU the result equals that of an uninterrupted one.
+
+    Args:
+        out, device, report, clock: see :func:`train`.
+    Raises:
+        UsageError: no run, or a finished one. UnrolledError: a damaged one, or the corpus has changed.
+    """
+    out, clock = Path(out), clock or Clock()
+    if not (out / CONFIG).is_file():
+        raise UsageError(f"{out} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote.")
+    config = ExperimentConfig.load(out / CONFIG)
+    if _status(out) == "finished":
+        raise UsageError(f"{out} is finished; train anew with another --out.")
+    return _run(out, lambda: set_up(config, device, load_tokenizer(out / TOKENIZER)), report, clock)
+
+
+def _status(run: Path) -> Any:
+    """The last status in the record of a run; None where there is none, or a damaged one, which is written anew."""
+    with contextlib.suppress(UnrolledError):
+        record = read_json(run / RECORD)
+        return record.get("status") if isinstance(record, dict) else None
+    return None
+
+
+def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: Clock) -> Path:
+    """Claim the run, make its parts, restore its state if it has one, train, score, write the record."""
+    report = report or Reporter()
+    metrics = MetricsLog(out)
+    try:
+        parts = begin()
+        checkpoint.sweep(out)
+        stop = StopRequest()
+        trainer = Trainer(parts, out, metrics, report, clock, stop)
+        dispatch.forget_choices()
+        if checkpoint.exists(out):
+            trainer.restore()
+        else:
+            metrics.cut(0)
+        write_record(trainer)
+        report.start(trainer, environment())
+        with stop:
+            trainer.run()
+            exact = trainer.score()
+        trainer.status = "finished"
+        write_record(trainer, exact)
+        report.end(trainer, exact)
+    finally:
+        report.close()
+        metrics.close()
+    return out
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder that holds at most an empty log."""
+    with contextlib.suppress(OSError):
+        if not (folder / METRICS).stat().st_size:
+            (folder / METRICS).unlink()
+        folder.rmdir()
