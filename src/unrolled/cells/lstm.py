@@ -9,10 +9,10 @@ from torch.nn.functional import layer_norm
 
 from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
 from unrolled.cells.init import Init, fill_matrix, fill_vectors, truncated_normal
+from unrolled.cells.lstm_gates import lstm_gates
 from unrolled.cells.torch_form import TorchForm, bias_names
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cell_loop.fused import FusedForm
-from unrolled.kernels.cell_loop.lstm_gates import lstm_gates, lstm_gates_fused
 
 __all__ = ["LSTM", "LSTMConfig", "LSTMState"]
 
@@ -122,16 +122,12 @@ class LSTM(StepCell):
             gates = pre + layer_norm(recurrent, recurrent.shape[-1:], w["gain_h"])
         else:
             gates = w.linear("weight_hh", state.h, pre)
-        options = self.config.coupled, self.config.cap_input_gate
-        if w.fused and not self.config.layer_norm:
-            h, c = lstm_gates_fused(gates, state.c, *options)
-        else:
-            seen = lstm_gates(gates, state.c, *options)
-            c = seen["c"]
-            normed = layer_norm(c, c.shape[-1:], w["gain_c"], w["shift_c"]) if self.config.layer_norm else c
-            h = seen["o"] * torch.tanh(normed)
-            for name, value in seen.items():
-                tap(name, value)
+        seen = lstm_gates(gates, state.c, self.config.coupled, self.config.cap_input_gate)
+        c = seen["c"]
+        normed = layer_norm(c, c.shape[-1:], w["gain_c"], w["shift_c"]) if self.config.layer_norm else c
+        h = seen["o"] * torch.tanh(normed)
+        for name, value in seen.items():
+            tap(name, value)
         if self.config.projection:
             h = w.linear("weight_hr", h)
         tap("h", h)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
 from unrolled.cells.init import Init, fill_matrix, fill_vectors
 from unrolled.cells.lstm import LSTMState
+from unrolled.cells.lstm_gates import lstm_gates
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cell_loop.fused import FusedForm
-from unrolled.kernels.cell_loop.lstm_gates import lstm_gates, lstm_gates_fused
 
 __all__ = ["MLSTM", "MLSTMConfig"]
 
@@ -151,9 +151,6 @@ class MLSTM(StepCell):
             c = f * state.c + i * g
             h = torch.tanh(o * c + w["bias"][2 * self.width : 3 * self.width])
             seen = {"i": i, "f": f, "g": g, "o": o, "c": c}
-        elif w.fused:
-            h, c = lstm_gates_fused(gates, state.c, self.config.coupled)
-            return h, LSTMState(h, c)
         else:
             seen = lstm_gates(gates, state.c, self.config.coupled)
             c = seen["c"]

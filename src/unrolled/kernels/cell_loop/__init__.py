@@ -1,9 +1,9 @@
 """``cell_loop``: a recurrence whose gates need h(t-1), one step after another (design: operation K3).
 
-Backends, fastest first: ``fused`` (LSTM and mLSTM: the window as one node with a backward written by hand),
-``torch`` (LSTM, GRU and RNN only), ``generic`` (every StepCell: weight gradients
-collected over the window and made by one product, weights prepared once per window), ``reference`` (the plain
-loop under autograd, which defines the operation).
+Backends, in the order that ``auto`` tries them: ``torch`` (LSTM, GRU and RNN only), ``fused`` (LSTM and mLSTM: the
+window as one node with a backward written by hand), ``generic`` (every StepCell: weight gradients collected over the
+window and made by one product, weights prepared once per window), ``reference`` (the plain loop under autograd, which
+defines the operation).
 """
 
 from collections.abc import Callable
@@ -51,8 +51,8 @@ def _generic(
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("fused", _known_by("fused_form", fused.refuse), fused.run),
         Backend("torch", _known_by("torch_form", torch_rnn.refuse), torch_rnn.run),
+        Backend("fused", _known_by("fused_form", fused.refuse), fused.run),
         Backend("generic", _refuse_generic, _generic),
         Backend("reference", _never, _reference),
     )
