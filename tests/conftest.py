@@ -17,6 +17,12 @@ def _shapes() -> Iterator[None]:
 
 
 @pytest.fixture
+def collecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weight gradients are collected for matrices of any size, also for those of tests, too small to be worth it."""
+    monkeypatch.setattr("unrolled.kernels.cell_loop.weights._WORTH_COLLECTING", 0)
+
+
+@pytest.fixture
 def poisoned() -> Iterator[None]:
     """Memory that torch hands out uninitialised is NaN, so that reading it cannot go unnoticed."""
     torch.use_deterministic_algorithms(True)

@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from unrolled.cells import CELLS
-from unrolled.cells.lstm import LSTM, LSTMConfig
 from unrolled.cells.mlstm import MLSTM, MLSTMConfig
 from unrolled.cells.mogrifier import Mogrifier, MogrifierConfig
 
@@ -22,7 +20,7 @@ def make(in_width: int, width: int, **config: Any) -> Any:
     return CELLS[parsed.name](in_width, width, parsed)
 
 
-def variance(v: Tensor) -> float:
+def variance(v: Any) -> float:
     return float(v.detach().double().square().mean())
 
 
@@ -61,8 +59,8 @@ def test_truncated_normal(name: str) -> None:
 
 
 def test_forget_bias() -> None:
-    for config in (LSTMConfig(forget_bias=3.0), LSTMConfig(forget_bias=3.0, coupled=True)):
-        bias = LSTM(5, 4, config).bias.detach()
+    for coupled in (False, True):
+        bias = make(5, 4, name="lstm", forget_bias=3.0, coupled=coupled).bias.detach()
         expected = torch.zeros_like(bias)
         expected[-12:-8] = 3
         assert torch.equal(bias, expected)
