@@ -22,6 +22,7 @@ CELLS: "Registry[Any]" = Registry(
         "mlstm": "unrolled.cells.mlstm:MLSTM",
         "mogrifier": "unrolled.cells.mogrifier:Mogrifier",
     },
+    default="lstm",
 )
 
 AnyCellConfig = Annotated[SerializeAsAny[CellConfig], BeforeValidator(CELLS.parse)]

@@ -46,10 +46,11 @@ class Registry(Generic[T]):
     Args:
         kind: what a row is, for messages ("cell", "head").
         rows: name -> "module:Class".
+        default: the row that a table of options without ``name`` means; None where a name must be given.
     """
 
-    def __init__(self, kind: str, rows: Mapping[str, str]):
-        self.kind = kind
+    def __init__(self, kind: str, rows: Mapping[str, str], default: str | None = None):
+        self.kind, self.default = kind, default
         self._rows: dict[str, str | T] = dict(rows)
 
     def __iter__(self) -> Iterator[str]:
@@ -90,6 +91,8 @@ class Registry(Generic[T]):
             return value
         if not isinstance(value, Mapping):
             raise ValueError(f"give the name of {_a(self.kind)}, or a table with its 'name' and options")
+        if "name" not in value and self.default is not None:
+            value = {**value, "name": self.default}
         if "name" not in value:
             raise UsageError(f"{_a(self.kind)} needs the key 'name', one of: {', '.join(sorted(self._rows))}.")
         cls: type[BaseModel] = self[str(value["name"])].Config  # type: ignore[attr-defined]

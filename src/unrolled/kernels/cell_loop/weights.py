@@ -16,7 +16,7 @@ from unrolled.kernels.cell_loop.prepare import prepare
 __all__ = ["CollectingWeights", "Weights", "product"]
 
 # A collected product costs some 35 us of Python; below this many elements autograd's own product is faster. Measured
-# with 20 rows on one AVX-512 core: the mLSTM of width 128 takes 55 ms collected and 45 plain, of width 256 109 both ways.
+# with 20 rows on one AVX-512 core: the mLSTM of width 128 takes 55 ms collected and 45 plain, of width 256 109 both.
 _WORTH_COLLECTING = 100_000
 
 

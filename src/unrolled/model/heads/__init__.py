@@ -9,7 +9,7 @@ from unrolled.model.heads.base import Head, HeadConfig
 
 __all__ = ["HEADS", "AnyHeadConfig", "Head", "HeadConfig"]
 
-HEADS: "Registry[Any]" = Registry("head", {"softmax": "unrolled.model.heads.softmax:SoftmaxHead"})
+HEADS: "Registry[Any]" = Registry("head", {"softmax": "unrolled.model.heads.softmax:SoftmaxHead"}, default="softmax")
 
 AnyHeadConfig = Annotated[SerializeAsAny[HeadConfig], BeforeValidator(HEADS.parse)]
 """A field that takes the config of any registered head, or its name alone."""
