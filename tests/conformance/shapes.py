@@ -71,9 +71,9 @@ def _head_loss(plain: Any) -> Any:
         weight: Float[Tensor, "batch time"] | None = None,
         state: Any = None,
         reset: Bool[Tensor, "batch time"] | None = None,
-        mask: Float[Tensor, "batch _ _"] | None = None,
+        masks: Any = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch time"], Any]:
-        return plain(self, h, targets, weight, state, reset, mask)
+        return plain(self, h, targets, weight, state, reset, masks)
 
     return loss
 

@@ -120,10 +120,16 @@ def reset_rows(tree: Tree, initial: Tree, mask: Tensor) -> Tree:
 
 
 def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors, atomically. Equal tensors give equal bytes."""
+    """Write named tensors as safetensors, atomically. Equal tensors give equal bytes; they may share memory."""
     from safetensors.torch import save_file
 
-    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    held: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().contiguous().cpu()
+        place = value.untyped_storage().data_ptr()
+        plain[name] = value.clone() if place in held else value  # the format refuses names that share memory
+        held.add(place)
     atomic_write(path, lambda part: save_file(plain, part))
 
 
