@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError
-from unrolled.core.files import atomic_folder, make_folder, read_json, write_json
+from unrolled.core.files import atomic_folder, make_folder, read_json
 from unrolled.model import LanguageModel, ModelState
 from unrolled.runs import weights
 from unrolled.train.progress import Progress
@@ -18,6 +19,7 @@ from unrolled.train.progress import Progress
 __all__ = ["FOLDER", "exists", "pack", "read_progress", "restore", "save_state", "sweep"]
 
 FOLDER = "train_state"
+_TENSORS, _PROGRESS = "tensors.safetensors", "progress.json"
 _NAME = re.compile(r"\d{9}")
 _REMEDY = "train anew with another --out (the best weights can still be evaluated)"
 
@@ -41,8 +43,9 @@ def save_state(run: Path, tensors: dict[str, Tensor], progress: Progress) -> Non
     folder = make_folder(run / FOLDER)
     old = _saved(run)
     with atomic_folder(folder / f"{int(old[-1].name) + 1 if old else 0:09d}") as part:
-        tree.save_tensors(part / "tensors.safetensors", tensors)
-        write_json(part / "progress.json", progress.model_dump(mode="json"))
+        # plain writes: the folder as a whole is what is atomic and flushed
+        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, part / _TENSORS)
+        (part / _PROGRESS).write_text(progress.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -70,7 +73,7 @@ def pack(model: LanguageModel, optimizer: torch.optim.Optimizer, carried: ModelS
 
 def read_progress(run: Path) -> Progress:
     """The progress of the newest training state, which exists. Raises UnrolledError when it is damaged."""
-    path = _saved(run)[-1] / "progress.json"
+    path = _saved(run)[-1] / _PROGRESS
     try:
         return Progress.model_validate(read_json(path))
     except ValidationError as error:
@@ -88,7 +91,7 @@ def restore(run: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, c
         UnrolledError: the state is damaged or of another model.
     """
     path = _saved(run)[-1]
-    tensors = tree.load_tensors(path / "tensors.safetensors")
+    tensors = tree.load_tensors(path / _TENSORS)
     own, parameters = weights(model), _parameters(optimizer)
     wanted, state = {f"model.{name}": value for name, value in own.items()}, None
     if any(name.startswith("carried.") for name in tensors):

@@ -1,0 +1,93 @@
+"""Trains in processes that are killed by SIGKILL at chosen or random moments.
+
+The processes come from a server that has torch loaded, so that one costs tenths of a second.
+"""
+
+import importlib
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from unrolled.train import ExperimentConfig, resume, train
+
+_servers = multiprocessing.get_context("forkserver")
+# torch's optimisers import torch._dynamo when they are first used, which takes seconds
+_servers.set_forkserver_preload(
+    ["torch", "torch._dynamo", "unrolled.train", "unrolled.tokenizer.char", "train.killing"]
+)
+
+
+def _work(values: dict[str, Any], out: Path, die: tuple[str, int, bool] | None) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    # what a killed process has written is safe in the system's memory; only a power cut needs the flush, which is slow
+    os.fsync = lambda _: None
+    if die is not None:
+        _arm(*die)
+    if (out / "config.json").exists():
+        resume(out)
+    else:
+        train(ExperimentConfig.parse(values), out)
+
+
+def _arm(place: str, nth: int, after: bool) -> None:
+    """Die at the nth call of ``module:Class.method`` or ``module:function``, before or after it."""
+    module, _, path = place.partition(":")
+    owner: Any = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original, calls = getattr(owner, name), [0]
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == nth and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if calls[0] == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def run(
+    config: ExperimentConfig, out: Path, die: tuple[str, int, bool] | None = None, kill_after: float | None = None
+) -> int:
+    """Train or resume in a process; returns its exit code, -9 when it was killed."""
+    process = _servers.Process(target=_work, args=(config.model_dump(mode="json"), out, die))
+    process.start()
+    process.join(kill_after)
+    if process.is_alive():
+        process.kill()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def kill_and_resume(config: ExperimentConfig, out: Path, kills: int, longest: float, seed: int) -> int:
+    """Kill a run at random moments, resume it each time, and let it end at last. Returns the kills that hit."""
+    draw, hit = random.Random(seed), 0
+    for _ in range(kills):
+        code = run(config, out, kill_after=draw.uniform(0.02, longest))
+        if code == 0:
+            return hit
+        assert code == -signal.SIGKILL, f"exit code {code}"
+        hit += 1
+    assert run(config, out) == 0
+    return hit
+
+
+def seconds(config: ExperimentConfig, out: Path) -> float:
+    """Train without a kill; returns the seconds it took."""
+    first = _servers.Process(target=time.monotonic)  # waits for the server to load torch
+    first.start()
+    first.join()
+    start = time.monotonic()
+    assert run(config, out) == 0
+    return time.monotonic() - start
