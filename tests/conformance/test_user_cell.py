@@ -4,11 +4,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from unrolled.cells import CELLS
+from unrolled.cells import CELLS, Cell
 from unrolled.model import LanguageModel, ModelConfig
 
 from .build import Case, MakeCell
@@ -32,12 +33,18 @@ def _mgu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     del sys.modules["my_module"]
 
 
-def _mogrified(in_width: int, width: int):
-    config = CELLS.parse({"name": "mogrifier", "rounds": 3, "cell": {"name": "mgu", "forget_bias": 1.0}})
-    return CELLS["mogrifier"](in_width, width, config)
+def _mogrifier_of(cell: dict[str, Any]) -> MakeCell:
+    def make(in_width: int, width: int) -> Cell:
+        return CELLS["mogrifier"](in_width, width, CELLS.parse({"name": "mogrifier", "rounds": 3, "cell": cell}))
+
+    return make
 
 
-MAKERS = {"first": Case("mgu", 0), "second": Case("mgu", 1), "in the Mogrifier": _mogrified}
+MAKERS = {
+    "first": Case("mgu", 0),
+    "second": Case("mgu", 1),
+    "in the Mogrifier": _mogrifier_of({"name": "mgu", "forget_bias": 1.0}),
+}
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
@@ -50,6 +57,27 @@ def test_option_acts() -> None:
     first, second = (Case("mgu", index)(3, 4) for index in range(2))
     assert not first.get_parameter("bias").any()
     assert second.get_parameter("bias").sum() == 4
+
+
+def test_code_of_the_docs_page_runs() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (GUIDE.parent / "docs" / "adding-a-cell.md").read_text(), re.M | re.S)
+    names: dict[str, Any] = {"__name__": "docs_page"}
+    try:
+        for block in blocks:
+            exec(block, names)
+        model = LanguageModel(ModelConfig.parse({"width": 4, "layers": 2, "cell": ["gru_before", "lstm"]}), 5)
+        assert model.stack.cells()[0].config.reset == "before"
+        for make_cell in (Case("gru_before", 0), _mogrifier_of({"name": "gru_before"})):
+            for check in CHECKS.values():
+                check(make_cell)
+    finally:
+        CELLS.remove("gru_before")
+
+
+def test_docs_page_names_every_check() -> None:
+    text = (GUIDE.parent / "docs" / "adding-a-cell.md").read_text()
+    rows = re.findall(r"^\| ([a-z_0-9, ]+) \|", text.partition("## What the suite checks")[2], re.M)
+    assert {name for row in rows for name in row.split(", ")} - {"check"} == set(CHECKS)
 
 
 @pytest.mark.parametrize("cell", ["mgu", {"name": "mogrifier", "rounds": 2, "cell": "mgu"}], ids=str)
