@@ -109,7 +109,6 @@ def test_published_sizes() -> None:
         ({"name": "mrnn", "factor": 7}, lambda n, i: 7 * i + 7 * n + n * i + 7 * n + n),
         ({"name": "mlstm", "factor": 7}, lambda n, i: 7 * (i + n) + 4 * (n * i + 7 * n + n)),
     ],
-    ids=str,
 )
 def test_formulas(config: dict[str, Any], formula: Any) -> None:
     cell = make(6, 10, **config)

@@ -103,7 +103,7 @@ REFUSALS += [
 ]
 
 
-@pytest.mark.parametrize(("config", "backend", "call", "words"), REFUSALS, ids=str)
+@pytest.mark.parametrize(("config", "backend", "call", "words"), REFUSALS)
 def test_named_backend_refuses_in_words_and_auto_goes_on(
     config: dict[str, Any], backend: str, call: dict[str, Any], words: str
 ) -> None:
