@@ -10,6 +10,8 @@
 Names are loaded when they are first used: importing this package does not import torch.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -42,6 +44,20 @@ _PLACES = {
     "fit_width": "unrolled.model",
     "resume": "unrolled.train",
 }
+
+
+class _Package(ModuleType):
+    """Keeps ``unrolled.train``, ``unrolled.evaluate`` and ``unrolled.generate`` the functions.
+
+    Python binds a subpackage to its name in the package when it is first imported, over the function of that name.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from train.runs import write_text
 
 

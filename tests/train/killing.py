@@ -7,11 +7,13 @@ import importlib
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+from unrolled.core.errors import UnrolledError
 from unrolled.train import ExperimentConfig, resume, train
 
 _servers = multiprocessing.get_context("forkserver")
@@ -56,6 +58,26 @@ def _arm(place: str, nth: int, after: bool) -> None:
     setattr(owner, name, wrapped)
 
 
+def _limited(values: dict[str, Any], out: Path, size: int, said: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        train(ExperimentConfig.parse(values), out)
+    except UnrolledError as error:
+        said.put(str(error))
+
+
+def run_limited(config: ExperimentConfig, out: Path, size: int) -> str:
+    """Train in a process that may write no file larger than ``size`` bytes; returns what it said at its end."""
+    said = _servers.Queue()
+    process = _servers.Process(target=_limited, args=(config.model_dump(mode="json"), out, size, said))
+    process.start()
+    try:
+        return said.get(timeout=120)
+    finally:
+        process.join()
+        said.close()
+
+
 def run(
     config: ExperimentConfig, out: Path, die: tuple[str, int, bool] | None = None, kill_after: float | None = None
 ) -> int:
@@ -70,17 +92,21 @@ def run(
     return process.exitcode
 
 
-def kill_and_resume(config: ExperimentConfig, out: Path, kills: int, longest: float, seed: int) -> int:
-    """Kill a run at random moments, resume it each time, and let it end at last. Returns the kills that hit."""
-    draw, hit = random.Random(seed), 0
-    for _ in range(kills):
-        code = run(config, out, kill_after=draw.uniform(0.02, longest))
+def kill_and_resume(config: ExperimentConfig, home: Path, kills: int, longest: float, seed: int) -> list[Path]:
+    """Kill a run at ``kills`` random moments, resume it each time, and let it end at last.
+
+    A run that ends before it has been killed so often is followed by another. Returns the folders of all that ended.
+    """
+    draw, hit, runs = random.Random(seed), 0, [home / "killed-1"]
+    while hit < kills:
+        code = run(config, runs[-1], kill_after=draw.uniform(0.02, longest))
         if code == 0:
-            return hit
-        assert code == -signal.SIGKILL, f"exit code {code}"
-        hit += 1
-    assert run(config, out) == 0
-    return hit
+            runs.append(home / f"killed-{len(runs) + 1}")
+        else:
+            assert code == -signal.SIGKILL, f"exit code {code}"
+            hit += 1
+    assert run(config, runs[-1]) == 0
+    return runs
 
 
 def seconds(config: ExperimentConfig, out: Path) -> float:

@@ -6,7 +6,10 @@ from typing import Any
 
 from unrolled.train import ExperimentConfig
 
-_WORDS = "the of and cat dog runs sleeps under over green hill small recurrent state carries memory".split()
+_WORDS = [
+    "the", "of", "and", "cat", "dog", "runs", "sleeps", "under", "over", "green", "hill", "small", "recurrent", "state",
+    "carries", "memory",
+]  # fmt: skip
 
 
 def make_text(lines: int, seed: int = 0) -> bytes:

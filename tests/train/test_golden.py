@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from train.runs import events, experiment
 from unrolled.train import train
 

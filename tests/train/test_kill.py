@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from train import killing
 from train.runs import events, experiment, record
 
@@ -77,9 +78,8 @@ def same_end(run: Path, other: Path) -> None:
 def test_random_kills(name: str, text: Path, tmp_path: Path) -> None:
     config = setup(name, text, scale=2)
     took = killing.seconds(config, tmp_path / "whole")
-    hit = killing.kill_and_resume(config, tmp_path / "killed", kills=5, longest=0.3 * took, seed=len(name))
-    assert hit >= 2
-    same_end(tmp_path / "killed", tmp_path / "whole")
+    for run in killing.kill_and_resume(config, tmp_path, kills=5, longest=0.4 * took, seed=len(name)):
+        same_end(run, tmp_path / "whole")
 
 
 MOMENTS = [
@@ -130,9 +130,8 @@ def test_one_kill(moment: tuple[str, int, bool], text: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETUPS)
 def test_twenty_random_kills(name: str, text: Path, tmp_path: Path) -> None:
-    config = setup(name, text, scale=4)
+    config = setup(name, text, scale=6)
     took = killing.seconds(config, tmp_path / "whole")
-    hit = killing.kill_and_resume(config, tmp_path / "killed", kills=20, longest=max(took / 6, 0.3), seed=len(name))
-    print(f"{name}: {hit} kills, {took:.1f} s")  # noqa: T201
-    assert hit >= 10
-    same_end(tmp_path / "killed", tmp_path / "whole")
+    runs = killing.kill_and_resume(config, tmp_path, kills=20, longest=max(took / 6, 0.25), seed=len(name))
+    for run in runs:
+        same_end(run, tmp_path / "whole")

@@ -19,7 +19,7 @@ def main() -> None:
 
     command = typer.main.get_command(app)
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(prog_name="unrolled", standalone_mode=False)
         sys.stdout.flush()
     except UnrolledError as error:
         _fail(str(error), error.exit_code)

@@ -97,8 +97,9 @@ def print_generation(
         for i, done in enumerate(whole(*arguments), 1):
             sys.stdout.write(f"--- {i}\n{text}{done.text}\n")
     else:
+        pieces = stream(*arguments)  # refuses a prompt that it cannot read, before anything is printed
         sys.stdout.write(text)
-        for piece in stream(*arguments):
+        for piece in pieces:
             sys.stdout.write(piece.text)
             sys.stdout.flush()
         sys.stdout.write("\n")

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.loop import Trainer
-from unrolled.train.metrics import METRICS, MetricsLog
+from unrolled.train.metrics import MetricsLog
 from unrolled.train.record import write_record
 from unrolled.train.report import Reporter
 from unrolled.train.setup import Parts, set_up
@@ -54,7 +55,6 @@ def train(
     if (out / CONFIG).exists():
         raise UsageError(f"{out} already holds a run; continue it with --resume {out}, or choose another --out.")
     fresh = not out.exists()
-    make_folder(out)  # before the corpus is encoded, which may take minutes
 
     def begin() -> Parts:
         if (out / CONFIG).exists():  # another process was faster
@@ -65,10 +65,12 @@ def train(
         return parts
 
     try:
+        make_folder(out)  # before the corpus is encoded, which may take minutes
         return _run(out, begin, report, clock)
-    finally:
-        if fresh and not (out / CONFIG).exists():
-            _remove_empty(out)
+    except UsageError:
+        if fresh:
+            _remove_unused(out)
+        raise
 
 
 def resume(
@@ -126,9 +128,7 @@ def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: 
     return out
 
 
-def _remove_empty(folder: Path) -> None:
-    """Remove a folder that holds at most an empty log."""
-    with contextlib.suppress(OSError):
-        if not (folder / METRICS).stat().st_size:
-            (folder / METRICS).unlink()
-        folder.rmdir()
+def _remove_unused(out: Path) -> None:
+    """Remove the folder of a run that was refused before its first step, so that its name is free again."""
+    if not checkpoint.exists(out) or checkpoint.read_progress(out).step == 0:
+        shutil.rmtree(out, ignore_errors=True)

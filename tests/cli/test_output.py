@@ -1,0 +1,203 @@
+"""What the verbs print: one JSON document or text on standard output, progress and errors on standard error."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Command
+
+UNROLLED = [sys.executable, "-m", "unrolled"]
+VERBS = [
+    ["train"],
+    ["eval"],
+    ["generate"],
+    ["cells"],
+    ["info"],
+    ["corpora", "list"],
+    ["corpora", "get"],
+    ["corpora", "check"],
+    ["corpora", "show"],
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_help(unrolled: Command, verb: list[str]) -> None:
+    code, out, err = unrolled(*verb, "--help")
+    assert (code, err) == (0, "")
+    assert f"Example: unrolled {' '.join(verb)}" in out
+    assert "--json" in out
+
+
+def test_every_verb_is_listed_here(unrolled: Command) -> None:
+    import typer
+
+    from unrolled.cli.common import app
+
+    unrolled("--help")
+    found = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        found += [[name, inner] for inner in getattr(command, "commands", {})] or [[name]]
+    assert sorted(found) == sorted(VERBS)
+
+
+def test_alone(unrolled: Command) -> None:
+    _, out, err = unrolled()
+    assert "Usage: unrolled" in out + err
+    assert "--install-completion" in out + err
+    assert unrolled("--version").out.startswith("unrolled 0.")
+
+
+def test_click_errors(unrolled: Command) -> None:
+    code, out, err = unrolled("trian")
+    assert code == 2
+    assert out == ""
+    assert "No such command 'trian'" in err
+    assert unrolled("eval").code == 2
+    assert unrolled("generate", "x", "--tokens", 0).code == 2
+
+
+@pytest.mark.parametrize("verb", [["cells"], ["info"], ["corpora", "list"], ["corpora", "show", "pydoc"]], ids=" ".join)
+def test_json(unrolled: Command, verb: list[str]) -> None:
+    code, out, err = unrolled(*verb, "--json")
+    assert (code, err) == (0, "")
+    json.loads(out)
+    text = unrolled(*verb)
+    assert text.code == 0
+    assert text.out
+    assert text.err == ""
+
+
+def test_json_of_runs(unrolled: Command, text: Path, trained: Path) -> None:
+    code, out, err = unrolled(
+        "train", "--corpus", text, "--json", "--out", "new", *_tiny(), "--set", "train.final_eval=true"
+    )
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert record["run"] == "new"
+    assert record["status"] == "finished"
+    assert record["valid_exact"]["tokens"] == len((text / "valid.txt").read_bytes())
+    for key in (
+        "environment",
+        "backends",
+        "checksums",
+        "parameters",
+        "tokens",
+        "wall_seconds",
+        "cpu_seconds",
+        "precision",
+    ):
+        assert record[key], key
+    assert {"unrolled", "commit", "python", "torch", "cpu", "cores", "threads"} <= set(record["environment"])
+    assert set(record["checksums"]) == {"train", "valid", "test"}
+
+    code, out, err = unrolled("train", "--corpus", text, "--json", "--dry-run", *_tiny(), "--out", "dry")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["steps"] == 6
+    assert not Path("dry").exists()
+
+    code, out, err = unrolled("eval", trained, "--json", "--out", "made/result.json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads(Path("made/result.json").read_text())
+
+    code, out, err = unrolled("generate", trained, "--json", "--tokens", 5, "--samples", 2)
+    assert (code, err) == (0, "")
+    assert [len(one["tokens"]) for one in json.loads(out)] == [5, 5]
+
+
+def _tiny() -> list[str]:
+    settings = ["train.steps=6", "model.width=8", "stream.columns=4", "stream.window=12", "train.final_eval=false"]
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def test_train_prints_results(unrolled: Command, text: Path) -> None:
+    code, out, err = unrolled("train", "--corpus", text, *_tiny(), "--sample", 20)
+    assert code == 0
+    assert out.startswith("validation ")
+    assert "run runs/default-1\nsample:\n" in out
+    assert "phase 1: 6 steps" in err
+    assert "sample" not in err
+    config = json.loads(Path("runs/default-1/config.json").read_text())
+    assert config["tokenizer"]["name"] == "byte"
+    unrolled("train", "--corpus", text, *_tiny(), "--sample", 0, "--set", "tokenizer.name=char")
+    config = json.loads(Path("runs/default-2/config.json").read_text())
+    assert config["tokenizer"]["name"] == "char"
+
+
+def test_dry_run_is_readable(unrolled: Command, text: Path) -> None:
+    code, out, _ = unrolled("train", "--corpus", text, "--dry-run", *_tiny())
+    assert code == 0
+    assert "budget: 6 steps" in out
+    assert "{" not in out
+
+
+def test_prompt_from_standard_input(unrolled: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    monkeypatch.setattr(sys, "stdin", StringIO("the cat"))
+    assert unrolled("generate", trained, "--prompt", "-", "--tokens", 3).out.startswith("the cat")
+    Path("prompt.txt").write_text("the dog")
+    assert unrolled("generate", trained, "--prompt-file", "prompt.txt", "--tokens", 3).out.startswith("the dog")
+
+
+def test_text_comes_out_as_it_is(unrolled: Command, tmp_path: Path) -> None:
+    """Neither markup nor emoji codes, and no line is wrapped."""
+    line = "[bold]x[/bold] :smile: [/] " + "long " * 60 + "end"
+    (tmp_path / "odd.txt").write_text("\n".join([line] * 40) + "\n")
+    assert unrolled("corpora", "show", "odd.txt", "-n", 1).out == line + "\n"
+
+
+def test_broken_pipe() -> None:
+    command = " ".join([*UNROLLED, "corpora", "show", "pydoc"])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; ({command} -n 40000; echo code $? >&2) | head -1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.count("\n") == 1
+    assert done.stderr in ("code 0\n", "code 1\n")
+
+
+@pytest.mark.parametrize("first", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
+def test_signals(first: str, text: Path, tmp_path: Path, unrolled: Command) -> None:
+    import signal
+    import time
+
+    arguments = ["train", "--corpus", str(text), *_tiny(), "--set", "train.steps=9000", "--out", "run", "--sample", "0"]
+    arguments += ["--set", "train.validations=500"]
+    process = subprocess.Popen([*UNROLLED, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "run" / "model.safetensors").exists():
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, first))
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith(f"unrolled: stopped by {first} at step ")
+    assert last.endswith("continue with: unrolled train --resume run")
+    assert "Traceback" not in err
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["status"] == "stopped"
+    assert unrolled("eval", "run", "--json").code == 0
+
+
+def test_divergence(refused: Callable[..., str], unrolled: Command, text: Path) -> None:
+    settings = [*_tiny(), "--set", "train.steps=400", "--set", "train.validations=200", "--set", "train.clip=1e30"]
+    settings += [
+        "--set",
+        "train.optimizer={name='sgd', lr=1000.0}",
+        "--set",
+        "train.schedule={name='linear', warmup=0.9}",
+    ]
+    outcome = unrolled("train", "--corpus", text, *settings, "--out", "run", "--json")
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert "training diverged after step" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert json.loads(Path("run/record.json").read_text())["status"] == "diverged"
+    result = json.loads(unrolled("eval", "run", "--json").out)
+    assert result["figures"]["nats_per_token"] < 20

@@ -1,0 +1,238 @@
+"""Budgets, schedules, phases and early stops."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train.runs import events, experiment, make_text, record
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.tree import load_tensors
+from unrolled.data import Stream
+from unrolled.model import LanguageModel
+from unrolled.optim import learning_rate_factor
+from unrolled.runs import Run
+from unrolled.train import Clock, Reporter, resume, train
+from unrolled.train.config import TrainConfig
+from unrolled.train.loop import Trainer
+from unrolled.train.validation import Validator
+
+
+def run(text: Path, out: Path, **parts: Any) -> Path:
+    return train(experiment(text, **parts), out, "cpu")
+
+
+def test_default_budget_is_saved() -> None:
+    config = TrainConfig()
+    assert config.budget() == ("cpu_minutes", 2.0)
+    assert TrainConfig.parse(config.model_dump()) == config
+    assert TrainConfig.parse({"steps": 3}).budget() == ("steps", 3)
+
+
+@pytest.mark.parametrize(("budget", "low"), [({"tokens": 3000}, 3000), ({"epochs": 0.5}, None)])
+def test_tokens_and_epochs(budget: dict[str, Any], low: int | None, text: Path, tmp_path: Path) -> None:
+    done = record(run(text, tmp_path / "run", train=budget))
+    wanted = low or done["tokens"] / done["epochs"] * 0.5
+    assert wanted <= done["tokens"] < wanted + 2 * 48
+
+
+def test_accumulation_reads_more_for_a_step(text: Path, tmp_path: Path) -> None:
+    done = record(run(text, tmp_path / "run", train={"steps": 5, "accumulate": 3}))
+    assert done["tokens"] == 5 * 3 * 4 * 12
+
+
+def test_time_is_turned_into_steps_once(text: Path, tmp_path: Path) -> None:
+    """A resumed run keeps the plan, also in its second phase, and time spent before the call does not count."""
+
+    class Killer(Reporter):
+        def step(self, trainer: Trainer, nats: float, lr: float) -> None:
+            if trainer.progress.phase == 1 and trainer.progress.phase_step == 2:
+                raise KeyboardInterrupt
+
+    config = experiment(
+        text,
+        train={"cpu_minutes": 0.01, "validations": 1, "valid_tokens": 50, "then": [{"cpu_minutes": 0.01}]},
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", "cpu", Killer())
+    steps = record(tmp_path / "run")["phase_steps"]
+    first = record(tmp_path / "run")["steps"]
+    assert steps > 3
+    assert first > 3
+    resume(tmp_path / "run", "cpu")
+    done = record(tmp_path / "run")
+    assert (done["phase"], done["phase_step"], done["phase_steps"]) == (2, steps, steps)
+
+
+def test_no_time_left(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no time is left to train"):
+        train(experiment(text, train={"minutes": 0.001}), tmp_path / "run", "cpu", clock=Clock(from_start=True))
+
+
+def _child(arguments: list[str], home: Path) -> tuple[float, float]:
+    """CPU seconds and peak megabytes of the command, as the system counts them."""
+    program = (
+        "import resource, subprocess, sys\n"
+        "code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(code, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)"
+    )
+    command = [sys.executable, "-c", program, sys.executable, "-m", "unrolled", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=home)
+    code, cpu, peak = done.stdout.split()
+    assert code == "0", done.stderr
+    return float(cpu), float(peak)
+
+
+def _settings(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+SMALL = _settings(
+    "model.width=16", "stream.columns=8", "stream.window=32", "train.final_eval=false", "train.validations=2"
+)
+
+
+@pytest.mark.slow
+def test_cpu_minutes(text: Path, tmp_path: Path) -> None:
+    arguments = ["train", "--corpus", str(text), *SMALL, *_settings("train.cpu_minutes=0.2"), "--out", "run"]
+    cpu, _ = _child([*arguments, "--sample", "0"], tmp_path)
+    done = record(tmp_path / "run")
+    print(f"{cpu:.2f} CPU seconds of 12; the record says {done['cpu_seconds']:.2f}")  # noqa: T201
+    assert cpu == pytest.approx(12.0, rel=0.25)
+    assert done["cpu_seconds"] == pytest.approx(cpu, rel=0.1)
+    assert done["phase_step"] == done["phase_steps"]
+
+
+@pytest.mark.slow
+def test_memory_of_a_large_text(tmp_path: Path) -> None:
+    """200 MB of text add less than 300 MB to the process that trains on 0.1 MB."""
+    block = make_text(3000)
+    (tmp_path / "small.txt").write_bytes(block)
+    with (tmp_path / "large.txt").open("wb") as file:
+        for _ in range(200_000_000 // len(block)):
+            file.write(block)
+    peaks = []
+    for name in ("small", "large"):
+        arguments = ["train", "--corpus", f"{name}.txt", *SMALL, *_settings("train.steps=10"), "--out", name]
+        _, peak = _child([*arguments, *_settings("train.valid_tokens=20000"), "--sample", "0"], tmp_path)
+        peaks.append(peak)
+    print(f"peak {peaks[0]:.0f} MB small, {peaks[1]:.0f} MB large")  # noqa: T201
+    assert peaks[1] - peaks[0] < 300
+
+
+def test_valid_tokens_limits_every_validation(text: Path, tmp_path: Path) -> None:
+    done = record(run(text, tmp_path / "run", train={"steps": 4, "valid_tokens": 330, "final_eval": True}))
+    assert done["valid"]["protocol"]["columns"] == 3
+    assert done["valid"]["tokens"] == 330
+    assert done["valid_exact"]["tokens"] == 330
+    whole = record(run(text, tmp_path / "whole", train={"steps": 4, "final_eval": True}))
+    assert whole["valid_exact"]["tokens"] == len((text / "valid.txt").read_bytes())
+    assert whole["valid_exact"]["protocol"]["limit"] is None
+
+
+def test_schedule(text: Path, tmp_path: Path) -> None:
+    config = experiment(text, train={"steps": 20, "log_every": 1, "schedule": {"name": "cosine", "warmup": 0.2}})
+    rates = [e["lr"] for e in events(train(config, tmp_path / "run", "cpu")) if e["type"] == "train"]
+    wanted = [0.01 * learning_rate_factor(config.train.schedule, step / 20) for step in range(20)]
+    assert rates == pytest.approx(wanted)
+    assert rates[4] == pytest.approx(0.01)
+    assert rates[0] < rates[2] < rates[4] > rates[12] > rates[19]
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The figures that the next validations will report, in order."""
+    figures: list[float] = []
+    quick = Validator.quick
+
+    def pretend(self: Validator, step: int) -> Any:
+        result = quick(self, step)
+        return result.model_copy(update={"nats": figures.pop(0) * result.tokens})
+
+    monkeypatch.setattr(Validator, "quick", pretend)
+    return figures
+
+
+def test_best_weights_are_kept(planned: list[float], text: Path, tmp_path: Path) -> None:
+    class Copies(Reporter):
+        """The weights at each validation."""
+
+        seen: dict[int, dict[str, Any]] = {}
+
+        def valid(self, trainer: Trainer, result: Any) -> None:
+            self.seen[trainer.progress.step] = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+
+    planned += [3.0, 2.0, 2.5, 2.0]
+    copies = Copies()
+    config = experiment(text, train={"steps": 8, "validations": 4})
+    done = train(config, tmp_path / "run", "cpu", copies)
+    assert record(done)["best_step"] == 4
+    saved = load_tensors(done / "model.safetensors")
+    assert all(saved[name].equal(copies.seen[4][name]) for name in saved)
+    assert not all(saved[name].equal(copies.seen[8][name]) for name in saved)
+
+
+def test_patience(planned: list[float], text: Path, tmp_path: Path) -> None:
+    planned += [3.0, 2.0, 2.1, 2.2, 2.5, 2.4]
+    train_values = {"steps": 10, "validations": 5, "patience": 2, "then": [{"steps": 4, "optimizer": "sgd"}]}
+    said: list[str] = []
+
+    class Notes(Reporter):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    done = train(experiment(text, train=train_values), tmp_path / "run", "cpu", Notes())
+    valid = [event["step"] for event in events(done) if event["type"] == "valid"]
+    assert valid[:4] == [2, 4, 6, 8]
+    assert len(said) == 2
+    assert "the phase ends early" in said[0]
+    assert record(done)["best_step"] == 4
+
+
+def test_next_phase_begins_with_the_best_weights(planned: list[float], text: Path, tmp_path: Path) -> None:
+    class Start(Reporter):
+        begun: list[dict[str, Any]] = []
+
+        def phase(self, index: int, done: int, steps: int) -> None:
+            self.begun.append({n: p.detach().clone() for n, p in self.model.named_parameters()})
+
+        def start(self, trainer: Trainer, environment: dict[str, Any]) -> None:
+            self.model: LanguageModel = trainer.model
+            assert isinstance(trainer.parts.stream, Stream)
+
+    planned += [1.0, 2.0, 9.0]
+    first = run(text, tmp_path / "short", train={"steps": 4, "validations": 2, "schedule": {"name": "constant"}})
+    best = load_tensors(first / "model.safetensors")
+    planned.clear()
+    planned += [1.0, 2.0, 9.0]
+    report = Start()
+    values = {"steps": 4, "validations": 2, "schedule": {"name": "constant"}, "then": [{"steps": 1}]}
+    train(experiment(text, train=values), tmp_path / "run", "cpu", report)
+    assert all(best[name].equal(value) for name, value in report.begun[1].items())
+
+
+def test_divergence_in_a_validation(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Validator, step: int) -> Any:
+        raise UnrolledError("token 3 has a log-probability that is not a finite number; the weights are damaged.")
+
+    monkeypatch.setattr(Validator, "quick", broken)
+    with pytest.raises(UnrolledError, match="training diverged after step 10: in the validation, token 3"):
+        run(text, tmp_path / "run")
+    assert record(tmp_path / "run")["status"] == "diverged"
+
+
+def test_record(text: Path, tmp_path: Path) -> None:
+    done = run(text, tmp_path / "run", train={"steps": 3})
+    values = record(done)
+    model = Run(done, "cpu").model
+    assert values["parameters"] == sum(p.numel() for p in model.parameters())
+    assert values["backends"]
+    assert values["wall_seconds"] > 0
+    assert values["cpu_seconds"] > 0
+    config = json.loads((done / "config.json").read_text())
+    assert config["version"] == 1
+    assert config["tokenizer"]["name"] == "char"
