@@ -153,6 +153,14 @@ class IgnoresNoise(_LSTM):
         return super().call(x, state, reset, None, tap)
 
 
+class CopiesItsOutput(_RNN):
+    """The masks on h cannot reach an output that is another tensor."""
+
+    def step(self, pre, state, w, tap):
+        h = super().step(pre, state, w, tap)[0]
+        return h.clone(), HiddenState(h)
+
+
 class IgnoresZoneout(_LSTM):
     def call(self, x, state, reset, noise, tap):
         return super().call(x, state, reset, None if noise is None else noise._replace(zoneout=None), tap)
@@ -295,7 +303,7 @@ BROKEN: dict[str, tuple[type[StepCell], ...]] = {
     "pure": (HiddenBuffer, WritesIntoState),
     "backends": (OtherNumbersWhenCollecting, OtherGradientWhenCollecting),
     "gradients": (WrongGradient,),
-    "noise": (IgnoresNoise, IgnoresZoneout, RatesForMasks),
+    "noise": (IgnoresNoise, IgnoresZoneout, RatesForMasks, CopiesItsOutput),
     "weight_drop": (CachesWeights, NamesNoParameter),
     "bf16": (LosesDigits, IgnoresPrecision),
     "num_params": (MiscountsParameters,),

@@ -94,11 +94,16 @@ def check_noise(make_cell: MakeCell) -> None:
         assert_close(part, other, "state_in of zeros against h set to zero")
     assert relative_error(y, plain) > 1e-6, "state_in of zeros changes nothing"
 
+    # where the output is h, the masks act on the output too
+    output_is_h = torch.equal(plain[:, -1], last.h)
     y, final = cell(x, state, noise=Noise(state_out=zeros))
     assert not final.h.any(), "state_out of zeros leaves something of h"
+    assert not (output_is_h and y.any()), "state_out of zeros leaves something of the output"
 
     always = {name: mask + 1 for name, mask in never.items()}
-    _, final = cell(x, state, noise=Noise(zoneout=always))
+    y, final = cell(x, state, noise=Noise(zoneout=always))
+    if output_is_h:
+        assert_close(y, state.h.unsqueeze(1).expand_as(y), "zoneout of ones keeps the output")
     for name, part, other in zip(state._fields, final, state, strict=True):
         assert_close(part, other, f"zoneout of ones keeps {name}")
 

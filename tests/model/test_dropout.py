@@ -18,7 +18,7 @@ TOKENS = torch.arange(BATCH * TIME).view(BATCH, TIME) % VOCAB
 
 def make(**dropout: Any) -> LanguageModel:
     torch.manual_seed(0)
-    config = {"width": 8, "layers": 2, "head": {"name": "softmax", "project": 5}, "dropout": dropout}
+    config = {"width": 8, "layers": 3, "head": {"name": "softmax", "project": 5}, "dropout": dropout}
     return LanguageModel(ModelConfig.parse(config), VOCAB).double()
 
 
@@ -61,8 +61,10 @@ def test_masks_depend_on_seed_rank_and_window_alone() -> None:
         "embedding",
         "input",
         "between.0",
+        "between.1",
         "state.0",
         "state.1",
+        "state.2",
         "output",
         "head.projected",
     }
@@ -81,7 +83,7 @@ def test_a_site_disturbs_no_other(site: str) -> None:
 
 def test_layers_and_sites_of_one_shape_differ() -> None:
     found = masks(**ALL)
-    same = [found[name] for name in ("input", "between.0", "state.0", "state.1", "output")]
+    same = [found[name] for name in ("input", "between.0", "between.1", "state.0", "state.1", "state.2", "output")]
     assert len({tuple(mask.flatten().tolist()) for mask in same}) == len(same)
 
 
@@ -121,7 +123,7 @@ def test_place_of_the_state_mask(place: str) -> None:
     model = make(state=0.5, state_place=place)
     drawn = model.draw_masks(BATCH, TIME, RandomStreams(1), 0)
     assert drawn is not None
-    mask = drawn.state[1]
+    mask = drawn.state[2]
     assert mask is not None
     raw = model(TOKENS, masks=drawn).raw
     hidden = raw[(mask == 0).expand_as(raw)]
