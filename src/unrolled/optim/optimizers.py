@@ -70,7 +70,9 @@ class SGD(_Row):
 
 
 OPTIMIZERS: "Registry[type[_Row]]" = Registry(
-    "optimizer", {name: f"{__name__}:{cls}" for name, cls in (("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD"))}
+    "optimizer",
+    {name: f"{__name__}:{cls}" for name, cls in (("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD"))},
+    default="adam",
 )
 
 AnyOptimizerConfig = Annotated[SerializeAsAny[OptimizerConfig], BeforeValidator(OPTIMIZERS.parse)]

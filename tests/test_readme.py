@@ -1,0 +1,66 @@
+"""What README and docs tell people to type: verbs and options exist, and the Python example runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from unrolled.cli import app, corpora, evaluate, generate, info, train  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def command_lines(text: str) -> list[str]:
+    """Every ``unrolled ...`` line of the fenced blocks, without comments and continuations of a shell."""
+    blocks = re.findall(r"```(?:\w*)\n(.*?)```", text, flags=re.S)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    parts = [part.strip() for line in lines for part in line.split(" | ")]
+    return [part for part in parts if re.match(r"(\.venv/bin/)?unrolled ", part)]
+
+
+LINES = sorted({line for page in PAGES for line in command_lines(page.read_text(encoding="utf-8"))})
+
+
+def refusal(line: str) -> str | None:
+    """Why the command line would be refused by the parser, or None."""
+    words = shlex.split(line, comments=True)[1:]
+    command = typer.main.get_command(app)
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        if name not in command.commands:  # type: ignore[attr-defined]
+            return f"no verb {name}"
+        command = command.commands[name]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    odd = [word for word in words if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
+    return f"no option {odd[0]}" if odd else None
+
+
+def test_there_is_something_to_check():
+    assert len(LINES) > 10
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_exist(line: str):
+    assert refusal(line) is None
+
+
+def test_a_wrong_command_is_noticed():
+    assert refusal("unrolled trian x") == "no verb trian"
+    assert refusal("unrolled eval runs/x --splt test") == "no option --splt"
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, flags=re.S)[0]
+    assert "train.cpu_minutes=1" in code
+    small = '"train.steps=2", "model.width=16", "train.valid_tokens=200", "train.final_eval=false"'
+    code = code.replace('"train.cpu_minutes=1"', small).replace('split="test"', 'split="test", limit=300')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "cache"))
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert "bits_per_character" in capsys.readouterr().out
+    assert type(names["model"]).__name__ == "LanguageModel"
