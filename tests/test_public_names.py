@@ -38,7 +38,6 @@ def test_top_level_names() -> None:
         _ = unrolled.trian
 
 
-@pytest.mark.xfail(reason="the packages train, evaluate and generate hide the functions of the same names", strict=True)
 def test_verbs_can_be_called_more_than_once() -> None:
     code = "import unrolled as ur; verbs = 'train evaluate generate load'.split(); "
     code += "print(all(callable(getattr(ur, verb)) for verb in verbs for _ in range(2)))"
