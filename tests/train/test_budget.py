@@ -15,7 +15,7 @@ from unrolled.data import Stream
 from unrolled.model import LanguageModel
 from unrolled.optim import learning_rate_factor
 from unrolled.runs import Run
-from unrolled.train import Clock, Reporter, resume, train
+from unrolled.train import Clock, Reporter, loop, resume, train
 from unrolled.train.config import TrainConfig
 from unrolled.train.loop import Trainer
 from unrolled.train.validation import Validator
@@ -44,8 +44,9 @@ def test_accumulation_reads_more_for_a_step(text: Path, tmp_path: Path) -> None:
     assert done["tokens"] == 5 * 3 * 4 * 12
 
 
-def test_time_is_turned_into_steps_once(text: Path, tmp_path: Path) -> None:
-    """A resumed run keeps the plan, also in its second phase, and time spent before the call does not count."""
+def test_a_resumed_run_keeps_the_plan(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in its second phase; time spent before the call does not count."""
+    monkeypatch.setattr(loop, "REVISIONS", ())
 
     class Killer(Reporter):
         def step(self, trainer: Trainer, nats: float, lr: float) -> None:
@@ -65,6 +66,18 @@ def test_time_is_turned_into_steps_once(text: Path, tmp_path: Path) -> None:
     resume(tmp_path / "run", "cpu")
     done = record(tmp_path / "run")
     assert (done["phase"], done["phase_step"], done["phase_steps"]) == (2, steps, steps)
+
+
+def test_time_budgets_are_revised(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first plan that is wrong by far is put right, and every plan is on record; budgets in steps never change."""
+    monkeypatch.setattr(loop, "plan_steps", lambda *_: 10**6)
+    done = record(run(text, tmp_path / "run", train={"cpu_minutes": 0.03, "validations": 1, "valid_tokens": 50}))
+    plans = done["plans"]
+    assert plans[0] == [0, 10**6]
+    assert 2 <= len(plans) <= 1 + len(loop.REVISIONS)
+    assert plans[-1][1] == done["steps"] < 10**5
+    monkeypatch.undo()
+    assert record(run(text, tmp_path / "steps", train={"steps": 30}))["plans"] == [[0, 30]]
 
 
 def test_no_time_left(text: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The command line: one file a verb, heavy imports only inside the verb that needs them."""
 
+import atexit
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -17,6 +19,8 @@ def main() -> None:
     """Entry point of ``unrolled``. Exit code 0, 1 (failed) or 2 (bad usage); user errors are one sentence."""
     from unrolled.cli import corpora, evaluate, generate, info, train  # noqa: F401  (each registers its verb)
 
+    # at the end Python would look through all that torch has loaded for garbage, which takes most of a second
+    atexit.register(gc.freeze)
     command = typer.main.get_command(app)
     try:
         code = command.main(prog_name="unrolled", standalone_mode=False)

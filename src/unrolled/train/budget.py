@@ -1,4 +1,4 @@
-"""Budgets: every kind is turned into a number of steps, once."""
+"""Budgets: every kind is turned into a number of steps; for one in time that number is revised a few times."""
 
 import copy
 import math
@@ -15,7 +15,11 @@ from unrolled.optim import build_optimizer
 from unrolled.train.config import PhaseConfig
 from unrolled.train.step import train_step
 
-__all__ = ["Clock", "StepCost", "plan_steps", "probe"]
+__all__ = ["REVISIONS", "Clock", "StepCost", "plan_steps", "probe", "revise_steps"]
+
+# Shares of a budget in time at which the number of steps is revised: a short probe can be off by half on a machine
+# with other work.
+REVISIONS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.96)
 
 # Share of a time budget spent on measuring how long a step takes, the most seconds and the fewest steps of it.
 _PROBE_SHARE, _PROBE_SECONDS, _PROBE_STEPS = 0.015, 20.0, 3
@@ -107,3 +111,8 @@ def plan_steps(
             "train.validations or train.valid_tokens."
         )
     return steps
+
+
+def revise_steps(done: int, left: float, step_seconds: float) -> int:
+    """Steps of the whole phase, of which ``done`` are made, when ``left`` seconds remain for steps of this cost."""
+    return done + max(0, int(left / step_seconds))

@@ -10,7 +10,7 @@ from unrolled.model import ModelState
 from unrolled.optim import build_optimizer, learning_rate_factor
 from unrolled.runs import MODEL, load_weights, weights
 from unrolled.train import checkpoint
-from unrolled.train.budget import Clock, plan_steps
+from unrolled.train.budget import REVISIONS, Clock, plan_steps, revise_steps
 from unrolled.train.config import PhaseConfig
 from unrolled.train.metrics import MetricsLog
 from unrolled.train.progress import Progress
@@ -48,8 +48,8 @@ class Trainer:
         self.validator = Validator(parts, self.config.train) if "valid" in parts.splits else None
         self.optimizer = build_optimizer(self.phase_config.optimizer, self.model.parameters())
         self._saved_at = self.clock.wall()
-        # (wall, CPU) seconds of the run when the phase began: the start-up belongs to the first
-        self._phase_began = (0.0, 0.0)
+        # seconds, by the budget's clock, and number of the steps since the last plan
+        self._timed, self._timed_steps = 0.0, 0
 
     @property
     def phase_config(self) -> PhaseConfig:
@@ -102,9 +102,11 @@ class Trainer:
     def _next_phase(self) -> None:
         progress = self.progress
         progress.phase, progress.phase_step, progress.phase_steps, progress.stale = progress.phase + 1, 0, 0, 0
+        progress.plans = []
         load_weights(self.model, self.out / MODEL)
         self.optimizer = build_optimizer(self.phase_config.optimizer, self.model.parameters())
-        self._phase_began = (self.clock.wall(), self.clock.cpu())
+        progress.phase_began = (self.clock.wall(), self.clock.cpu())
+        self._timed, self._timed_steps = 0.0, 0
 
     def _run_phase(self) -> None:
         progress, parts = self.progress, self.parts
@@ -112,14 +114,16 @@ class Trainer:
             progress.phase_steps = plan_steps(
                 self.phase_config, self.model, parts.stream, parts.streams, self._spent, self._validation_seconds
             )
+            progress.plans = [(0, progress.phase_steps)]
             self.save()
         self.report.phase(progress.phase, progress.phase_step, progress.phase_steps)
         while progress.phase_step < progress.phase_steps and not self._out_of_patience():
             self._step()
+            revised = self._revise()
             due = self._validation_due()
             if due:
                 self._validate()
-            if due or self.stop or self.clock.wall() - self._saved_at > 60 * self.config.train.save_minutes:
+            if due or revised or self.stop or self.clock.wall() - self._saved_at > 60 * self.config.train.save_minutes:
                 self.save()
             if self.stop:
                 self._stopped(f"step {progress.step}")
@@ -129,9 +133,11 @@ class Trainer:
     def _step(self) -> None:
         progress, phase, parts = self.progress, self.phase_config, self.parts
         lr = phase.optimizer.lr * learning_rate_factor(phase.schedule, progress.phase_step / progress.phase_steps)
+        begun = self._now()
         result = train_step(
             self.model, self.optimizer, parts.stream, progress.position, self.state, phase, parts.streams, lr
         )
+        self._timed, self._timed_steps = self._timed + self._now() - begun, self._timed_steps + 1
         nats = result.nats / result.tokens
         self._check(nats, result)
         self.state, progress.position = result.state, result.position
@@ -143,6 +149,26 @@ class Trainer:
                 type="train", step=progress.step, tokens=progress.tokens, nats=nats, lr=lr,
                 grad_norm=result.grad_norm, wall=self.clock.wall(), cpu=self.clock.cpu(),
             )  # fmt: skip
+
+    def _now(self) -> float:
+        """Seconds on the clock of the budget."""
+        return self.clock.cpu() if self.phase_config.budget()[0] == "cpu_minutes" else self.clock.wall()
+
+    def _revise(self) -> bool:
+        """Revise the number of steps of a budget in time when it is due; whether it was."""
+        progress = self.progress
+        kind, amount = self.phase_config.budget()
+        if not kind.endswith("minutes") or self._timed_steps < 5:
+            return False
+        spent = self._spent(kind == "cpu_minutes")
+        if sum(share <= spent / (60 * amount) for share in REVISIONS) < len(progress.plans):
+            return False
+        checks = math.ceil(max(1, self.config.train.validations) * (1 - progress.phase_step / progress.phase_steps))
+        left = 60 * amount - spent - checks * self.progress.check_seconds
+        progress.phase_steps = revise_steps(progress.phase_step, left, self._timed / self._timed_steps)
+        progress.plans.append((progress.phase_step, progress.phase_steps))
+        self._timed, self._timed_steps = 0.0, 0
+        return True
 
     def _check(self, nats: float, result: StepResult) -> None:
         """End with a plain sentence when the loss or the gradient is not finite, or the loss runs away."""
@@ -205,12 +231,13 @@ class Trainer:
         """Score the validation split, quickly, and keep the weights when they are the best so far."""
         if self.validator is None:
             return
-        progress = self.progress
+        progress, begun = self.progress, self._now()
         try:
             result = self.validator.quick(progress.step)
         except UnrolledError as error:
             self._diverged(f"in the validation, {str(error).partition(';')[0]}")
             raise
+        self.progress.check_seconds = self._now() - begun
         nats = result.nats_per_token
         if progress.best is None or nats < progress.best:
             progress.best, progress.best_step, progress.stale = nats, progress.step, 0
@@ -226,11 +253,11 @@ class Trainer:
 
     def _spent(self, cpu: bool) -> float:
         """Seconds since the phase began."""
-        return (self.clock.cpu() if cpu else self.clock.wall()) - self._phase_began[cpu]
+        return (self.clock.cpu() if cpu else self.clock.wall()) - self.progress.phase_began[cpu]
 
     def _validation_seconds(self, cpu: bool) -> float:
         """Estimate of the seconds that this phase's validations will take."""
         if self.validator is None:
             return 0.0
-        one = self.validator.seconds(self.clock.cpu if cpu else self.clock.wall)
-        return one * max(1, self.config.train.validations)
+        self.progress.check_seconds = self.validator.seconds(self.clock.cpu if cpu else self.clock.wall)
+        return self.progress.check_seconds * max(1, self.config.train.validations)

@@ -13,6 +13,9 @@ class Progress(BaseModel):
     phase, phase_step, phase_steps: the phase under way, its steps done and planned (0: not planned yet).
     step, tokens: of the whole run. position: number of the next window. best: nats per token of the best
     validation, at best_step. stale: validations since. valid: the last validation. recent: nats of the last steps.
+    phase_began: (wall, CPU) seconds of the run when the phase began; start-up belongs to the first.
+    plans: (step of the phase, steps planned) of the phase's first plan and of each revision.
+    check_seconds: of one validation, by the clock of the phase's budget.
     wall_seconds, cpu_seconds: spent so far. metrics_bytes: length of metrics.jsonl. checksums: of the text, by split.
     """
 
@@ -21,6 +24,9 @@ class Progress(BaseModel):
     phase: int = 0
     phase_step: int = 0
     phase_steps: int = 0
+    phase_began: tuple[float, float] = (0.0, 0.0)
+    plans: list[tuple[int, int]] = []
+    check_seconds: float = 0.0
     step: int = 0
     position: int = 0
     tokens: int = 0

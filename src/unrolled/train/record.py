@@ -41,6 +41,7 @@ def write_record(trainer: "Trainer", exact: "EvalResult | None" = None) -> dict[
         "phase": progress.phase + 1,
         "phase_step": progress.phase_step,
         "phase_steps": progress.phase_steps,
+        "plans": progress.plans,
         "steps": progress.step,
         "tokens": progress.tokens,
         "epochs": progress.tokens / parts.stream.tokens_per_epoch(),

@@ -103,7 +103,7 @@ class TerminalReporter(Reporter):
         done = trainer.progress
         tail = self._tail(trainer, nats)
         if self.progress is not None:
-            self.progress.update(self.task, completed=done.phase_step, tail=tail)
+            self.progress.update(self.task, completed=done.phase_step, total=done.phase_steps, tail=tail)
         elif time.monotonic() - self.line_at > _LINE_SECONDS:
             self.line_at = time.monotonic()
             self.console.print(f"step {done.phase_step:,} of {done.phase_steps:,}: {tail}")

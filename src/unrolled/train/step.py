@@ -49,10 +49,11 @@ def train_step(
         window = stream.at(position)
         inputs, targets = window.inputs.to(device), window.targets.to(device)
         reset = None if window.reset is None else window.reset.to(device)
+        weight = None if window.weight is None else window.weight.to(device)
         if state is None or not window.carried:
             state = model.initial_state(len(inputs))
         masks = model.draw_masks(*inputs.shape, streams, position)
-        total, _, state = model.loss(inputs, targets, state, reset, window.weight, masks)
+        total, _, state = model.loss(inputs, targets, state, reset, weight, masks)
         (total / (targets.numel() * phase.accumulate)).backward()
         state = tree.detach(state)
         nats += float(total.detach())
