@@ -147,6 +147,20 @@ def test_valid_tokens_limits_every_validation(text: Path, tmp_path: Path) -> Non
     assert whole["valid_exact"]["protocol"]["limit"] is None
 
 
+def test_a_revised_plan_skips_no_validation(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan shrinks from 40 to 36 steps just before the validation that was due at step 10."""
+
+    def revise(trainer: Trainer) -> bool:
+        if trainer.progress.phase_step == 10:
+            trainer.progress.phase_steps = 36
+        return False
+
+    monkeypatch.setattr(Trainer, "_revise", revise)
+    values = {"steps": 40, "validations": 4}
+    steps = [e["step"] for e in events(run(text, tmp_path / "run", train=values)) if e["type"] == "valid"]
+    assert steps == [10, 18, 27, 36]
+
+
 def test_schedule(text: Path, tmp_path: Path) -> None:
     config = experiment(text, train={"steps": 20, "log_every": 1, "schedule": {"name": "cosine", "warmup": 0.2}})
     rates = [e["lr"] for e in events(train(config, tmp_path / "run", "cpu")) if e["type"] == "train"]

@@ -102,7 +102,7 @@ class Trainer:
     def _next_phase(self) -> None:
         progress = self.progress
         progress.phase, progress.phase_step, progress.phase_steps, progress.stale = progress.phase + 1, 0, 0, 0
-        progress.plans = []
+        progress.plans, progress.checks = [], 0
         load_weights(self.model, self.out / MODEL)
         self.optimizer = build_optimizer(self.phase_config.optimizer, self.model.parameters())
         progress.phase_began = (self.clock.wall(), self.clock.cpu())
@@ -222,10 +222,13 @@ class Trainer:
         return patience is not None and self.progress.stale >= patience
 
     def _validation_due(self) -> bool:
-        """At the end of a phase, and ``validations`` times evenly over it."""
-        done, planned = self.progress.phase_step, self.progress.phase_steps
-        checks = max(1, self.config.train.validations)
-        return done == planned or done * checks // planned > (done - 1) * checks // planned
+        """At the end of a phase, and ``validations`` times evenly over it, wherever a revised plan puts its end."""
+        progress = self.progress
+        due = progress.phase_step * max(1, self.config.train.validations) // progress.phase_steps
+        if due <= progress.checks and progress.phase_step < progress.phase_steps:
+            return False
+        progress.checks = due
+        return True
 
     def _validate(self) -> None:
         """Score the validation split, quickly, and keep the weights when they are the best so far."""
