@@ -67,9 +67,11 @@ def train(
 
 def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
     from unrolled.train.dry_run import dry_run
+    from unrolled.train.process import process_settings
     from unrolled.train.setup import set_up
 
-    result = dry_run(set_up(config, device))
+    with process_settings(config.train.threads):
+        result = dry_run(set_up(config, device))
     if json:
         emit(result)
         return

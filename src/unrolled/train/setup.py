@@ -52,9 +52,6 @@ def set_up(config: ExperimentConfig, device: str = "auto", tokenizer: Tokenizer 
     Raises:
         UsageError: whatever is wrong with the corpus, the stream or the model, in one sentence.
     """
-    if config.train.threads is not None:
-        torch.set_num_threads(config.train.threads)
-    torch.set_flush_denormal(True)
     corpus = open_corpus(config.corpus)
     if tokenizer is None:
         wanted = config.tokenizer or TOKENIZERS.parse(corpus.default_tokenizer)

@@ -19,6 +19,7 @@ from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.loop import Trainer
 from unrolled.train.metrics import MetricsLog
+from unrolled.train.process import process_settings
 from unrolled.train.record import write_record
 from unrolled.train.report import Reporter
 from unrolled.train.setup import Parts, set_up
@@ -66,7 +67,8 @@ def train(
 
     try:
         make_folder(out)  # before the corpus is encoded, which may take minutes
-        return _run(out, begin, report, clock)
+        with process_settings(config.train.threads):
+            return _run(out, begin, report, clock)
     except UsageError:
         if fresh:
             _remove_unused(out)
@@ -89,7 +91,8 @@ def resume(
     config = ExperimentConfig.load(out / CONFIG)
     if _status(out) == "finished":
         raise UsageError(f"{out} is finished; train anew with another --out.")
-    return _run(out, lambda: set_up(config, device, load_tokenizer(out / TOKENIZER)), report, clock)
+    with process_settings(config.train.threads):
+        return _run(out, lambda: set_up(config, device, load_tokenizer(out / TOKENIZER)), report, clock)
 
 
 def _status(run: Path) -> Any:
