@@ -34,11 +34,13 @@ def train(
     Example: unrolled train ptb-char-cpu --set model.width=512 --set train.cpu_minutes=10 --out runs/x
     """
     from unrolled.core.errors import UsageError
+    from unrolled.core.memory import keep_freed_memory
     from unrolled.data import corpus_named
     from unrolled.runs import Run
     from unrolled.train import Clock, TerminalReporter, start
     from unrolled.train.recipes import DEFAULT, load_experiment
 
+    keep_freed_memory()
     report, clock = None if json else TerminalReporter(), Clock(from_start=True)
     if resume is not None:
         if recipe or settings or corpus or run or dry_run:

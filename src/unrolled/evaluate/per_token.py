@@ -43,9 +43,7 @@ class PerTokenHeader(Config):
     first_position: int = Field(ge=0, description="position in the split of the first token in the file")
     ids_sha256: str = Field(description="sha256 of the ids in the file as little-endian int64")
     protocol: Protocol = Field(description="how they were obtained")
-    provenance: dict[str, Any] = Field(
-        default={}, description="corpus, split, text_sha256, tokenizer, model, step"
-    )
+    provenance: dict[str, Any] = Field(default={}, description="corpus, split, text_sha256, tokenizer, model, step")
 
 
 class PerToken(NamedTuple):

@@ -22,9 +22,7 @@ class Protocol(Config):
     kind: str = Field(default="static", description="static, or the name of what adapts or mixes")
     columns: int = Field(default=1, ge=1, description="parallel columns, each begun without a past")
     window: int = Field(default=512, ge=1, description="tokens scored at once")
-    first: Literal["scored", "context"] = Field(
-        default="scored", description="role of each column's first token"
-    )
+    first: Literal["scored", "context"] = Field(default="scored", description="role of each column's first token")
     reset: Literal["none", "starts"] = Field(
         default="none",
         description="where the state restarts: nowhere, or at each sentence or document",
@@ -66,9 +64,7 @@ class EvalResult(Config):
     characters: int = Field(ge=0, description="characters that the scored tokens cover")
     bytes: int = Field(ge=0, description="UTF-8 bytes that the scored tokens cover")
     protocol: Protocol = Field(description="how it was obtained")
-    provenance: dict[str, Any] = Field(
-        default={}, description="corpus, split, checksums, model, step, code version"
-    )
+    provenance: dict[str, Any] = Field(default={}, description="corpus, split, checksums, model, step, code version")
 
     @property
     def nats_per_token(self) -> float:
@@ -130,8 +126,7 @@ class EvalResult(Config):
             raise UnrolledError(f"{source} is not an evaluation record of unrolled.")
         if value.get("version") != _VERSION:
             raise UnrolledError(
-                f"{source} has format {value.get('version')} and this release reads {_VERSION}; "
-                "upgrade unrolled."
+                f"{source} has format {value.get('version')} and this release reads {_VERSION}; upgrade unrolled."
             )
         kept = {key: inner for key, inner in value.items() if key not in ("kind", "version", "figures")}
         if isinstance(kept.get("protocol"), dict):

@@ -19,9 +19,7 @@ class SamplerConfig(Config):
         ge=0,
         description="divides the log-probabilities; 0: always the most probable token",
     )
-    top_k: int | None = Field(
-        default=None, ge=1, description="keep the k most probable tokens, and ties with the last"
-    )
+    top_k: int | None = Field(default=None, ge=1, description="keep the k most probable tokens, and ties with the last")
     top_p: float | None = Field(
         default=None,
         gt=0,

@@ -108,11 +108,7 @@ def stream(
     coded = [tokenizer.encode(prompt) for prompt in prompts]
     if not coded:
         raise UsageError("there is no prompt; give one, or an empty one for a text from its beginning.")
-    rows = [
-        _Row(number, sample, ids, tokenizer, stop)
-        for number, ids in enumerate(coded)
-        for sample in range(samples)
-    ]
+    rows = [_Row(number, sample, ids, tokenizer, stop) for number, ids in enumerate(coded) for sample in range(samples)]
     return _advance(predictor, coded, rows, max_tokens, sampler or SamplerConfig(), samples)
 
 
@@ -154,9 +150,7 @@ def _advance(
     while rows:
         log_prob = predictor.predict(state).log_prob
         if not bool(log_prob.amax(-1).isfinite().all()):
-            raise UnrolledError(
-                "the model gives no finite probabilities; its weights are damaged or diverged."
-            )
+            raise UnrolledError("the model gives no finite probabilities; its weights are damaged or diverged.")
         filtered = filter_log_prob(log_prob, sampler)
         # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
         ids = filtered.argmax(-1).cpu() if sampler.temperature == 0 else draw(filtered, generators)

@@ -1,0 +1,24 @@
+"""Memory of the process."""
+
+import ctypes
+import sys
+
+__all__ = ["keep_freed_memory"]
+
+# Parameters of mallopt, from malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep freed memory for the next allocation; whether it could be asked.
+
+    A training step frees and allocates the same large tensors again and again. By default glibc gives each back to the
+    system and gets it anew, page by page zeroed. Only for a process of our own: it lasts, and costs the process its
+    peak memory.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # a C library other than glibc
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(_TRIM_THRESHOLD, (1 << 31) - 1))
