@@ -14,10 +14,10 @@ if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit(3)
 import numpy as np
 for _ in range(3):
-    np.ones(8_000_000, np.uint8)
+    np.ones(64_000_000, np.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    np.ones(8_000_000, np.uint8)
+for _ in range(4):
+    np.ones(64_000_000, np.uint8)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
