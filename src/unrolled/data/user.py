@@ -93,7 +93,7 @@ def cut_parts(parts: Sequence[Part], shares: Sequence[float], name: str) -> dict
             if not splits[split]:
                 raise UsageError(
                     f"{name} is too short to be cut: its {split} part would be empty; give more text, "
-                    "another fractions, or one file per split."
+                    "other fractions, or one file per split."
                 )
     return splits
 
