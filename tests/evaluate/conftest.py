@@ -33,7 +33,8 @@ class CountingHead(Head):
     def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> torch.Tensor:
         return torch.zeros(batch, self.vocab_size, dtype=dtype)
 
-    def loss(self, h, targets, weight=None, state=None, reset=None, mask=None):
+    def loss(self, h, targets, weight=None, state=None, reset=None, masks=None):
+        assert state is not None
         nll = []
         for t in range(h.shape[1]):
             if reset is not None:
