@@ -35,7 +35,7 @@ class SoftmaxConfig(HeadConfig):
         default=None,
         ge=1,
         description="sampled softmax in training (Jean et al. 2015): tokens drawn per window from the less frequent "
-        "ones (absent: the full softmax); evaluation always uses the full softmax",
+        "ones (absent, or no fewer than there are: the full softmax); evaluation always uses the full softmax",
     )
     frequent: int = Field(
         default=1000, ge=0, description="most frequent tokens that every sampled softmax contains besides its targets"
@@ -126,6 +126,11 @@ class SoftmaxHead(Head):
     def __init__(self, in_width: int, vocab_size: int, config: SoftmaxConfig, tied: nn.Parameter | None = None):
         super().__init__(in_width, vocab_size, config, tied)
         size = tied.shape[1] if tied is not None else (config.project or in_width)
+        if config.project not in (None, size):
+            raise UsageError(
+                f"the output matrix is tied to an embedding of size {size}, so head.project cannot be "
+                f"{config.project}; leave it out or untie."
+            )
         self.projection = nn.Parameter(torch.empty(size, in_width)) if config.project or size != in_width else None
         self.projected_width = None if self.projection is None else size
         self.weight = tied if tied is not None else nn.Parameter(torch.empty(vocab_size, size))
