@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unrolled.generate.stopping import StopWatch
@@ -11,6 +11,8 @@ WORDS = st.text("ab", max_size=12)
 
 
 @given(text=WORDS, stops=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3), cuts=st.sets(st.integers(0, 12)))
+@example(text="aba", stops=["b", "aba"], cuts={2})
+@example(text="aba", stops=["b", "aba"], cuts=set())
 def test_what_is_shown_is_the_text_before_the_first_stop(text, stops, cuts):
     watch, shown, stopped = StopWatch(stops), "", False
     borders = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
@@ -24,7 +26,10 @@ def test_what_is_shown_is_the_text_before_the_first_stop(text, stops, cuts):
             assert shown == before[: len(before) - max(ends, default=0)]
         if stopped:
             break
-    first = min((at for at in map(text.find, stops) if at >= 0), default=None)
+    # Read character by character: the stop string that is complete first, the longest of those that end together.
+    ends = (end for end in range(1, len(text) + 1) if text[:end].endswith(tuple(stops)))
+    end = next(ends, None) if stops else None
+    first = None if end is None else end - max(len(stop) for stop in stops if text[:end].endswith(stop))
     assert stopped == (first is not None)
     assert (shown if stopped else shown + watch.finish()) == text[:first]
 

@@ -6,7 +6,7 @@ __all__ = ["StopWatch"]
 
 
 class StopWatch:
-    """Passes a text on up to the first stop string, and never a part of one.
+    """Passes a text on up to the first stop string that is complete, and never a part of one.
 
     Args:
         stop: strings that end the text; none of them empty.
@@ -19,10 +19,11 @@ class StopWatch:
     def push(self, text: str) -> tuple[str, bool]:
         """What may be shown now, and whether a stop string has come (nothing after it is ever shown)."""
         text = self._held + text
-        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        found = [(at + len(stop), at) for stop, at in ((stop, text.find(stop)) for stop in self._stop) if at >= 0]
         if found:
             self._held = ""
-            return text[: min(found)], True
+            # The first to be complete, not the first to begin: so the pieces' borders cannot change the result.
+            return text[: min(found)[1]], True
         keep = max((self._overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False
