@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.data import Units
+from unrolled.data import CorpusConfig, Units, open_corpus
 from unrolled.tokenizer import TOKENIZERS, AnyTokenizerConfig, Tokenizer, load_tokenizer, save_tokenizer
+from unrolled.tokenizer.encode import encode_corpus, load_or_train_tokenizer
 
 TRAIN = (
     " the cat <unk> sat on the mat \n\n the café was naïve , said 漢字 \n"
@@ -21,6 +22,7 @@ TRAIN = (
 
 CONFIGS = {
     "byte": {"name": "byte"},
+    "byte-seen": {"name": "byte", "values": "seen"},
     "char": {"name": "char", "unknown": "unk"},
     "word": {"name": "word"},
     "bpe": {"name": "bpe", "size": 300},
@@ -40,7 +42,7 @@ def tokenizer(key: str) -> Tokenizer:
 
 
 every = pytest.mark.parametrize("key", CONFIGS)
-lossless = pytest.mark.parametrize("key", [key for key in CONFIGS if key not in ("word", "char")])
+lossless = pytest.mark.parametrize("key", [key for key in CONFIGS if key not in ("word", "char", "byte-seen")])
 WORDS = [word for word in TRAIN.decode().replace("\n", " ").split(" ") if word]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(" \n\r\tabé漢", max_size=40)
 
@@ -124,7 +126,7 @@ def test_streamed_output_is_the_decoded_text_in_whole_characters(key: str, text:
     decoder = tok.decoder()
     parts = [decoder.push(index) for index in ids] + [decoder.finish()]
     assert "".join(parts) == tok.decode(ids)
-    if "�" not in text:
+    if "�" not in tok.decode(ids):
         assert not any("�" in part for part in parts)
 
 
@@ -304,3 +306,24 @@ def test_fields_are_described(key: str):
 def test_every_row_of_the_table_loads():
     for name in TOKENIZERS:
         assert TOKENIZERS[name].kind == name
+
+
+def test_seen_byte_values_have_ids_in_order_and_one_id_serves_the_rest():
+    tok = trained({"name": "byte", "values": "seen"}, [b"cab", b"\xc3\xa9\n"])
+    assert tok.encode("abc\n") == [1, 2, 3, 0]
+    assert tok.vocab_size == 7
+    assert tok.encode("é") == [5, 4]
+    assert tok.encode("zy") == [6, 6]
+    assert tok.decode(tok.encode("abcé\n")) == "abcé\n"
+
+
+def test_seen_byte_values_are_those_of_the_training_text(tmp_path: Path):
+    (tmp_path / "text").mkdir()
+    for name, text in (("train", "abab\n" * 40), ("valid", "abz\n" * 40), ("test", "ab\n" * 40)):
+        (tmp_path / "text" / f"{name}.txt").write_text(text)
+    corpus = open_corpus(CorpusConfig(path=str(tmp_path / "text")))
+    tok = load_or_train_tokenizer(TOKENIZERS.parse({"name": "byte", "values": "seen"}), corpus)
+    assert tok.vocab_size == 4
+    splits = encode_corpus(corpus, tok)
+    assert splits["valid"].ids(0, 4).tolist() == [1, 2, 3, 0]
+    assert splits["valid"].units(0, 4) == Units(4, 2, 4, 4)

@@ -19,11 +19,15 @@ from unrolled.data.spec import SPLITS, CorpusSpec, FileSpec
 from unrolled.data.table import CORPORA
 from unrolled.data.user import cut_parts, user_parts
 
-__all__ = ["Corpus", "CorpusConfig", "find_files", "list_corpora", "open_corpus", "show_corpus"]
+__all__ = ["Corpus", "CorpusConfig", "MissingCorpusError", "find_files", "list_corpora", "open_corpus", "show_corpus"]
 
 # Mikolov's character files: one space between symbols, "_" for the space of the text.
 _SYMBOLS = bytes.maketrans(b"_", b" ")
 _SHOWN = 1000
+
+
+class MissingCorpusError(UsageError):
+    """A known corpus that is not on this machine."""
 
 
 class CorpusConfig(Config):
@@ -250,7 +254,7 @@ def open_corpus(config: CorpusConfig | str) -> Corpus:
 def _table_parts(spec: CorpusSpec, folder: str | None) -> dict[str, list[Part]]:
     found = find_files(spec, folder)
     if found is None:
-        raise UsageError(missing_message(spec, folder))
+        raise MissingCorpusError(missing_message(spec, folder))
     parts = {key: [Part(str(path), path) for path in paths] for key, paths in found.items()}
     for key, file in spec.files.items():
         size = parts[key][0].size() if file.size is not None else None

@@ -60,6 +60,11 @@ class Tokenizer(ABC):
             UsageError: the text and the configuration do not fit; the sentence says why.
         """
 
+    @classmethod
+    def needs_training(cls, config: Any) -> bool:
+        """Whether :meth:`train` reads the text; true for most."""
+        return True
+
     @abstractmethod
     def encode_block(self, block: bytes) -> Encoded:
         """Tokens of one block of a longer text, a block as :meth:`train` takes them."""

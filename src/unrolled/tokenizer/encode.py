@@ -32,7 +32,7 @@ def load_or_train_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
         UsageError: the training text does not fit (not UTF-8, empty).
     """
     cls = TOKENIZERS[config.name]  # type: ignore[attr-defined]
-    if cls.reads_bytes:
+    if not cls.needs_training(config):
         return cls.train(config, ())
     key = [
         _FORMAT,
@@ -47,7 +47,7 @@ def load_or_train_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
     path = cache_folder("tokenizers") / f"{_digest(key)}.json"
     if path.exists():
         return load_tokenizer(path)
-    tokenizer = cls.train(config, corpus.blocks("train", text=True))
+    tokenizer = cls.train(config, corpus.blocks("train", text=not cls.reads_bytes))
     save_tokenizer(tokenizer, path)
     return tokenizer
 
