@@ -20,6 +20,7 @@ TOP_LEVEL = [
     "fit_width",
     "generate",
     "load",
+    "load_published",
     "resume",
     "train",
 ]

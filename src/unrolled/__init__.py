@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from unrolled.api import evaluate, experiment, generate, load, train
     from unrolled.model import LanguageModel, ModelConfig, fit_width
+    from unrolled.model.published import load_published
     from unrolled.runs import Run
     from unrolled.train import ExperimentConfig, resume
 
@@ -32,6 +33,7 @@ __all__ = [
     "fit_width",
     "generate",
     "load",
+    "load_published",
     "resume",
     "train",
 ]
@@ -42,6 +44,7 @@ _PLACES = {
     "ModelConfig": "unrolled.model",
     "Run": "unrolled.runs",
     "fit_width": "unrolled.model",
+    "load_published": "unrolled.model.published",
     "resume": "unrolled.train",
 }
 

@@ -3,24 +3,70 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from unrolled.core import tree
-from unrolled.core.config import VersionedConfig
+from unrolled.core.config import Config, VersionedConfig
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json
+from unrolled.core.registry import unknown_name
 from unrolled.data import Corpus, CorpusConfig, StreamConfig, TokenSplit, corpus_named, open_corpus
 from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.model.published import LAYOUTS, load_published
 from unrolled.tokenizer import AnyTokenizerConfig, Tokenizer, load_tokenizer
 from unrolled.tokenizer.encode import encode_corpus
 
-__all__ = ["CONFIG", "MODEL", "RECORD", "TOKENIZER", "Run", "RunConfig", "pick_device"]
+__all__ = [
+    "CONFIG",
+    "MODEL",
+    "RECORD",
+    "TOKENIZER",
+    "PublishedFigure",
+    "Run",
+    "RunConfig",
+    "WeightsConfig",
+    "pick_device",
+]
 
 CONFIG, MODEL, TOKENIZER, RECORD = "config.json", "model.safetensors", "tokenizer.json", "record.json"
+
+
+class PublishedFigure(Config):
+    """A published figure of the system that a recipe states: what to compare with, and how it was measured."""
+
+    system: str = Field(description="name of the system, with what was added (fine-tuned, dynamic evaluation...)")
+    metric: Literal["perplexity", "bits per character"] = Field(description="perplexity is per token")
+    valid: float | None = Field(default=None, description="on the validation split")
+    test: float | None = Field(default=None, description="on the test split")
+    parameters: str = Field(description="number of parameters as published, such as 24M")
+    protocol: str = Field(description="how it was measured, as far as known")
+    source: str = Field(description="where it was published")
+
+
+class WeightsConfig(Config):
+    """Weights to begin with, in place of random ones."""
+
+    file: str = Field(description="safetensors file")
+    layout: str = Field(
+        default="unrolled",
+        description="unrolled (model.safetensors of a run), or that of a published system: awd-lstm, awd-qrnn, mos, "
+        "sentiment-mlstm",
+    )
+
+    def load(self, model: LanguageModel) -> None:
+        """Copy the weights into a model. Raises UsageError or UnrolledError in one sentence when they do not fit."""
+        if self.layout == "unrolled":
+            load_weights(model, Path(self.file))
+        elif self.layout not in LAYOUTS:
+            raise unknown_name("layout", self.layout, ["unrolled", *LAYOUTS])
+        elif not Path(self.file).is_file():
+            raise UsageError(f"there are no weights at {self.file}; give a safetensors file.")
+        else:
+            load_published(model, tree.load_tensors(Path(self.file)), self.layout)
 
 
 class RunConfig(VersionedConfig):
@@ -34,7 +80,14 @@ class RunConfig(VersionedConfig):
         default=None, description="text to tokens (absent: the corpus's convention)"
     )
     stream: StreamConfig = Field(default=StreamConfig(), description="how the text is cut into windows")
+    vocabulary: int | None = Field(
+        default=None, ge=1, description="number of ids that the published figure used; another one is refused"
+    )
+    published: tuple[PublishedFigure, ...] = Field(
+        default=(), description="published figures of this system on this corpus"
+    )
     model: ModelConfig = Field(default=ModelConfig(), description="the language model")
+    weights: WeightsConfig | None = Field(default=None, description="weights to begin with (absent: random ones)")
     train: Any = Field(default=None, description="training")
     seed: int = Field(default=1, ge=0, description="the one seed of the run")
 

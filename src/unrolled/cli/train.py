@@ -68,12 +68,18 @@ def train(
 
 
 def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
-    from unrolled.train.dry_run import dry_run
+    from unrolled.data import MissingCorpusError
+    from unrolled.train.dry_run import dry_run, dry_size
     from unrolled.train.process import process_settings
     from unrolled.train.setup import set_up
 
-    with process_settings(config.train.threads):
-        result = dry_run(set_up(config, device))
+    try:
+        with process_settings(config.train.threads):
+            result = dry_run(set_up(config, device))
+    except MissingCorpusError as error:
+        if config.vocabulary is None:
+            raise
+        result = {**dry_size(config, config.vocabulary), "corpus": f"absent, so no time or memory: {error}"}
     if json:
         emit(result)
         return
@@ -84,6 +90,8 @@ def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
             value = f"{value:,}"
         elif isinstance(value, float):
             value = f"{value:,.4g}"
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
         write(f"{key.replace('_', ' ')}: {value}")
 
 

@@ -4,10 +4,34 @@ import resource
 import sys
 from typing import Any
 
+import torch
+
+from unrolled.model import LanguageModel
 from unrolled.train.budget import plan_steps, probe
+from unrolled.train.config import ExperimentConfig
 from unrolled.train.setup import Parts
 
-__all__ = ["dry_run"]
+__all__ = ["dry_run", "dry_size"]
+
+
+def dry_size(config: ExperimentConfig, vocabulary: int) -> dict[str, Any]:
+    """The part of :func:`dry_run` that needs no text, for a known vocabulary size."""
+    with torch.device("meta"):
+        return _size(LanguageModel(config.model, vocabulary), config)
+
+
+def _size(model: LanguageModel, config: ExperimentConfig) -> dict[str, Any]:
+    kind, amount = config.train.phases()[0].budget()
+    return {
+        "parameters": model.num_params(),
+        "vocabulary": model.vocab_size,
+        "flops_per_token": model.flops_per_token(),
+        "state_numbers": sum(layer.state_size() for layer in model.stack.cells()),
+        "widths": list(config.model.layer_widths()),
+        "columns": config.stream.columns,
+        "window": config.stream.window,
+        "budget": {kind: amount},
+    }
 
 
 def dry_run(parts: Parts) -> dict[str, Any]:
@@ -24,19 +48,12 @@ def dry_run(parts: Parts) -> dict[str, Any]:
         steps = max(1, int(60 * amount / (cost.cpu if kind == "cpu_minutes" else cost.wall)))
     else:
         steps = plan_steps(phase, parts.model, parts.stream, parts.streams, lambda _: 0.0, lambda _: 0.0)
-    stream = parts.config.stream
     tokens = steps * phase.accumulate * parts.stream.tokens_per_epoch() / parts.stream.windows_per_epoch()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
-        "parameters": parts.model.num_params(),
-        "vocabulary": parts.tokenizer.vocab_size,
+        **_size(parts.model, parts.config),
         "training_tokens": len(parts.splits["train"]),
-        "flops_per_token": parts.model.flops_per_token(),
-        "state_numbers": sum(layer.state_size() for layer in parts.model.stack.cells()),
         "peak_memory_bytes": peak,
-        "columns": stream.columns,
-        "window": stream.window,
-        "budget": {kind: amount},
         "steps": steps,
         "tokens": int(tokens),
         "epochs": tokens / parts.stream.tokens_per_epoch(),

@@ -48,16 +48,19 @@ def load_experiment(
 ) -> ExperimentConfig:
     """The configuration of a recipe (absent: the default one) with ``a.b=value`` settings applied.
 
-    A budget that is set takes the place of the recipe's budget.
+    A budget that is set takes the place of the recipe's budget; another corpus or tokenizer that of its vocabulary
+    size and published figures.
 
     Args:
         corpus: in place of the recipe's; its tokenizer is then the corpus's own, unless a setting chooses one.
     """
     values: dict[str, Any] = read_toml(find_recipe(recipe or DEFAULT))
+    settings = list(settings)
     if corpus is not None:
         values = {**values, "corpus": corpus.model_dump(mode="json", exclude_none=True)}
         values.pop("tokenizer", None)
-    settings = list(settings)
+    if corpus is not None or any(s.strip().startswith(("corpus.", "tokenizer.")) for s in settings):
+        values = {key: value for key, value in values.items() if key not in ("vocabulary", "published")}
     chosen = {s.partition("=")[0].strip() for s in settings} & {f"train.{name}" for name in BUDGETS}
     if chosen and isinstance(values.get("train"), dict):
         values["train"] = {k: v for k, v in values["train"].items() if k not in BUDGETS}

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import Corpus, Stream, TokenSplit, open_corpus
 from unrolled.model import LanguageModel
@@ -52,13 +53,21 @@ def set_up(config: ExperimentConfig, device: str = "auto", tokenizer: Tokenizer 
     Raises:
         UsageError: whatever is wrong with the corpus, the stream or the model, in one sentence.
     """
-    corpus = open_corpus(config.corpus)
+    corpus, fresh = open_corpus(config.corpus), tokenizer is None
     if tokenizer is None:
         wanted = config.tokenizer or TOKENIZERS.parse(corpus.default_tokenizer)
         tokenizer = load_or_train_tokenizer(wanted, corpus)
         config = config.model_copy(update={"tokenizer": wanted})
+    if config.vocabulary not in (None, tokenizer.vocab_size):
+        raise UsageError(
+            f"corpus {corpus.name} gives {tokenizer.vocab_size:,} ids where the recipe states {config.vocabulary:,}; "
+            "bring the text that the recipe names, or train on another one with --corpus."
+        )
     splits = encode_corpus(corpus, tokenizer)
     streams = RandomStreams(config.seed)
     stream = Stream(splits["train"], config.stream, streams, tokenizer.start_id)
-    model = build_model(config, tokenizer, splits["train"], streams).to(pick_device(device))
+    model = build_model(config, tokenizer, splits["train"], streams)
+    if fresh and config.weights is not None:
+        config.weights.load(model)
+    model = model.to(pick_device(device))
     return Parts(config, corpus, tokenizer, splits, streams, stream, model)
