@@ -58,6 +58,17 @@ def test_truncated_normal(name: str) -> None:
         assert float(f.mean()) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("bias", ["one", "two"])
+def test_uniform_biases_are_those_of_torch(bias: str) -> None:
+    cell = make(50, 400, name="lstm", bias=bias, bias_init="uniform", forget_bias=0.0)
+    biases = [p for key, p in cell.named_parameters() if key.startswith("bias")]
+    assert len(biases) == (2 if bias == "two" else 1)
+    for vector in biases:
+        for block in vector.split(400):
+            assert float(block.detach().abs().max()) <= 0.05
+            assert variance(block) == pytest.approx(0.0025 / 3, rel=0.15)
+
+
 def test_forget_bias() -> None:
     for coupled in (False, True):
         bias = make(5, 4, name="lstm", forget_bias=3.0, coupled=coupled).bias.detach()

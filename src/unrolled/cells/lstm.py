@@ -30,7 +30,12 @@ class LSTMConfig(CellConfig):
     )
     cap_input_gate: bool = Field(default=False, description="use min(1 - f, i) as input gate (Mogrifier LSTM)")
     bias: Literal["one", "two"] = Field(default="one", description="one bias vector, or two as in torch.nn.LSTM")
-    forget_bias: float = Field(default=1.0, description="initial bias of the forget gate")
+    forget_bias: float = Field(default=1.0, description="added to the initial bias of the forget gate")
+    bias_init: Literal["zero", "uniform"] = Field(
+        default="zero",
+        description="biases start at zero (with init = truncated_normal: so drawn, with deviation 1/sqrt(width)), or "
+        "all uniform in +-1/sqrt(width) as in torch.nn.LSTM, whose forget_bias is 0",
+    )
     init: Init = Field(default="uniform", description="initialisation of the matrices")
 
     @model_validator(mode="after")
@@ -93,7 +98,7 @@ class LSTM(StepCell):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew; biases zero but for the forget gate's."""
+        """Draw the weights anew; biases as ``bias_init`` says, the forget gate's raised by ``forget_bias``."""
         config, width = self.config, self.width
         fill_matrix(self.weight_ih, config.init, width, self.blocks, recurrent=False)
         fill_matrix(self.weight_hh, config.init, width, self.blocks)
@@ -102,7 +107,10 @@ class LSTM(StepCell):
         names = bias_names(config.bias)
         fill_vectors(self.get_parameter(name) for name in names)
         bias = self.get_parameter(names[0])
-        if config.init == "truncated_normal" and not bias.is_meta:
+        if config.bias_init == "uniform":
+            for name in names:
+                nn.init.uniform_(self.get_parameter(name), -(width**-0.5), width**-0.5)
+        elif config.init == "truncated_normal" and not bias.is_meta:
             truncated_normal(bias, width**-0.5)
         with torch.no_grad():
             bias[-3 * width : -2 * width] += config.forget_bias
