@@ -154,8 +154,20 @@ def test_fit_width_at_the_edges() -> None:
     assert fit_width(config, 50, exact - 1).width == 6
     with pytest.raises(UsageError, match="width 1 already has"):
         fit_width(config, 50, 10)
-    with pytest.raises(UsageError, match=r"model\.widths"):
-        fit_width(ModelConfig(widths=(4,)), 50, 10_000)
+
+
+def test_fit_width_scales_fixed_widths_in_proportion() -> None:
+    values = {"layers": 3, "widths": [40, 80, 20], "embedding": {"size": 20, "tied": True}, "cell": "gru"}
+    config = ModelConfig.parse(values)
+    fitted = fit_width(config, 50, 10_000)
+    assert fitted.widths is not None
+    scale = fitted.widths[0] / 40
+    assert fitted.widths == tuple(round(size * scale) for size in (40, 80, 20))
+    assert fitted.embedding.size == fitted.widths[2]
+    assert count_params(fitted, 50) <= 10_000
+    wider = ModelConfig.parse({**values, "widths": [fitted.widths[0] + 1, 2 * (fitted.widths[0] + 1), 10]})
+    assert count_params(wider, 50) > 10_000
+    assert fit_width(config, 50, count_params(config, 50)) == config
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The largest model under a parameter budget, for any cell."""
 
+from typing import Any
+
 import torch
 
 from unrolled.core.errors import UsageError
@@ -17,14 +19,15 @@ def count_params(config: ModelConfig, vocab_size: int) -> int:
 def fit_width(config: ModelConfig, vocab_size: int, params: int) -> ModelConfig:
     """``config`` with the largest ``width`` whose model has at most ``params`` parameters.
 
+    Where the config fixes the ``widths`` of its layers, these and the embedding size are scaled together, in
+    proportion to the first.
+
     Raises:
-        UsageError: the config fixes the widths of its layers, or even width 1 is too large.
+        UsageError: even width 1 is too large.
     """
-    if config.widths is not None:
-        raise UsageError("fit_width sets model.width, but this config fixes model.widths; remove those.")
 
     def count(width: int) -> int:
-        return count_params(config.model_copy(update={"width": width}), vocab_size)
+        return count_params(_resized(config, width), vocab_size)
 
     if count(1) > params:
         raise UsageError(f"no width fits {params:,} parameters: width 1 already has {count(1):,}; raise the budget.")
@@ -34,4 +37,15 @@ def fit_width(config: ModelConfig, vocab_size: int, params: int) -> ModelConfig:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) <= params else (low, middle)
-    return config.model_copy(update={"width": low})
+    return _resized(config, low)
+
+
+def _resized(config: ModelConfig, width: int) -> ModelConfig:
+    if config.widths is None:
+        return config.model_copy(update={"width": width})
+    scale = width / config.widths[0]
+    changes: dict[str, Any] = {"widths": tuple(max(1, round(scale * size)) for size in config.widths)}
+    if config.embedding.size is not None:
+        size = max(1, round(scale * config.embedding.size))
+        changes["embedding"] = config.embedding.model_copy(update={"size": size})
+    return config.model_copy(update=changes)
