@@ -46,6 +46,46 @@ def _cells_page() -> str:
     return "\n".join(parts)
 
 
+def _recipes_page() -> str:
+    """The recipes page: what each recipe states, the published figures beside ours (docs/measured.toml)."""
+    import pathlib
+    import tomllib
+
+    from unrolled.train.dry_run import dry_size
+    from unrolled.train.recipes import list_recipes, load_experiment
+
+    measured = tomllib.loads((pathlib.Path(__file__).parent / "measured.toml").read_text(encoding="utf-8"))
+    parts = [
+        "# Recipes",
+        "",
+        "`unrolled train NAME` trains one; `--dry-run` prints its size and cost first. Each file in `recipes/` cites the",
+        "source of its settings. Figures of different protocols (MC dropout, dynamic evaluation, the first token as",
+        "context) are not comparable with each other. A dash: not stated in the sources at hand, or the vocabulary is",
+        "that of the user's text.",
+        "",
+        "| recipe | corpus | parameters | system | published parameters | published valid / test | our figure |",
+        "| --- | --- | ---: | --- | ---: | --- | --- |",
+    ]
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:g}"
+
+    for name, title in list_recipes().items():
+        config = load_experiment(name)
+        size = f"{dry_size(config, config.vocabulary)['parameters']:,}" if config.vocabulary else "-"
+        ours = measured.get(name, "not run")
+        for i, row in enumerate(config.published or (None,)):
+            start = f"`{name}` | {config.corpus.label} | {size}" if i == 0 else " | | "
+            figure = (
+                f"{shown(row.valid)} / {shown(row.test)} {row.metric} ({row.protocol}; {row.source})" if row else "-"
+            )
+            system = row.system if row else title
+            parts.append(
+                f"| {start} | {system} | {row.parameters if row else '-'} | {figure} | {ours if i == 0 else ''} |"
+            )
+    return "\n".join([*parts, ""])
+
+
 def setup(app: object) -> None:
     """Write the generated pages before the sources are read."""
     import pathlib
@@ -53,3 +93,4 @@ def setup(app: object) -> None:
     folder = pathlib.Path(__file__).parent / "generated"
     folder.mkdir(exist_ok=True)
     (folder / "cells.md").write_text(_cells_page(), encoding="utf-8")
+    (folder / "recipes.md").write_text(_recipes_page(), encoding="utf-8")
