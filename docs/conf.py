@@ -58,8 +58,8 @@ def _recipes_page() -> str:
     parts = [
         "# Recipes",
         "",
-        "`unrolled train NAME` trains one; `--dry-run` prints its size and cost first. Each file in `recipes/` cites the",
-        "source of its settings. Figures of different protocols (MC dropout, dynamic evaluation, the first token as",
+        "`unrolled train NAME` trains one; `--dry-run` prints its size and cost first. Each file in `recipes/` cites",
+        "the source of its settings. Figures of different protocols (MC dropout, dynamic evaluation, the first token as",
         "context) are not comparable with each other. A dash: not stated in the sources at hand, or the vocabulary is",
         "that of the user's text.",
         "",
