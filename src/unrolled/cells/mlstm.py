@@ -88,6 +88,8 @@ class MLSTM(StepCell):
     def __init__(self, in_width: int, width: int, config: MLSTMConfig):
         super().__init__(in_width, width, config)
         factor = config.factor or width
+        if config.weight_norm:  # a mask on V would change the norm that V is divided by
+            self.recurrent_weights = ()
         self.blocks = 3 if config.coupled else 4
         shapes = {
             "weight_x": (self.blocks * width, in_width),

@@ -51,6 +51,17 @@ class StreamConfig(Config):
     jitter: int = Field(
         default=0, ge=0, description="each epoch the start of each column moves by up to this many tokens"
     )
+    align: Literal["token", "line"] = Field(
+        default="token",
+        description="where columns begin: at any token, or right after the next end of a line (Mogrifier), so that "
+        "their first input is the end symbol",
+    )
+    state_drop: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="chance that a column's state restarts at the beginning of a window (Mogrifier: 0.01)",
+    )
     order: Literal["corpus", "shuffled"] = Field(
         default="corpus",
         description="sentences or documents in the order of the corpus, or in a new random order each epoch",
@@ -64,7 +75,7 @@ class Window(NamedTuple):
     the input is consumed, or None. weight: (columns, time) float32, 0 where a position does not count, or
     None.
     epoch, index: where the window stands. carried: false where the state restarts in every column because an
-    epoch begins.
+    epoch begins. restart: (columns,) bool, columns whose state restarts at the beginning of this window, or None.
     """
 
     inputs: Tensor
@@ -74,6 +85,7 @@ class Window(NamedTuple):
     epoch: int
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     carried: bool
+    restart: Tensor | None = None
 
 
 class _Epoch(NamedTuple):
@@ -191,7 +203,21 @@ class Stream:
             epoch,
             index,
             index > 0,
+            self._restart(epoch, index),
         )
+
+    @property
+    def config(self) -> StreamConfig:
+        """How the split is cut into windows."""
+        return self._config
+
+    def _restart(self, epoch: int, index: int) -> Tensor | None:
+        """This process's columns whose state is dropped; None where there is none."""
+        if not self._config.state_drop:
+            return None
+        drawn = torch.rand(self._columns, generator=self._streams.generator("state_drop", epoch, index))
+        own = drawn[self._rank * self._config.columns :][: self._config.columns] < self._config.state_drop
+        return own if bool(own.any()) else None
 
     def __iter__(self) -> Iterator[Window]:
         return self
@@ -247,7 +273,23 @@ class Stream:
             begins = (begins + offset.numpy()) % total
         else:
             begins = np.clip(begins, 0, total - self._length)
-        return begins[self._rank * config.columns :][: config.columns]
+        begins = begins[self._rank * config.columns :][: config.columns]
+        return begins if config.align == "token" else np.array([self._line_start(int(begin)) for begin in begins])
+
+    def _line_start(self, position: int) -> int:
+        """The first position at or after this one, around the text, that follows an end symbol."""
+        if position == 0:
+            return 0
+        total = len(self._split)
+        low = position - 1
+        for _ in range(2):
+            while low < total:
+                found = np.flatnonzero(self._split.ids(low, min(low + _DRAWS, total)) == self._start_id)
+                if len(found):
+                    return (low + int(found[0]) + 1) % total
+                low += _DRAWS
+            low = 0
+        raise UsageError("stream.align=line needs a text with lines; set it to token.")
 
     def _order(self, epoch: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Sentences in the epoch's order, and the positions in that order at which they end."""

@@ -1,15 +1,17 @@
 """Dropout sites: where masks are applied, and drawing them from named random streams."""
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 
-__all__ = ["DropoutConfig", "Masks", "apply_mask", "draw_mask"]
+__all__ = ["DropoutConfig", "Masks", "apply_mask", "check_sites", "draw_mask", "draw_zoneout"]
 
 
 class DropoutConfig(Config):
@@ -24,6 +26,18 @@ class DropoutConfig(Config):
     output: float = Field(default=0.0, ge=0, lt=1, description="rate on the last output, before the head")
     projected: float = Field(
         default=0.0, ge=0, lt=1, description="rate on the head's down-projected output, if it has one"
+    )
+    weight: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="rate on the recurrent matrices of every cell, as parameters, one mask per window (weight drop, "
+        "Merity et al. 2018; on a QRNN the whole linear map)",
+    )
+    zoneout: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default={},
+        description="chance that a number of the state keeps its old value at a step, by field of the state, such as "
+        "{h = 0.05, c = 0.5} (Krueger et al. 2017); evaluation uses the expectation",
     )
     mask: Literal["step", "window"] = Field(
         default="window",
@@ -40,7 +54,8 @@ class Masks(NamedTuple):
     """Drawn masks of one window; None where a site is off.
 
     embedding: (vocabulary, 1). input, output: (batch, 1 or time, width). between, state: one a layer.
-    head: what the head drew for itself.
+    head: what the head drew for itself. weight: one mapping a layer, parameter's name -> mask of its shape.
+    zoneout: one mapping a layer, state field -> (batch, time, width), 1 where the old value stays.
     """
 
     embedding: Tensor | None
@@ -49,6 +64,8 @@ class Masks(NamedTuple):
     state: tuple[Tensor | None, ...]
     output: Tensor | None
     head: Any
+    weight: tuple[Mapping[str, Tensor] | None, ...] = ()
+    zoneout: tuple[Mapping[str, Tensor] | None, ...] = ()
 
 
 def draw_mask(
@@ -66,6 +83,34 @@ def draw_mask(
     generator = streams.generator(f"dropout.{site}", window)
     keep = torch.rand(shape, generator=generator) >= rate
     return keep.to(dtype).div_(1 - rate).to(device)
+
+
+def draw_zoneout(
+    rate: float,
+    shape: tuple[int, ...],
+    streams: RandomStreams,
+    site: str,
+    window: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """1 where the old value of the state stays, with probability ``rate``; streams as in :func:`draw_mask`."""
+    generator = streams.generator(f"zoneout.{site}", window)
+    return (torch.rand(shape, generator=generator) < rate).to(dtype).to(device)
+
+
+def check_sites(config: DropoutConfig, cell: Any) -> None:
+    """Raises UsageError when a cell lacks what a rate is meant for."""
+    fields = cell.initial_state(1, "meta")._fields
+    if config.weight and not cell.recurrent_weights:
+        raise UsageError(f"the cell {cell.name!r} has no recurrent matrices for dropout.weight; set it to 0.")
+    if config.state and "h" not in fields:
+        raise UsageError(f"the cell {cell.name!r} has no h in its state for dropout.state; set it to 0.")
+    for name in config.zoneout:
+        if name not in fields:
+            raise UsageError(
+                f"the cell {cell.name!r} has no {name!r} in its state for zoneout, only {', '.join(fields)}."
+            )
 
 
 def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:

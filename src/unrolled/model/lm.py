@@ -13,7 +13,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.kernels.dispatch import Compute
-from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, draw_mask
+from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_zoneout
 from unrolled.model.embedding import Embedding, EmbeddingConfig
 from unrolled.model.heads import HEADS, AnyHeadConfig
 from unrolled.model.heads.softmax import SoftmaxConfig
@@ -87,6 +87,7 @@ class LanguageModel(nn.Module):
         self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
         for layer in self.stack.cells():
             layer.compute = config.compute
+            check_sites(config.dropout, layer)
         self.head.compute = config.compute
 
     @property
@@ -121,15 +122,35 @@ class LanguageModel(nn.Module):
         """What is drawn for one training window: dropout masks, and what the head draws; None if nothing is."""
         d, cells, widths = self.config.dropout, self.config.layer_cells(), self.config.layer_widths()
         head = self.head.draw_masks(batch, time, d.projected, d.mask == "step", streams, window)
-        if head is None and not any((d.embedding, d.input, d.between, d.state, d.output)):
+        if head is None and not any((d.embedding, d.input, d.between, d.state, d.output, d.weight, d.zoneout)):
             return None
 
         def draw(rate: float, width: int, site: str, mask: str) -> Tensor | None:
             shape = (batch, time if mask == "step" else 1, width)
             return draw_mask(rate, shape, streams, site, window, self.device, self.dtype)
 
+        place = self.device, self.dtype
+        layers = self.stack.cells()
         outs = [CELLS[c.name].output_width(c, w) for c, w in zip(cells, widths, strict=True)]
-        rows = draw_mask(d.embedding, (self.vocab_size, 1), streams, "embedding", window, self.device, self.dtype)
+        rows = draw_mask(d.embedding, (self.vocab_size, 1), streams, "embedding", window, *place)
+        matrices = []
+        for i, layer in enumerate(layers if d.weight else ()):
+            shapes = {name: tuple(layer.get_parameter(name).shape) for name in layer.recurrent_weights}
+            drawn = {
+                name: draw_mask(d.weight, shape, streams, f"weight.{i}.{name}", window, *place)
+                for name, shape in shapes.items()
+            }
+            matrices.append({name: mask for name, mask in drawn.items() if mask is not None})
+        kept = []
+        for i, layer in enumerate(layers if d.zoneout else ()):
+            state = layer.initial_state(1, "meta")
+            shapes = {name: (batch, time, getattr(state, name).shape[1]) for name in d.zoneout}
+            kept.append(
+                {
+                    name: draw_zoneout(d.zoneout[name], shape, streams, f"{i}.{name}", window, *place)
+                    for name, shape in shapes.items()
+                }
+            )
         return Masks(
             rows,
             draw(d.input, self.embedding.out_width, "input", d.mask),
@@ -137,14 +158,25 @@ class LanguageModel(nn.Module):
             tuple(draw(d.state, out, f"state.{i}", d.state_mask) for i, out in enumerate(outs)),
             draw(d.output, self.stack.out_width, "output", d.mask),
             head,
+            tuple(matrices),
+            tuple(kept),
         )
 
-    def _noise(self, masks: Masks | None) -> tuple[Noise | None, ...]:
+    def _noise(self, masks: Masks | None, batch: int) -> tuple[Noise | None, ...]:
+        """One a layer; without masks, in evaluation, zoneout mixes old and new in the proportion of its rate."""
+        rates, layers = self.config.dropout.zoneout, self.stack.cells()
         if masks is None:
-            return ()
-        if self.config.dropout.state_place == "in":
-            return tuple(None if mask is None else Noise(state_in=mask) for mask in masks.state)
-        return tuple(None if mask is None else Noise(state_out=mask) for mask in masks.state)
+            if not rates:
+                return ()
+            like = self.embedding.weight
+            constant = {name: like.new_full((batch, 1, 1), rate) for name, rate in rates.items()}
+            return (Noise(zoneout=constant),) * len(layers)
+        kept = masks.zoneout or (None,) * len(layers)
+        noise = []
+        for mask, zoneout in zip(masks.state, kept, strict=True):
+            place = {} if mask is None else {f"state_{self.config.dropout.state_place}": mask}
+            noise.append(Noise(**place, zoneout=zoneout) if place or zoneout else None)
+        return tuple(noise)
 
     def forward(
         self,
@@ -166,7 +198,8 @@ class LanguageModel(nn.Module):
         x = self.embedding(tokens, None if masks is None else masks.embedding)
         x = apply_mask(x, None if masks is None else masks.input)
         between = () if masks is None else masks.between
-        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks), tap)
+        matrices = () if masks is None else masks.weight
+        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, len(tokens)), tap, matrices)
         dropped = apply_mask(raw, None if masks is None else masks.output)
         return ModelOutput(raw, dropped, ModelState(cells, state.head))
 
@@ -184,7 +217,21 @@ class LanguageModel(nn.Module):
         Returns:
             the weighted sum, the nats of every position (batch, time), and the state after the window.
         """
-        out = self(tokens, state, reset, masks)
+        return self.score(self(tokens, state, reset, masks), targets, reset, weight, masks)
+
+    def score(
+        self,
+        out: ModelOutput,
+        targets: Tensor,
+        reset: Tensor | None = None,
+        weight: Tensor | None = None,
+        masks: Masks | None = None,
+    ) -> tuple[Tensor, Tensor, ModelState]:
+        """The second half of :meth:`loss`, for those who need the outputs too.
+
+        Args:
+            out: what :meth:`forward` gave for the window, with the same ``reset`` and ``masks``.
+        """
         drawn = None if masks is None else masks.head
         total, nll, head = self.head.loss(out.dropped, targets, weight, out.state.head, reset, drawn)
         return total, nll, ModelState(out.state.cells, head)

@@ -1,14 +1,15 @@
 """Stacks of cells."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import gelu
 
-from unrolled.cells import CELLS, Cell, CellConfig, Noise, StepCell
+from unrolled.cells import CELLS, Cell, CellConfig, Noise
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.model.dropout import apply_mask
@@ -97,6 +98,7 @@ class Stack(nn.Module):
         between: Sequence[Tensor | None] = (),
         noise: Sequence[Noise | None] = (),
         tap: LayerTap | None = None,
+        weight_masks: Sequence[Mapping[str, Tensor] | None] = (),
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """Run all layers over a window.
 
@@ -104,6 +106,7 @@ class Stack(nn.Module):
             x: (batch, time, in_width). state: one a layer. reset: boolean (batch, time).
             between: dropout masks between layers, one for each but the last. noise: one a layer.
             tap: receives (layer, name, value).
+            weight_masks: one a layer, parameter's name -> mask that multiplies it.
         Returns:
             the output (batch, time, out_width), undropped, and the layers' states.
         """
@@ -113,10 +116,17 @@ class Stack(nn.Module):
         outputs, states = [], []
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {"noise": noise[i] if noise else None}
-            if tap is not None and isinstance(layer, StepCell):
+            if tap is not None:
                 options["tap"] = lambda name, value, i=i: tap(i, name, value)
             entry = self.norms[i](x) if kind == "residual" else x
-            y, new = layer(entry, state[i], reset, **options)
+            call = (entry, state[i], reset)
+            masked = weight_masks[i] if weight_masks else None
+            if masked:
+                # the cell computes with the product; its parameters stay as they are and receive the gradient
+                weights = {name: layer.get_parameter(name) * mask for name, mask in masked.items()}
+                y, new = functional_call(layer, weights, call, options)
+            else:
+                y, new = layer(*call, **options)
             states.append(new)
             outputs.append(y)
             y = apply_mask(y, between[i]) if between and i < last else y

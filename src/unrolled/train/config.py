@@ -9,6 +9,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.optim import OPTIMIZERS, AnyOptimizerConfig, ScheduleConfig
 from unrolled.runs import RunConfig
+from unrolled.train.objective import ObjectiveConfig
 
 __all__ = ["BUDGETS", "ExperimentConfig", "PhaseConfig", "TrainConfig"]
 
@@ -27,6 +28,12 @@ class PhaseConfig(Config):
     )
     optimizer: AnyOptimizerConfig = Field(default_factory=lambda: OPTIMIZERS.parse("adam"), description="update rule")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning rate over the budget")
+    objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is minimised")
+    lr_by_length: bool = Field(
+        default=False,
+        description="multiply the learning rate of a step by the length of its window over stream.window (AWD-LSTM, "
+        "with stream.variable_windows)",
+    )
     clip: float | None = Field(
         default=1.0, gt=0, description="largest global norm of the gradient (absent: no clipping)"
     )

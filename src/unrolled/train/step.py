@@ -10,6 +10,7 @@ from unrolled.core.random import RandomStreams
 from unrolled.data import Stream
 from unrolled.model import LanguageModel, ModelState
 from unrolled.train.config import PhaseConfig
+from unrolled.train.objective import add_l2, objective
 
 __all__ = ["StepResult", "train_step"]
 
@@ -37,12 +38,12 @@ def train_step(
 ) -> StepResult:
     """Truncated backpropagation through ``phase.accumulate`` windows, then one update.
 
-    The loss is the mean over the targets of a window. An update whose gradient is not finite is left out; the
-    caller sees it by ``grad_norm``.
+    The loss is that of :mod:`unrolled.train.objective`; with accumulation, its mean over the windows. An update whose
+    gradient is not finite is left out; the caller sees it by ``grad_norm``.
 
     Args:
         position: number of the first window. state: carried state, None at the very start.
-        lr: learning rate of this step.
+        lr: learning rate of this step, for a window of full length.
     """
     nats, tokens, device = 0.0, 0, model.device
     for _ in range(phase.accumulate):
@@ -52,13 +53,19 @@ def train_step(
         weight = None if window.weight is None else window.weight.to(device)
         if state is None or not window.carried:
             state = model.initial_state(len(inputs))
+        elif window.restart is not None:
+            state = tree.reset_rows(state, model.initial_state(len(inputs)), window.restart.to(device))
         masks = model.draw_masks(*inputs.shape, streams, position)
-        total, _, state = model.loss(inputs, targets, state, reset, weight, masks)
-        (total / (targets.numel() * phase.accumulate)).backward()
+        out = model(inputs, state, reset, masks)
+        total, _, state = model.score(out, targets, reset, weight, masks)
+        (objective(phase.objective, total, targets, out, reset) / phase.accumulate).backward()
         state = tree.detach(state)
         nats += float(total.detach())
         tokens += targets.numel()
         position += 1
+    add_l2(phase.objective, model.parameters())
+    if phase.lr_by_length:
+        lr *= tokens / (phase.accumulate * stream.config.columns * stream.config.window)
     norm = _clip([p for p in model.parameters() if p.grad is not None], phase.clip)
     if norm == norm and norm != float("inf"):
         for group in optimizer.param_groups:

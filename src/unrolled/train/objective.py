@@ -1,0 +1,69 @@
+"""What a training step minimises."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from unrolled.core.config import Config
+from unrolled.model import ModelOutput
+
+__all__ = ["ObjectiveConfig", "add_l2", "objective"]
+
+
+class ObjectiveConfig(Config):
+    """Cross-entropy and what is added to it."""
+
+    reduction: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="mean over all targets of a window; or the mean over columns of the sum over time (Mogrifier), to "
+        "whose scale clip and l2 then belong",
+    )
+    ar: float = Field(
+        default=0.0, ge=0, description="activation regularisation: times the mean square of the dropped last output"
+    )
+    tar: float = Field(
+        default=0.0,
+        ge=0,
+        description="temporal activation regularisation: times the mean square of the difference of successive raw "
+        "last outputs",
+    )
+    l2: float = Field(
+        default=0.0, ge=0, description="times half the squared norm of all parameters, added to the reduced loss"
+    )
+
+
+def objective(
+    config: ObjectiveConfig, total: Tensor, targets: Tensor, out: ModelOutput, reset: Tensor | None = None
+) -> Tensor:
+    """The differentiable value of one window, but for its l2 (see :func:`add_l2`).
+
+    AR and TAR are those of the published AWD-LSTM code (Merity et al. 2018): means over all elements of the last
+    layer's output, where the paper writes L2 norms. TAR takes no difference across a reset.
+
+    Args:
+        total: summed cross-entropy. targets: (columns, time). out: the model's output. reset: (columns, time).
+    """
+    value = total / (targets.numel() if config.reduction == "mean" else len(targets))
+    if config.ar:
+        value = value + config.ar * out.dropped.square().mean()
+    if config.tar and out.raw.shape[1] > 1:
+        change = (out.raw[:, 1:] - out.raw[:, :-1]).square()
+        if reset is None:
+            value = value + config.tar * change.mean()
+        else:
+            within = ~reset[:, 1:].unsqueeze(-1)
+            count = (within.sum() * change.shape[-1]).clamp(min=1)
+            value = value + config.tar * (change * within).sum() / count
+    return value
+
+
+@torch.no_grad()
+def add_l2(config: ObjectiveConfig, parameters: Iterable[nn.Parameter]) -> None:
+    """Add the gradient of the l2 term to those of the parameters that have one."""
+    if config.l2:
+        pairs = [(p.grad, p) for p in parameters if p.grad is not None]
+        if pairs:
+            torch._foreach_add_(*map(list, zip(*pairs, strict=True)), alpha=config.l2)  # type: ignore
