@@ -93,9 +93,10 @@ def test_small_matrices_go_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> Non
         check(gradients(loss_of(cell, x), {"x": x, **dict(cell.named_parameters())}), expected, name)
 
 
-@pytest.fixture(params=["lstm", "mlstm", "mogrifier"])
+@pytest.fixture(params=["lstm", "mlstm", "mogrifier", "mlstm per_gate"])
 def cell(request: pytest.FixtureRequest) -> Any:
-    return make(request.param)
+    name, *sharing = request.param.split()
+    return make({"name": name, "sharing": sharing[0]} if sharing else name)
 
 
 def reference_gradients(cell: Any, x: Tensor) -> dict[str, Tensor]:
@@ -238,6 +239,7 @@ class Blocks(StepCell):
     """h = tanh(x + W h) with W block-diagonal, (blocks, out, in)."""
 
     State = HiddenState
+    recurrent_weights = ("weight",)
 
     def __init__(self) -> None:
         super().__init__(6, 6, _BlockConfig())
@@ -249,6 +251,28 @@ class Blocks(StepCell):
     def step(self, pre: Tensor, state: HiddenState, w: Weights, tap: Any) -> tuple[Tensor, HiddenState]:
         h = torch.tanh(w.linear("weight", state.h, pre))
         return h, HiddenState(h)
+
+
+def test_blocks_are_one_product_per_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    original = weights_module._Matrix.collect
+    monkeypatch.setattr(weights_module._Matrix, "collect", lambda *args: (calls.append(1), original(*args))[1])
+    cell = Blocks()
+    x = wave(BATCH, TIME, 6).requires_grad_()
+    expected = reference_gradients(cell, x)
+    for wanted in ({"x": x}, {"weight": cell.weight}, {"x": x, "weight": cell.weight}):
+        check(gradients(loss_of(cell, x), wanted), expected, "collected blocks")
+    assert len(calls) == 2 * TIME, "the products of the two passes that ask for the weight"
+
+
+def test_block_product_of_any_leading_dimensions() -> None:
+    weight = wave(3, 2, 4)
+    dense = torch.block_diag(*weight)
+    for shape in ((12,), (5, 12), (2, 3, 12)):
+        for precision, tolerance in (("float32", None), ("bf16", torch.bfloat16)):
+            v, add = wave(*shape), wave(*shape[:-1], 6, phase=1.0)
+            found = weights_module.product(v, weight, add, precision)
+            assert_close(found, v @ dense.T + add, f"{shape} {precision}", tolerance)
 
 
 @pytest.mark.parametrize("backend", ["generic", "reference"])

@@ -20,6 +20,7 @@ CELLS: "Registry[Any]" = Registry(
         "gru": "unrolled.cells.gru:GRU",
         "mrnn": "unrolled.cells.mrnn:MRNN",
         "mlstm": "unrolled.cells.mlstm:MLSTM",
+        "mgru": "unrolled.cells.mgru:MGRU",
         "mogrifier": "unrolled.cells.mogrifier:Mogrifier",
     },
     default="lstm",

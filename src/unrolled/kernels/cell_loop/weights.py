@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.kernels.cell_loop.prepare import prepare
+from unrolled.kernels.cell_loop.prepare import block_product, prepare
 
 __all__ = ["CollectingWeights", "Weights", "product"]
 
@@ -31,9 +31,7 @@ def product(v: Tensor, weight: Tensor, add: Tensor | None, precision: str) -> Te
             return torch.addmm(add, v, weight.t())
         y = torch.nn.functional.linear(v, weight)
     else:
-        blocks, _, width = weight.shape
-        parts = v.unflatten(-1, (blocks, width)).unsqueeze(-2)
-        y = (parts @ weight.transpose(-1, -2)).squeeze(-2).flatten(-2)
+        y = block_product(v.reshape(-1, v.shape[-1]), weight).view(*v.shape[:-1], -1)
     return y if add is None else y + add
 
 
@@ -97,7 +95,7 @@ class _Matrix:
     def multiply_transposed(self, grad: Tensor) -> Tensor:
         """grad W."""
         if self.backward is None:
-            self.backward = prepare(self.weight.t(), self.batch, self.steps)
+            self.backward = prepare(self.weight.mT, self.batch, self.steps)
         return self.backward(grad)
 
     def collect(self, v: Tensor, grad: Tensor) -> None:
@@ -128,7 +126,9 @@ class _Anchor(torch.autograd.Function):
         g, v = torch.cat(matrix.grads), torch.cat(matrix.inputs)
         matrix.grads.clear()
         matrix.inputs.clear()
-        return (g.t() @ v).to(ctx.like.dtype), None
+        if ctx.like.dim() == 3:
+            g, v = (part.unflatten(-1, (len(ctx.like), -1)).transpose(0, 1) for part in (g, v))
+        return (g.mT @ v).to(ctx.like.dtype), None
 
 
 class _Product(torch.autograd.Function):
@@ -157,7 +157,7 @@ class _Product(torch.autograd.Function):
 class CollectingWeights(Weights):
     """Weights for one window: each matrix is prepared once, and its gradient is ONE product at the end.
 
-    Block-diagonal and small matrices go the plain way.
+    Small matrices go the plain way.
 
     Args:
         steps: products that each matrix will serve in this window; a single one is not worth preparing for.
@@ -178,7 +178,7 @@ class CollectingWeights(Weights):
     def linear(self, name: str, v: Tensor, add: Tensor | None = None) -> Tensor:
         key = self.prefix + name
         weight = self.named[key]
-        if weight.dim() != 2 or v.dim() != 2 or weight.numel() < _WORTH_COLLECTING:
+        if v.dim() != 2 or weight.numel() < _WORTH_COLLECTING:
             return product(v, weight, add, self.precision)
         if key not in self.matrices:
             made = _Matrix(weight, self.precision, v.shape[0], self.steps)
