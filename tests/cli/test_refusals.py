@@ -19,7 +19,7 @@ CONFIG: list[tuple[str, str]] = [
     ("model.cell.biass=one", "unknown config key 'model.cell.biass'; did you mean 'forget_bias'?"),
     ("model.cell=[{name='gru', resett=1}]", "unknown config key 'model.cell.0.resett'"),
     ("model.head={name='softmax', blok=3}", "unknown config key 'model.head.blok'; did you mean 'block'?"),
-    ("tokenizer={name='byte', foo=1}", "unknown config key 'tokenizer.foo'; known: name."),
+    ("tokenizer={name='byte', foo=1}", "unknown config key 'tokenizer.foo'; known: name, values."),
     ("tokenizer.min_count=1", "a tokenizer needs the key 'name', one of: bpe, byte"),
     ("tokenizer={name='word', min_cuont=1}", "unknown config key 'tokenizer.min_cuont'; did you mean 'min_count'?"),
     ("train.optimizer.lrr=1", "unknown config key 'train.optimizer.lrr'; did you mean 'lr'?"),

@@ -260,7 +260,8 @@ def test_blocks_are_one_product_per_window(monkeypatch: pytest.MonkeyPatch) -> N
     cell = Blocks()
     x = wave(BATCH, TIME, 6).requires_grad_()
     expected = reference_gradients(cell, x)
-    for wanted in ({"x": x}, {"weight": cell.weight}, {"x": x, "weight": cell.weight}):
+    passes: list[dict[str, Tensor]] = [{"x": x}, {"weight": cell.weight}, {"x": x, "weight": cell.weight}]
+    for wanted in passes:
         check(gradients(loss_of(cell, x), wanted), expected, "collected blocks")
     assert len(calls) == 2 * TIME, "the products of the two passes that ask for the weight"
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from conformance.build import wave
 from conformance.tolerance import assert_close
+from unrolled.core.errors import UsageError
 from unrolled.optim import OPTIMIZERS, ScheduleConfig, build_optimizer, learning_rate_factor
 from unrolled.train.step import _clip
 
@@ -33,6 +34,15 @@ def test_warm_up() -> None:
         ({"name": "linear", "warmup": 0.1, "hold": 0.4}, {0.5: 1, 0.75: 0.5, 1.0: 0}),
         ({"name": "cosine", "warmup": 0.0}, {0.0: 1, 1 / 3: 0.75, 0.5: 0.5, 2 / 3: 0.25, 1.0: 0}),
         ({"name": "cosine", "warmup": 0.5, "hold": 0.5}, {0.5: 1, 0.9: 1, 1.0: 1}),
+        # 0.001 (108000 - step)/108000, at least 0.00007, of 180,000 steps
+        ({"name": "linear", "warmup": 0.0, "end": 0.6, "final": 0.07}, {0.0: 1, 54 / 180: 0.5, 0.558: 0.07, 1.0: 0.07}),
+        ({"name": "linear", "warmup": 0.1, "hold": 0.1, "end": 0.6}, {0.2: 1, 0.4: 0.5, 0.6: 0, 1.0: 0}),
+        (
+            {"name": "drops", "warmup": 0.0, "drops": [0.6, 0.8]},
+            {0.0: 1, 0.59: 1, 0.6: 0.1, 0.79: 0.1, 0.8: 0.01, 1.0: 0.01},
+        ),
+        ({"name": "drops", "warmup": 0.0, "drops": [0.5], "factor": 0.5}, {0.4: 1, 0.5: 0.5}),
+        ({"name": "exponential", "warmup": 0.0, "final": 0.01}, {0.0: 1, 0.5: 0.1, 1.0: 0.01}),
     ],
     ids=str,
 )
@@ -133,3 +143,53 @@ def test_clip_leaves_what_is_not_finite_alone(value: float) -> None:
     assert not math.isfinite(_clip(made, 1.0))
     assert made[0].grad is not None
     assert not made[0].grad.isfinite().any()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "drops"},
+        {"name": "linear", "drops": [0.5]},
+        {"name": "exponential"},
+        {"name": "cosine", "end": 0.5},
+        {"name": "linear", "warmup": 0.3, "end": 0.2},
+    ],
+    ids=str,
+)
+def test_schedules_that_cannot_be_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="schedule"):
+        ScheduleConfig.parse(config)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_normed_rmsprop_takes_steps_of_its_length(weight_decay: float) -> None:
+    made, rho, eps = parameters(), 0.8, 1e-3
+    config = {"name": "normed_rmsprop", "lr": 0.25, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+    optimizer = build_optimizer(OPTIMIZERS.parse(config), made)
+    squares = [torch.zeros_like(p) for p in made]
+    for k in range(3):
+        before = [p.detach().clone() for p in made]
+        for p in made:
+            p.grad = (p.detach() + 0.1 * k).clone()
+        grads = [p + 0.1 * k + weight_decay * p for p in before]
+        squares = [rho * s + (1 - rho) * g**2 for s, g in zip(squares, grads, strict=True)]
+        moves = [g / (s.sqrt() + eps) for g, s in zip(grads, squares, strict=True)]
+        norm = torch.cat([m.flatten() for m in moves]).norm()
+        optimizer.step()
+        for p, old, move in zip(made, before, moves, strict=True):
+            assert_close(p.detach(), old - 0.25 * move / norm, "step")
+        taken = torch.cat([(p.detach() - old).flatten() for p, old in zip(made, before, strict=True)])
+        assert float(taken.norm()) == pytest.approx(0.25)
+
+
+def test_adam_without_a_first_moment_is_rmsprop_with_bias_correction() -> None:
+    """The rule of the Mogrifier work: Adam with beta1 = 0."""
+    made, second = parameters()[:1], 0.0
+    optimizer = build_optimizer(OPTIMIZERS.parse({"name": "adam", "lr": 0.01, "betas": [0.0, 0.999]}), made)
+    for k in range(1, 4):
+        old = made[0].detach().clone()
+        made[0].grad = old + 0.1 * k
+        second = 0.999 * second + 0.001 * made[0].grad ** 2
+        optimizer.step()
+        expected = old - 0.01 * made[0].grad / ((second / (1 - 0.999**k)).sqrt() + 1e-8)
+        assert_close(made[0].detach(), expected, "step")

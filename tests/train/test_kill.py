@@ -46,6 +46,23 @@ SETUPS: dict[str, dict[str, Any]] = {
         "train": {"tokens": 9_000},
     },
     "no-validation": {"corpus": {"train": "TRAIN", "path": None}, "train": {"validations": 5}},
+    "averages": {
+        "model": {"embedding": {"tied": True}, "dropout": {"weight": 0.2, "zoneout": {"h": 0.1}}},
+        "stream": {"variable_windows": True, "state_drop": 0.2},
+        "train": {
+            "steps": 30,
+            "validations": 15,
+            "optimizer": {"name": "sgd", "lr": 3.0},
+            "lr_by_length": True,
+            "averaging": {"name": "nonmonotone", "patience": 1},
+            "then": [
+                {"steps": 12, "optimizer": {"name": "sgd", "lr": 2.0}, "averaging": {"name": "two_tailed"}},
+                {"steps": 12, "averaging": {"name": "tail", "patience": 1, "latest": 3}},
+                {"steps": 12, "averaging": {"name": "ema", "decay": 0.8}},
+                {"steps": 40, "optimizer": {"name": "sgd", "lr": 9.0}, "averaging": "uniform", "nonmonotone_stop": 1},
+            ],
+        },
+    },
     "rare-saves": {"train": {"save_minutes": 5.0, "validations": 4}},
 }
 
@@ -68,13 +85,23 @@ def same_end(run: Path, other: Path) -> None:
     assert events(run) == events(other)
     first, second = record(run), record(other)
     assert first["status"] == second["status"] == "finished"
-    for key in ("steps", "tokens", "best_step", "valid", "phase", "phase_step", "phase_steps", "checksums"):
+    for key in (
+        "steps",
+        "tokens",
+        "best_step",
+        "averaging_began",
+        "valid",
+        "phase",
+        "phase_step",
+        "phase_steps",
+        "checksums",
+    ):
         assert first[key] == second[key], key
     assert not list(run.rglob("*.part"))
     assert len(list((run / "train_state").iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["phases", "accumulate-dropout", "shuffled"])
+@pytest.mark.parametrize("name", ["phases", "accumulate-dropout", "shuffled", "averages"])
 def test_random_kills(name: str, text: Path, tmp_path: Path) -> None:
     config = setup(name, text, scale=2)
     took = killing.seconds(config, tmp_path / "whole")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
-from unrolled.cells.init import Init, fill_matrix, fill_vectors, truncated_normal
+from unrolled.cells.init import Init, fill_matrix, fill_vectors, truncated_deviation, truncated_normal
 from unrolled.cells.lstm_gates import lstm_gates
 from unrolled.cells.torch_form import TorchForm, bias_names
 from unrolled.core.errors import UsageError
@@ -33,7 +33,7 @@ class LSTMConfig(CellConfig):
     forget_bias: float = Field(default=1.0, description="added to the initial bias of the forget gate")
     bias_init: Literal["zero", "uniform"] = Field(
         default="zero",
-        description="biases start at zero (with init = truncated_normal: so drawn, with deviation 1/sqrt(width)), or "
+        description="biases start at zero (with a truncated init: so drawn, fan_in being the width), or "
         "all uniform in +-1/sqrt(width) as in torch.nn.LSTM, whose forget_bias is 0",
     )
     init: Init = Field(default="uniform", description="initialisation of the matrices")
@@ -110,8 +110,8 @@ class LSTM(StepCell):
         if config.bias_init == "uniform":
             for name in names:
                 nn.init.uniform_(self.get_parameter(name), -(width**-0.5), width**-0.5)
-        elif config.init == "truncated_normal" and not bias.is_meta:
-            truncated_normal(bias, width**-0.5)
+        elif (deviation := truncated_deviation(config.init, width)) is not None and not bias.is_meta:
+            truncated_normal(bias, deviation)
         with torch.no_grad():
             bias[-3 * width : -2 * width] += config.forget_bias
 

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
 from unrolled.cells.gru import GRUConfig
-from unrolled.cells.init import truncated_normal
+from unrolled.cells.init import fill_matrix, truncated_normal
 from unrolled.cells.lstm import LSTMConfig
+from unrolled.cells.mgru import MGRUConfig
+from unrolled.cells.mlstm import MLSTMConfig
 from unrolled.core.errors import UsageError
 
 __all__ = ["Mogrifier", "MogrifierConfig"]
@@ -26,6 +28,16 @@ class MogrifierConfig(CellConfig):
     )
     rounds: int = Field(default=5, ge=0, description="rounds r; odd ones gate x by h, even ones h by x")
     rank: int | None = Field(default=None, ge=1, description="rank k of the rounds' matrices (absent: dense)")
+    init: Literal["truncated_normal", "variance_scaling"] = Field(
+        default="truncated_normal",
+        description="initialisation of dense rounds; the published code's is variance_scaling, for the LSTM too",
+    )
+
+    @model_validator(mode="after")
+    def _dense_init(self) -> "MogrifierConfig":
+        if self.rank is not None and self.init != "truncated_normal":
+            raise UsageError("rounds of low rank have one initialisation only; leave out init, or rank.")
+        return self
 
     @field_validator("cell", mode="before")
     @classmethod
@@ -50,9 +62,11 @@ class Mogrifier(StepCell):
 
     and the last x and h enter the wrapped cell; its other state fields are untouched. ``rank`` k factors each matrix
     as A B through k dimensions. As in the authors' code each round has a bias, which the paper's equation leaves out.
-    Initialisation as published: biases zero, dense matrices truncated normal with variance 1/fan_in, low-rank
-    factors truncated normal with std sqrt(sqrt(1/(fan_in k))). The paper's cell is the LSTM with capped input gate,
-    the default here. Parameters per round: source x target + target, or k(I + N) + target.
+    Biases start at zero, low-rank factors truncated normal with deviation sqrt(sqrt(1/(fan_in k))), as in that code.
+    Its dense rounds and its LSTM are drawn with ``init = "variance_scaling"``: truncated normal with the variance
+    1/fan_in after truncation; the default leaves out the correction by 1.3. The paper's cell is the LSTM with
+    capped input gate, the default here. A mask on h (``state_in``) acts before the rounds, as there. Parameters per
+    round: source x target + target, or k(I + N) + target.
     """
 
     Config = MogrifierConfig
@@ -62,6 +76,11 @@ class Mogrifier(StepCell):
         MogrifierConfig(rounds=4, rank=2),
         MogrifierConfig(rounds=1, cell=LSTMConfig(projection=3)),
         MogrifierConfig(rounds=3, rank=3, cell=GRUConfig()),
+        MogrifierConfig(
+            rounds=2, init="variance_scaling", cell=LSTMConfig(cap_input_gate=True, init="variance_scaling")
+        ),
+        MogrifierConfig(rounds=2, rank=3, cell=MLSTMConfig(factor=3)),
+        MogrifierConfig(rounds=3, cell=MGRUConfig(factor=3)),
     )
     EQUATION = "x = 2s(Q h)*x; h = 2s(R x)*h; r rounds, then the wrapped cell"
 
@@ -95,7 +114,7 @@ class Mogrifier(StepCell):
             source, _ = self._sizes(i, self.in_width, self.out_width)
             with torch.no_grad():
                 if rank is None:
-                    truncated_normal(self.get_parameter(f"round{i}"), 1 / math.sqrt(source))
+                    fill_matrix(self.get_parameter(f"round{i}"), self.config.init, self.width)
                 else:
                     std = math.sqrt(math.sqrt(1 / source / rank))
                     truncated_normal(self.get_parameter(f"round{i}_in"), std)

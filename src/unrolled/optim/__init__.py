@@ -1,11 +1,16 @@
-"""Update rules and schedules."""
+"""Update rules, schedules and averages."""
 
+from unrolled.optim.averaging import AVERAGING, AnyAveragingConfig, Averager, AveragingConfig
 from unrolled.optim.optimizers import OPTIMIZERS, AnyOptimizerConfig, OptimizerConfig, build_optimizer
 from unrolled.optim.schedules import ScheduleConfig, learning_rate_factor
 
 __all__ = [
+    "AVERAGING",
     "OPTIMIZERS",
+    "AnyAveragingConfig",
     "AnyOptimizerConfig",
+    "Averager",
+    "AveragingConfig",
     "OptimizerConfig",
     "ScheduleConfig",
     "build_optimizer",

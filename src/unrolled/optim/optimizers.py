@@ -1,4 +1,4 @@
-"""Optimisers by name, from torch."""
+"""Optimisers by name, nearly all from torch."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,6 +9,7 @@ from torch import nn
 
 from unrolled.core.config import Config
 from unrolled.core.registry import Registry
+from unrolled.optim.normed_rmsprop import NormedRMSprop
 
 __all__ = ["OPTIMIZERS", "AnyOptimizerConfig", "OptimizerConfig", "build_optimizer"]
 
@@ -50,11 +51,21 @@ class SGDConfig(OptimizerConfig):
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum")
 
 
+class NormedRMSpropConfig(OptimizerConfig):
+    """RMSprop's direction at a fixed length (the first multiplicative LSTMs); weight_decay is added to the gradient."""
+
+    name: Literal["normed_rmsprop"] = "normed_rmsprop"
+    lr: float = Field(default=1.0, gt=0, description="length of a step over all parameters, before the schedule")
+    rho: float = Field(default=0.9, ge=0, lt=1, description="decay of the mean square")
+    eps: float = Field(default=1e-6, gt=0, description="added to the denominator")
+
+
 class _Row:
-    """A row of the table: a config class and torch's class."""
+    """A row of the table: a config class, the optimiser's class, and whether torch has a fused form of it."""
 
     Config: ClassVar[type[OptimizerConfig]]
     make: ClassVar[Any]
+    fused: ClassVar[bool] = True
 
 
 class Adam(_Row):
@@ -69,9 +80,21 @@ class SGD(_Row):
     Config, make = SGDConfig, torch.optim.SGD
 
 
+class NormedRMSpropRow(_Row):
+    Config, make, fused = NormedRMSpropConfig, NormedRMSprop, False
+
+
 OPTIMIZERS: "Registry[type[_Row]]" = Registry(
     "optimizer",
-    {name: f"{__name__}:{cls}" for name, cls in (("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD"))},
+    {
+        name: f"{__name__}:{cls}"
+        for name, cls in (
+            ("adam", "Adam"),
+            ("adamw", "AdamW"),
+            ("sgd", "SGD"),
+            ("normed_rmsprop", "NormedRMSpropRow"),
+        )
+    },
     default="adam",
 )
 
@@ -80,7 +103,7 @@ AnyOptimizerConfig = Annotated[SerializeAsAny[OptimizerConfig], BeforeValidator(
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """torch's optimiser for ``parameters``, with its fused form where the device has one."""
+    """The optimiser for ``parameters``, in torch's fused form where there is one."""
     parameters = [p for p in parameters if p.requires_grad]
     options = config.model_dump(exclude={"name", "decay", "weight_decay"})
     groups: list[dict[str, Any]] = [{"params": parameters, "weight_decay": config.weight_decay}]
@@ -89,4 +112,7 @@ def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter])
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
-    return OPTIMIZERS[config.name].make([g for g in groups if g["params"]], **options, fused=True)
+    row = OPTIMIZERS[config.name]
+    if row.fused:
+        options["fused"] = True
+    return row.make([g for g in groups if g["params"]], **options)

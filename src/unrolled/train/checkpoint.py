@@ -13,6 +13,7 @@ from unrolled.core import tree
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_folder, make_folder, read_json
 from unrolled.model import LanguageModel, ModelState
+from unrolled.optim import Averager
 from unrolled.runs import weights
 from unrolled.train.progress import Progress
 
@@ -59,13 +60,17 @@ def sweep(run: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def pack(model: LanguageModel, optimizer: torch.optim.Optimizer, carried: ModelState | None) -> dict[str, Tensor]:
-    """The tensors of a training state: ``model.<parameter>``, ``optimizer.<number>.<key>``, ``carried.<path>``."""
+def pack(
+    model: LanguageModel, optimizer: torch.optim.Optimizer, averager: Averager, carried: ModelState | None
+) -> dict[str, Tensor]:
+    """The tensors of a training state: ``model.<parameter>``, ``optimizer.<number>.<key>``,
+    ``average.<name>.<number>``, ``carried.<path>``."""
     named = {f"model.{name}": value for name, value in weights(model).items()}
     for i, parameter in enumerate(_parameters(optimizer)):
         for key, value in optimizer.state[parameter].items():
             if isinstance(value, Tensor):
                 named[f"optimizer.{i}.{key}"] = value
+    named |= {f"average.{name}": value for name, value in averager.tensors().items()}
     if carried is not None:
         named |= {f"carried.{path}": value for path, value in tree.flatten(carried).items()}
     return named
@@ -80,10 +85,18 @@ def read_progress(run: Path) -> Progress:
         raise UnrolledError(f"{path} is damaged; {_REMEDY}.") from error
 
 
-def restore(run: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, columns: int) -> ModelState | None:
-    """Put the newest training state of a run into a model and an optimiser.
+def restore(
+    run: Path,
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    averager: Averager,
+    numbers: dict[str, float],
+    columns: int,
+) -> ModelState | None:
+    """Put the newest training state of a run into a model, an optimiser and an averager.
 
     Args:
+        numbers: the averager's.
         columns: rows of the carried state.
     Returns:
         the carried state.
@@ -98,8 +111,12 @@ def restore(run: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, c
         state = model.initial_state(columns)
         wanted |= {f"carried.{name}": value for name, value in tree.flatten(state).items()}
     fits = all(name in tensors and tensors[name].shape == value.shape for name, value in wanted.items())
+    means = {name.removeprefix("average."): t for name, t in tensors.items() if name.startswith("average.")}
+    sizes = {str(i): p.shape for i, p in enumerate(averager.parameters)}
+    fits = fits and all(value.shape == sizes.get(name.rpartition(".")[2]) for name, value in means.items())
+    fits = fits and len(means) % len(sizes) == 0
     for name, value in tensors.items():
-        if name in wanted:
+        if name in wanted or name.startswith("average."):
             continue
         match = re.fullmatch(r"optimizer\.(\d+)\.(\w+)", name)
         fits = fits and match is not None and int(match[1]) < len(parameters)
@@ -113,6 +130,7 @@ def restore(run: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, c
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(tensors[f"model.{name}"])
+    averager.restore(means, numbers)
     if state is None:
         return None
     named = {name: tensors[f"carried.{name}"].clone() for name in tree.flatten(state)}

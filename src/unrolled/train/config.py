@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
-from unrolled.optim import OPTIMIZERS, AnyOptimizerConfig, ScheduleConfig
+from unrolled.optim import AVERAGING, OPTIMIZERS, AnyAveragingConfig, AnyOptimizerConfig, ScheduleConfig
 from unrolled.runs import RunConfig
 from unrolled.train.objective import ObjectiveConfig
 
@@ -36,6 +36,15 @@ class PhaseConfig(Config):
     )
     clip: float | None = Field(
         default=1.0, gt=0, description="largest global norm of the gradient (absent: no clipping)"
+    )
+    averaging: AnyAveragingConfig = Field(
+        default_factory=lambda: AVERAGING.parse("none"),
+        description="average of the weights, which is validated and saved in their place",
+    )
+    nonmonotone_stop: int | None = Field(
+        default=None,
+        ge=1,
+        description="end the phase at a validation worse than the best one more than this many before it",
     )
     accumulate: int = Field(default=1, ge=1, description="windows whose gradients are averaged for one step")
 

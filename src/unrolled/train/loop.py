@@ -7,7 +7,8 @@ from unrolled.core import tree
 from unrolled.core.errors import UnrolledError
 from unrolled.evaluate import EvalResult
 from unrolled.model import ModelState
-from unrolled.optim import build_optimizer, learning_rate_factor
+from unrolled.optim import AVERAGING, build_optimizer, learning_rate_factor
+from unrolled.optim.averaging import worse_than_before
 from unrolled.runs import MODEL, load_weights, weights
 from unrolled.train import checkpoint
 from unrolled.train.budget import REVISIONS, Clock, plan_steps, revise_steps
@@ -46,10 +47,16 @@ class Trainer:
         self.state: ModelState | None = None
         self.status = "running"
         self.validator = Validator(parts, self.config.train) if "valid" in parts.splits else None
-        self.optimizer = build_optimizer(self.phase_config.optimizer, self.model.parameters())
+        self._build()
         self._saved_at = self.clock.wall()
         # seconds, by the budget's clock, and number of the steps since the last plan
         self._timed, self._timed_steps = 0.0, 0
+
+    def _build(self) -> None:
+        """A fresh optimiser and averager for the phase under way."""
+        phase = self.phase_config
+        self.optimizer = build_optimizer(phase.optimizer, self.model.parameters())
+        self.averager = AVERAGING[phase.averaging.name](phase.averaging, self.model.parameters())
 
     @property
     def phase_config(self) -> PhaseConfig:
@@ -65,8 +72,11 @@ class Trainer:
         progress.wall_seconds, progress.cpu_seconds = self.clock.wall(), self.clock.cpu()
         if self.validator is None:
             progress.best_step = progress.step
-            tree.save_tensors(self.out / MODEL, weights(self.model))
-        checkpoint.save_state(self.out, checkpoint.pack(self.model, self.optimizer, self.state), progress)
+            with self.averager.weights(self.averager.candidates()[0]):
+                tree.save_tensors(self.out / MODEL, weights(self.model))
+        progress.averaging = dict(self.averager.numbers)
+        tensors = checkpoint.pack(self.model, self.optimizer, self.averager, self.state)
+        checkpoint.save_state(self.out, tensors, progress)
         write_record(self)
         self._saved_at = self.clock.wall()
 
@@ -85,8 +95,10 @@ class Trainer:
                     "with; bring that text back, or train anew with another --out."
                 )
         self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
-        self.optimizer = build_optimizer(self.phase_config.optimizer, self.model.parameters())
-        self.state = checkpoint.restore(self.out, self.model, self.optimizer, self.config.stream.columns)
+        self._build()
+        self.state = checkpoint.restore(
+            self.out, self.model, self.optimizer, self.averager, self.progress.averaging, self.config.stream.columns
+        )
         self.metrics.cut(self.progress.metrics_bytes)
 
     # -- the loop --------------------------------------------------------------------------------------------
@@ -102,9 +114,9 @@ class Trainer:
     def _next_phase(self) -> None:
         progress = self.progress
         progress.phase, progress.phase_step, progress.phase_steps, progress.stale = progress.phase + 1, 0, 0, 0
-        progress.plans, progress.checks = [], 0
+        progress.plans, progress.checks, progress.history, progress.averaging_began = [], 0, [], None
         load_weights(self.model, self.out / MODEL)
-        self.optimizer = build_optimizer(self.phase_config.optimizer, self.model.parameters())
+        self._build()
         progress.phase_began = (self.clock.wall(), self.clock.cpu())
         self._timed, self._timed_steps = 0.0, 0
 
@@ -128,14 +140,22 @@ class Trainer:
             if self.stop:
                 self._stopped(f"step {progress.step}")
         if progress.phase_step < progress.phase_steps:
-            self.report.note(f"no better validation in {progress.stale}: the phase ends early")
+            self.report.note(f"no better validation in the last {progress.stale}: the phase ends early")
 
     def _step(self) -> None:
         progress, phase, parts = self.progress, self.phase_config, self.parts
         lr = phase.optimizer.lr * learning_rate_factor(phase.schedule, progress.phase_step / progress.phase_steps)
         begun = self._now()
         result = train_step(
-            self.model, self.optimizer, parts.stream, progress.position, self.state, phase, parts.streams, lr
+            self.model,
+            self.optimizer,
+            parts.stream,
+            progress.position,
+            self.state,
+            phase,
+            parts.streams,
+            lr,
+            self.averager,
         )
         self._timed, self._timed_steps = self._timed + self._now() - begun, self._timed_steps + 1
         nats = result.nats / result.tokens
@@ -218,8 +238,11 @@ class Trainer:
         return self.validator.exact(self.progress.best_step, advance)
 
     def _out_of_patience(self) -> bool:
-        patience = self.config.train.patience
-        return patience is not None and self.progress.stale >= patience
+        patience, stop = self.config.train.patience, self.phase_config.nonmonotone_stop
+        if patience is not None and self.progress.stale >= patience:
+            return True
+        *earlier, last = self.progress.history or [0.0]
+        return stop is not None and worse_than_before(earlier, last, stop)
 
     def _validation_due(self) -> bool:
         """At the end of a phase, and ``validations`` times evenly over it, wherever a revised plan puts its end."""
@@ -235,21 +258,34 @@ class Trainer:
         if self.validator is None:
             return
         progress, begun = self.progress, self._now()
+        results: dict[str, EvalResult] = {}
         try:
-            result = self.validator.quick(progress.step)
+            for candidate in self.averager.candidates():
+                with self.averager.weights(candidate):
+                    results[candidate] = self.validator.quick(progress.step)
         except UnrolledError as error:
             self._diverged(f"in the validation, {str(error).partition(';')[0]}")
             raise
-        self.progress.check_seconds = self._now() - begun
-        nats = result.nats_per_token
+        progress.check_seconds = self._now() - begun
+        averaged = self.averager.active
+        chosen = self.averager.report({name: result.nats_per_token for name, result in results.items()})
+        result, nats = results[chosen], results[chosen].nats_per_token
         if progress.best is None or nats < progress.best:
             progress.best, progress.best_step, progress.stale = nats, progress.step, 0
-            tree.save_tensors(self.out / MODEL, weights(self.model))
+            with self.averager.weights(chosen):
+                tree.save_tensors(self.out / MODEL, weights(self.model))
         else:
             progress.stale += 1
+        self.averager.validated({name: other.nats_per_token for name, other in results.items()}, progress.history)
+        progress.history.append(nats)
+        if self.averager.active and progress.averaging_began is None:
+            progress.averaging_began = progress.step - (progress.phase_step if averaged else 0)
+            if not averaged:
+                self.report.note(f"step {progress.phase_step:,}: the average of the weights begins")
         progress.valid = result.to_json()
         self.metrics.append(
-            type="valid", step=progress.step, tokens=progress.tokens, nats=nats, protocol=result.protocol.name,
+            type="valid", step=progress.step, tokens=progress.tokens, nats=nats, averaged=averaged,
+            protocol=result.protocol.name,
             wall=self.clock.wall(), cpu=self.clock.cpu(),
         )  # fmt: skip
         self.report.valid(self, result)
@@ -262,5 +298,6 @@ class Trainer:
         """Estimate of the seconds that this phase's validations will take."""
         if self.validator is None:
             return 0.0
-        self.progress.check_seconds = self.validator.seconds(self.clock.cpu if cpu else self.clock.wall)
+        one = self.validator.seconds(self.clock.cpu if cpu else self.clock.wall)
+        self.progress.check_seconds = one * len(self.averager.candidates())
         return self.progress.check_seconds * max(1, self.config.train.validations)

@@ -17,6 +17,8 @@ class Progress(BaseModel):
     checks: validations of the phase that were due so far.
     plans: (step of the phase, steps planned) of the phase's first plan and of each revision.
     check_seconds: of one validation, by the clock of the phase's budget.
+    history: nats of the phase's validations. averaging: the numbers of the phase's averager. averaging_began: step of
+    the run at which the average began that validations now use.
     wall_seconds, cpu_seconds: spent so far. metrics_bytes: length of metrics.jsonl. checksums: of the text, by split.
     """
 
@@ -37,6 +39,9 @@ class Progress(BaseModel):
     stale: int = 0
     valid: dict[str, Any] | None = None
     recent: list[float] = []
+    history: list[float] = []
+    averaging: dict[str, float] = {}
+    averaging_began: int | None = None
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     metrics_bytes: int = 0

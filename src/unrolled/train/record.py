@@ -48,6 +48,7 @@ def write_record(trainer: "Trainer", exact: "EvalResult | None" = None) -> dict[
         "wall_seconds": trainer.clock.wall(),
         "cpu_seconds": trainer.clock.cpu(),
         "best_step": progress.best_step,
+        "averaging_began": progress.averaging_began,
         "valid": progress.valid,
         "valid_exact": None if exact is None else exact.to_json(),
     }

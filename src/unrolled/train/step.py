@@ -9,6 +9,7 @@ from unrolled.core import tree
 from unrolled.core.random import RandomStreams
 from unrolled.data import Stream
 from unrolled.model import LanguageModel, ModelState
+from unrolled.optim import Averager
 from unrolled.train.config import PhaseConfig
 from unrolled.train.objective import add_l2, objective
 
@@ -35,6 +36,7 @@ def train_step(
     phase: PhaseConfig,
     streams: RandomStreams,
     lr: float,
+    averager: Averager | None = None,
 ) -> StepResult:
     """Truncated backpropagation through ``phase.accumulate`` windows, then one update.
 
@@ -44,6 +46,7 @@ def train_step(
     Args:
         position: number of the first window. state: carried state, None at the very start.
         lr: learning rate of this step, for a window of full length.
+        averager: has a say in the rate and sees the weights after the update.
     """
     nats, tokens, device = 0.0, 0, model.device
     for _ in range(phase.accumulate):
@@ -66,11 +69,15 @@ def train_step(
     add_l2(phase.objective, model.parameters())
     if phase.lr_by_length:
         lr *= tokens / (phase.accumulate * stream.config.columns * stream.config.window)
+    if averager is not None:
+        lr = averager.rate(lr)
     norm = _clip([p for p in model.parameters() if p.grad is not None], phase.clip)
     if norm == norm and norm != float("inf"):
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
+        if averager is not None:
+            averager.sample()
     optimizer.zero_grad(set_to_none=True)
     assert state is not None
     return StepResult(state, position, nats, tokens, norm)
