@@ -25,7 +25,7 @@ def truncated_normal(tensor: Tensor, std: float) -> None:
 
 def truncated_deviation(init: Init, fan_in: int) -> float | None:
     """The standard deviation before truncation of the two truncated schemes, None for the others."""
-    return math.sqrt(_TRUNCATED[init] / fan_in) if init in _TRUNCATED else None
+    return math.sqrt(_TRUNCATED[init]) / math.sqrt(fan_in) if init in _TRUNCATED else None
 
 
 @torch.no_grad()
