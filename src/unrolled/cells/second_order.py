@@ -79,23 +79,23 @@ class MultiplicativeCell(StepCell):
     Gate g of G has the pre-activation W_x^g x + (its term) + b^g, in the order of :attr:`GATES`. The terms, with F the
     factor's size and m^g = (W_mx^g x) ⊙ (W_mh^g h), or their sum where ``product`` is ``add``:
 
-    ==================== ===================================================== ===============================
-    sharing              term                                                  parameters of the term
-    ==================== ===================================================== ===============================
-    ``shared``           W_m^g m, one m (Krause et al. 2016)                   F(I + N) + GNF
-    ``per_gate``         W_m^g m^g                                             G[F(I + N) + NF]
-    ``shared_recurrent`` W_m^g m^g, one W_mh                                   GFI + FN + GNF
-    ``shared_input``     W_m^g m^g, one W_mx                                   FI + GFN + GNF
-    ``block_readout``    W_m^g m[slice g], slices of F/G of one m              F(I + N) + NF
-    ``direct``           m^g, F = N                                            GN(I + N)
-    ``integration``      α ⊙ (W_x x) ⊙ (W_h h) + (β₁ - 1) ⊙ W_x x + β₂ ⊙ W_h h  GN² + 3GN
-    ==================== ===================================================== ===============================
+    ==================== ================================================== ======================
+    sharing              term                                               parameters of the term
+    ==================== ================================================== ======================
+    ``shared``           W_m^g m, one m (Krause et al. 2016)                F(I + N) + GNF
+    ``per_gate``         W_m^g m^g                                          G[F(I + N) + NF]
+    ``shared_recurrent`` W_m^g m^g, one W_mh                                GFI + FN + GNF
+    ``shared_input``     W_m^g m^g, one W_mx                                FI + GFN + GNF
+    ``block_readout``    W_m^g m[slice g], slices of F/G of one m           F(I + N) + NF
+    ``direct``           m^g, F = N                                         GN(I + N)
+    ``integration``      (α ⊙ W_x x + β₂) ⊙ W_h h, and β₁ ⊙ W_x x for W_x x GN² + 3GN
+    ==================== ================================================== ======================
 
     ``block_readout`` is ``per_gate`` with factors of F/G, and computed so; it is a strict subset of ``shared``, which
     is one of ``per_gate``: ``shared`` with all but each gate's block of W_m masked, ``per_gate`` with its factors tied.
     ``integration`` is Wu et al. 2016: pre-activation α ⊙ (W_x x) ⊙ (W_h h) + β₁ ⊙ W_x x + β₂ ⊙ W_h h + b, vectors per
-    gate. That the gains are learned vectors that start as constants is the paper's; it tunes the constants by task,
-    and the default of ones is that of public implementations.
+    gate. The gains are learned and start as constants, those of ``gains``. Ones are what public implementations start
+    from; which constants the paper used for each task is not settled here.
 
     At the start each gate's part of every matrix is drawn on its own, so that W_mx x and W_mh h have the same variance
     in all forms, and var(m) = var(W_mx x) var(W_mh h) (for ``add`` their sum); one m's factors are drawn slice by slice
