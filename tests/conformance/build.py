@@ -90,8 +90,8 @@ def resets(batch: int, time: int) -> Tensor:
     return reset
 
 
-def noises(state: Any, time: int) -> dict[str, Noise]:
-    """Every kind of mask, for the whole window and per step, and all at once."""
+def noises(state: Any, time: int, fields: tuple[str, ...] | None = None) -> dict[str, Noise]:
+    """Every kind of mask, for the whole window and per step, and all at once; zoneout of ``fields``, or of all."""
     generator = torch.Generator().manual_seed(5)
 
     def mask(part: Tensor, steps: int) -> Tensor:
@@ -99,8 +99,10 @@ def noises(state: Any, time: int) -> dict[str, Noise]:
         return keep * 1.25
 
     def zones(steps: int) -> dict[str, Tensor]:
-        return {name: 0.6 * mask(part, steps) for name, part in zip(state._fields, state, strict=True)}
+        return {name: 0.6 * mask(getattr(state, name), steps) for name in fields or state._fields}
 
+    if not hasattr(state, "h"):
+        return {f"zoneout {label}": Noise(zoneout=zones(steps)) for label, steps in (("window", 1), ("step", time))}
     h = state.h
     found = {}
     for label, steps in (("window", 1), ("step", time)):

@@ -1,5 +1,7 @@
 """Checks of how a cell is computed: backends, gradients, noise, weight drop, precision."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -13,13 +15,14 @@ from .build import BATCH, MakeCell, build, noises, outcome, resets, values
 from .tolerance import assert_close, relative_error
 
 
-def _calls(state_of: object, lengths: tuple[int, ...] = (1, 2, 3, 7)) -> list[tuple[str, int, bool, str | None]]:
+def _calls(
+    state_of: Any, fields: tuple[str, ...] | None, lengths: tuple[int, ...] = (1, 2, 3, 7)
+) -> list[tuple[str, int, bool, str | None]]:
     """(label, time, with resets, kind of noise): lengths plain and with resets, then every noise at one length."""
     calls: list[tuple[str, int, bool, str | None]] = []
     for time in lengths:
         calls += [(f"time {time}", time, False, None), (f"time {time} with resets", time, True, None)]
-    if hasattr(state_of, "h"):
-        calls += [(f"{kind} with resets", 5, True, kind) for kind in noises(state_of, 5)]
+    calls += [(f"{kind} with resets", 5, True, kind) for kind in noises(state_of, 5, fields)]
     return calls
 
 
@@ -32,10 +35,10 @@ def check_backends(make_cell: MakeCell) -> None:
     names = cell.backends()
     assert names, "a cell names the backends that can run it"
     assert not isinstance(cell, StepCell) or {"generic", "reference"} <= set(names)
-    for label, time, with_resets, kind in _calls(cell.initial_state(1)):
+    for label, time, with_resets, kind in _calls(cell.initial_state(1), cell.zoneout_fields):
         x, state = values(cell, BATCH, time)
         reset = resets(BATCH, time) if with_resets else None
-        noise = None if kind is None else noises(state, time)[kind]
+        noise = None if kind is None else noises(state, time, cell.zoneout_fields)[kind]
         cell.compute = Compute(backend="reference")
         expected = outcome(cell, x, state, reset, noise)
         for name in names:
@@ -74,13 +77,21 @@ def check_gradients(make_cell: MakeCell) -> None:
 def check_noise(make_cell: MakeCell) -> None:
     """Masks of ones change nothing; masks of zeros do what they say."""
     cell = build(make_cell)
-    if not isinstance(cell, StepCell):
-        return
     time = 4
     x, state = values(cell, BATCH, time)
     plain, last = cell(x, state)
+    fields = cell.zoneout_fields or state._fields
+    never = {name: torch.zeros_like(getattr(state, name)).unsqueeze(1) for name in fields}
+    y, final = cell(x, state, noise=Noise(zoneout=never))
+    for part, other in zip([y, *final], [plain, *last], strict=True):
+        assert_close(part, other, "zoneout of zeros")
+    y, final = cell(x, state, noise=Noise(zoneout={name: mask + 1 for name, mask in never.items()}))
+    for name in fields:
+        assert_close(getattr(final, name), getattr(state, name), f"zoneout of ones keeps {name}")
+    if not hasattr(state, "h"):
+        return
+
     ones, zeros = torch.ones_like(state.h).unsqueeze(1), torch.zeros_like(state.h).unsqueeze(1)
-    never = {name: torch.zeros_like(part).unsqueeze(1) for name, part in zip(state._fields, state, strict=True)}
     y, final = cell(x, state, noise=Noise(ones, ones, never))
     for part, other in zip([y, *final], [plain, *last], strict=True):
         assert_close(part, other, "noise that masks nothing")
@@ -104,8 +115,6 @@ def check_noise(make_cell: MakeCell) -> None:
     y, final = cell(x, state, noise=Noise(zoneout=always))
     if output_is_h:
         assert_close(y, state.h.unsqueeze(1).expand_as(y), "zoneout of ones keeps the output")
-    for name, part, other in zip(state._fields, final, state, strict=True):
-        assert_close(part, other, f"zoneout of ones keeps {name}")
 
 
 def check_weight_drop(make_cell: MakeCell) -> None:

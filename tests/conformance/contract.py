@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from unrolled.cells import StepCell
 from unrolled.core.tree import leaves, load_tensors, save_tensors
 
 from .build import BATCH, IN, WIDTH, MakeCell, build, finite, values
@@ -80,8 +79,6 @@ def check_save_load(make_cell: MakeCell) -> None:
 def check_tap(make_cell: MakeCell) -> None:
     """Tracing shows finite (batch, ...) internals by name, one a step, and changes nothing."""
     cell = build(make_cell)
-    if not isinstance(cell, StepCell):
-        return
     x, state = values(cell, 3, 4)
     seen: dict[str, list[Tensor]] = {}
     traced = cell(x, state, tap=lambda name, value: seen.setdefault(name, []).append(value))

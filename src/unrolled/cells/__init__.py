@@ -21,6 +21,7 @@ CELLS: "Registry[Any]" = Registry(
         "mrnn": "unrolled.cells.mrnn:MRNN",
         "mlstm": "unrolled.cells.mlstm:MLSTM",
         "mgru": "unrolled.cells.mgru:MGRU",
+        "qrnn": "unrolled.cells.qrnn:QRNN",
         "mogrifier": "unrolled.cells.mogrifier:Mogrifier",
     },
     default="lstm",

@@ -38,6 +38,7 @@ class Cell(nn.Module):
         EXAMPLES: configs that cover the cell's options, the rows of the conformance suite.
         out_width: width of the output.
         recurrent_weights: names of the parameters that weight drop may mask.
+        zoneout_fields: fields of the state that zoneout may keep; None: all.
         compute: backend and precision; set by the model that holds the cell.
     """
 
@@ -46,6 +47,7 @@ class Cell(nn.Module):
     EXAMPLES: ClassVar[tuple[CellConfig, ...]]
     EQUATION: ClassVar[str]
     recurrent_weights: tuple[str, ...] = ()
+    zoneout_fields: tuple[str, ...] | None = None
 
     def __init__(self, in_width: int, width: int, config: Any):
         super().__init__()

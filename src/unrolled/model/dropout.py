@@ -106,11 +106,10 @@ def check_sites(config: DropoutConfig, cell: Any) -> None:
         raise UsageError(f"the cell {cell.name!r} has no recurrent matrices for dropout.weight; set it to 0.")
     if config.state and "h" not in fields:
         raise UsageError(f"the cell {cell.name!r} has no h in its state for dropout.state; set it to 0.")
+    fields = fields if cell.zoneout_fields is None else cell.zoneout_fields
     for name in config.zoneout:
         if name not in fields:
-            raise UsageError(
-                f"the cell {cell.name!r} has no {name!r} in its state for zoneout, only {', '.join(fields)}."
-            )
+            raise UsageError(f"the cell {cell.name!r} has no {name!r} for zoneout, only {', '.join(fields)}.")
 
 
 def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:

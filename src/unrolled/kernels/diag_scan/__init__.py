@@ -1,0 +1,59 @@
+"""``diag_scan``: h(t) = a(t) h(t-1) + b(t), elementwise (operation K1).
+
+Backends: ``inplace`` (one time-major pass in place, with a backward written by hand) and ``reference`` (the plain loop
+under autograd, which defines the operation).
+"""
+
+import torch
+from torch import Tensor
+
+from unrolled.kernels.diag_scan import inplace, reference
+from unrolled.kernels.dispatch import Backend, choose
+
+__all__ = ["BACKENDS", "diag_scan"]
+
+
+def _never(*_: object) -> None:
+    return None
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (Backend("inplace", _never, inplace.scan), Backend("reference", _never, reference.scan))
+}
+
+
+def diag_scan(
+    a: Tensor,
+    b: Tensor,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    initial: Tensor | None = None,
+    backend: str = "auto",
+    subject: str = "",
+) -> tuple[Tensor, Tensor]:
+    """Run the recurrence over a window.
+
+    Args:
+        a: factors, real or complex, that broadcast to b: (batch, time, width), (width,), (batch, time, 1)...
+        b: (batch, time, width), time >= 1, real or complex.
+        h0: (batch, width), the state before the first step; None is zero.
+        reset: boolean (batch, time); where true h(t-1) is ``initial``.
+        initial: (batch, width) or (width,); None is zero.
+        backend: ``auto``, ``reference`` or a backend. subject: who asks, for the record of choices.
+    Returns:
+        h (batch, time, width), stored time-major, and the last state (batch, width). Types narrower than float32 are
+        computed in float32.
+    Raises:
+        UsageError: unknown backend.
+    """
+    kind = torch.promote_types(a.dtype, b.dtype)
+    for part in (h0, initial):
+        kind = kind if part is None else torch.promote_types(kind, part.dtype)
+    work = torch.promote_types(kind, torch.float32)
+    zero = b.new_zeros(b.shape[0], b.shape[2], dtype=work)
+    h0 = zero if h0 is None else h0.to(work)
+    initial = zero if initial is None else initial.to(work).expand_as(zero)
+    chosen = choose("diag_scan", BACKENDS, backend, subject or "scan")
+    h, last = chosen.run(a.to(work).expand(b.shape), b.to(work), h0, reset, initial)
+    return h.to(kind), last.to(kind)
