@@ -45,6 +45,14 @@ def test_orthogonal_blocks(name: str) -> None:
             assert variance(parameter) == pytest.approx(1 / 50 / 3, rel=0.1), key
 
 
+def test_orthogonal_input_matrices() -> None:
+    cell = make(30, 40, name="lstm", init="orthogonal_all")
+    for block in cell.weight_ih.detach().split(40):
+        assert torch.allclose(block.T @ block, torch.eye(30), atol=1e-5)
+    for block in cell.weight_hh.detach().split(40):
+        assert torch.allclose(block.T @ block, torch.eye(40), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_truncated_normal(name: str) -> None:
     cell = make(50, 100, name=name, init="truncated_normal")

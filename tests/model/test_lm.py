@@ -190,3 +190,19 @@ def test_unknown_names_are_refused() -> None:
         ModelConfig.parse({"cell": "mlsm"})
     with pytest.raises(UsageError, match="softmax"):
         ModelConfig.parse({"head": "sotfmax"})
+
+
+def test_one_hot_input_has_no_matrix() -> None:
+    torch.manual_seed(1)
+    model = LanguageModel(ModelConfig.parse({"width": 6, "embedding": {"one_hot": True}}), 9).double()
+    assert not any(name.startswith("embedding") for name, _ in model.named_parameters())
+    tokens = torch.tensor([[3, 0, 8]])
+    assert torch.equal(model.embedding(tokens), torch.eye(9, dtype=torch.float64)[tokens])
+    model.loss(tokens, tokens)[0].backward()
+    grad = model.stack.cells()[0].weight_ih.grad
+    assert isinstance(grad, torch.Tensor)
+    assert set(grad.abs().sum(0).nonzero().flatten().tolist()) == {0, 3, 8}
+    assert model.flops_per_token() == 2 * sum(p.numel() for p in model.parameters() if p.dim() == 2)
+    for other in ({"size": 4}, {"tied": True}, {"project": 3}):
+        with pytest.raises(UsageError, match="one_hot has no size"):
+            ModelConfig.parse({"embedding": {"one_hot": True, **other}})

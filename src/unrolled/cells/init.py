@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 __all__ = ["Init", "fill_matrix", "fill_vectors", "truncated_deviation", "truncated_normal"]
 
-Init = Literal["uniform", "orthogonal", "truncated_normal", "variance_scaling"]
+Init = Literal["uniform", "orthogonal", "orthogonal_all", "truncated_normal", "variance_scaling"]
 """uniform: U(-1/sqrt(width), 1/sqrt(width)), torch's default. orthogonal: each gate's block on its own (Saxe et
-al. 2014), matrices from the input uniform by their fan-in. truncated_normal: standard deviation sqrt(1/fan_in), then
-redrawn beyond two of them, which leaves a variance of 0.77/fan_in. variance_scaling: the same with sqrt(1.3/fan_in), so
-that the variance after truncation is 1/fan_in, as deepmind/lamb draws (Mogrifier LSTM)."""
+al. 2014), matrices from the input uniform by their fan-in; orthogonal_all: these orthogonal too. truncated_normal:
+standard deviation sqrt(1/fan_in), then redrawn beyond two of them, which leaves a variance of 0.77/fan_in.
+variance_scaling: the same with sqrt(1.3/fan_in), so that the variance after truncation is 1/fan_in, as deepmind/lamb
+draws (Mogrifier LSTM)."""
 
 _TRUNCATED = {"truncated_normal": 1.0, "variance_scaling": 1.3}
 
@@ -44,7 +45,7 @@ def fill_matrix(weight: Tensor, init: Init, width: int, blocks: int = 1, recurre
     for block in weight.chunk(blocks):
         if deviation is not None:
             truncated_normal(block, deviation)
-        elif init == "orthogonal" and recurrent:
+        elif init == "orthogonal_all" or (init == "orthogonal" and recurrent):
             nn.init.orthogonal_(block)
         else:
             bound = 1 / math.sqrt(width if init == "uniform" else fan_in)

@@ -4,12 +4,13 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from unrolled.cells.init import truncated_normal
 from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
 
 __all__ = ["Embedding", "EmbeddingConfig"]
 
@@ -26,7 +27,16 @@ class EmbeddingConfig(Config):
         default="uniform",
         description="uniform(-scale, scale), normal(0, scale), or truncated normal with std 1/sqrt(E)",
     )
+    one_hot: bool = Field(
+        default=False, description="no matrix: a token is a vector of the vocabulary's size with a one in its place"
+    )
     scale: float = Field(default=0.1, gt=0, description="scale of the uniform or normal initialisation")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "EmbeddingConfig":
+        if self.one_hot and (self.size or self.tied or self.project):
+            raise UsageError("embedding.one_hot has no size, no matrix to tie and no projection; leave those out.")
+        return self
 
 
 class Embedding(nn.Module):
@@ -39,7 +49,11 @@ class Embedding(nn.Module):
     def __init__(self, vocab_size: int, width: int, config: EmbeddingConfig):
         super().__init__()
         self.config = config
-        size = config.size or width
+        size = vocab_size if config.one_hot else config.size or width
+        if config.one_hot:
+            self.register_buffer("weight", torch.eye(vocab_size), persistent=False)
+            self.out_width = size
+            return
         self.weight = nn.Parameter(torch.empty(vocab_size, size))
         self.out_width = config.project or size
         if config.project:
@@ -48,7 +62,7 @@ class Embedding(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the matrix anew."""
-        if self.weight.is_meta:
+        if self.weight.is_meta or self.config.one_hot:
             return
         size, scale = self.weight.shape[1], self.config.scale
         with torch.no_grad():
