@@ -111,6 +111,7 @@ class LanguageModel(nn.Module):
             width = cls.output_width(cell, size)
         held = set(map(id, self.stack.layers.parameters())) | {id(self.embedding.weight)}
         rest = sum(2 * p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in held)
+        rest += self.head.extra_flops()
         return total + rest + (2 * self.embedding.weight.numel() if self.config.embedding.tied else 0)
 
     def initial_state(self, batch: int) -> ModelState:

@@ -9,7 +9,17 @@ from unrolled.model.heads.base import Head, HeadConfig
 
 __all__ = ["HEADS", "AnyHeadConfig", "Head", "HeadConfig"]
 
-HEADS: "Registry[Any]" = Registry("head", {"softmax": "unrolled.model.heads.softmax:SoftmaxHead"}, default="softmax")
+HEADS: "Registry[Any]" = Registry(
+    "head",
+    {
+        "softmax": "unrolled.model.heads.softmax:SoftmaxHead",
+        "mos": "unrolled.model.heads.mos:MixtureHead",
+        "adaptive": "unrolled.model.heads.adaptive:AdaptiveHead",
+        "split": "unrolled.model.heads.split:SplitHead",
+        "pointer": "unrolled.model.heads.pointer:PointerHead",
+    },
+    default="softmax",
+)
 
 AnyHeadConfig = Annotated[SerializeAsAny[HeadConfig], BeforeValidator(HEADS.parse)]
 """A field that takes the config of any registered head, or its name alone."""

@@ -40,6 +40,10 @@ class Head(nn.Module):
         """The head's own carried state; None for heads that carry nothing."""
         return
 
+    def extra_flops(self) -> int:
+        """Floating-point operations per token beyond one product with each of the matrices that the head uses."""
+        return 0
+
     @property
     def needs_counts(self) -> bool:
         """Whether :meth:`use_counts` is to be called before training."""

@@ -1,0 +1,126 @@
+"""Mixture of softmaxes."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from unrolled.model.dropout import apply_mask
+from unrolled.model.heads.blocks import blockwise_loss, low_linear, softmax_loss
+from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
+
+__all__ = ["MixtureConfig", "MixtureHead"]
+
+
+class MixtureConfig(MatrixConfig):
+    """Options of the mixture of softmaxes; ``project`` is the width of a latent."""
+
+    name: Literal["mos"] = "mos"
+    components: int = Field(default=15, ge=1, description="number of softmaxes K")
+    mix: Literal["probabilities", "latents"] = Field(
+        default="probabilities",
+        description="what is mixed: the softmaxes' probabilities, or the latents before one softmax (mixture of "
+        "contexts, the paper's ablation, whose log-probabilities have low rank)",
+    )
+    floor: float = Field(
+        default=0.0,
+        ge=0,
+        description="added to the mixed probability before its logarithm (1e-8 in the published code)",
+    )
+
+
+class MixtureHead(MatrixHead):
+    r"""Mixture of softmaxes (Yang, Dai, Salakhutdinov and Cohen 2018).
+
+    .. math::
+        \pi &= \operatorname{softmax}(W_\pi g), \quad h_k = \tanh(W_k g + b_k) \\
+        P(w) &= \sum_k \pi_k \operatorname{softmax}_w(W h_k + b)
+
+    g is the dropped last output, W the output matrix that all components share. The latents are dropped by
+    ``dropout.projected``. The published code mixes probabilities and takes log(P + 1e-8), which caps a loss at 18.4
+    nats; here the mixture is exact, in logarithms, unless ``floor`` is set. With one component this is the softmax of
+    tanh(W_1 g + b_1). Parameters beyond the output matrix and its bias: D K + (D + 1) K d for width D and latents of
+    width d.
+
+    Training memory does not grow with the window times V: gradients are made for some rows at a time.
+    """
+
+    Config = MixtureConfig
+
+    def __init__(self, in_width: int, vocab_size: int, config: MixtureConfig, tied: nn.Parameter | None = None):
+        super().__init__(in_width, vocab_size, config, tied, fixed=config.project or in_width)
+        self.size = self.weight.shape[1]
+        width = config.components * self.size
+        self.prior = nn.Parameter(torch.empty(config.components, in_width))
+        self.latent = nn.Parameter(torch.empty(width, in_width))
+        self.latent_bias = nn.Parameter(torch.empty(width))
+        self.projected_width = width
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Prior and latents start as ``torch.nn.Linear``."""
+        super().reset_parameters()
+        for parameter in (self.prior, self.latent, self.latent_bias):
+            nn.init.uniform_(parameter, -(self.in_width**-0.5), self.in_width**-0.5)
+
+    def extra_flops(self) -> int:
+        """See :meth:`Head.extra_flops`."""
+        times = self.config.components - 1 if self.config.mix == "probabilities" else 0
+        return 2 * times * self.weight.numel()
+
+    def _mixture(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """log pi (..., K) and the latents (..., K, d)."""
+        log_prior = torch.log_softmax(low_linear(h, self.prior, None, self.low), -1)
+        latents = apply_mask(torch.tanh(low_linear(h, self.latent, self.latent_bias, self.low)), mask)
+        return log_prior, latents.unflatten(-1, (self.config.components, self.size))
+
+    def _mixed(self, log_prior: Tensor, latents: Tensor) -> Tensor:
+        return (log_prior.exp().unsqueeze(-1) * latents).sum(-2)
+
+    def _nll(self, inputs: Sequence[Tensor], targets: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        log_prior, latents = inputs
+        logits = low_linear(latents, parameters[0], parameters[1] if len(parameters) > 1 else None, self.low)
+        index = targets.view(-1, 1, 1).expand(-1, self.config.components, 1)
+        each = logits.gather(2, index).squeeze(2) - logits.logsumexp(2)
+        return -self._floored((log_prior + each).logsumexp(1))
+
+    def _floored(self, log_prob: Tensor) -> Tensor:
+        return log_prob if not self.config.floor else (log_prob.exp() + self.config.floor).log()
+
+    def loss(
+        self,
+        h: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+        state: None = None,
+        reset: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, None]:
+        """See :meth:`Head.loss`."""
+        log_prior, latents = self._mixture(h, masks)
+        flat, each = targets.flatten(), None if weight is None else weight.flatten().to(h.dtype)
+        if self.config.mix == "latents":
+            mixed = self._mixed(log_prior, latents).flatten(0, 1)
+            args: Any = (mixed, self.weight, self.bias, flat, each)
+            total, nll = softmax_loss(*args, block=self.config.block, low=self.low)
+        else:
+            inputs = log_prior.flatten(0, 1), latents.flatten(0, 1)
+            parameters = [p for p in (self.weight, self.bias) if p is not None]
+            rows = self.config.block // (self.config.components * self.vocab_size)
+            total, nll = blockwise_loss(self._nll, inputs, flat, parameters, each, rows)
+        return total, nll.view_as(targets), None
+
+    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """See :meth:`Head.log_prob`."""
+        log_prior, latents = self._mixture(h)
+        if self.config.mix == "latents":
+            return self.softmax(self._mixed(log_prior, latents)), None
+        # one component at a time: K times the memory of a softmax is not needed
+        mixed = None
+        for k in range(self.config.components):
+            part = log_prior[..., k : k + 1] + self.softmax(latents[..., k, :])
+            mixed = part if mixed is None else torch.logaddexp(mixed, part)
+        assert mixed is not None
+        return self._floored(mixed), None
