@@ -105,7 +105,8 @@ def test_the_loss_is_that_of_the_probabilities_in_value_and_every_gradient(key: 
 
 @stateless
 def test_masks_on_the_projected_output(key: str) -> None:
-    head, (h, targets, _) = make(key, **({"project": 4} if key in ("softmax", "split") else {})), inputs()
+    more: dict[str, Any] = {"project": 4} if key in ("softmax", "split") else {}
+    head, (h, targets, _) = make(key, **more), inputs()
     for per_step in (False, True):
         masks = head.draw_masks(B, T, 0.5, per_step, RandomStreams(1), 0)
         if head.projected_width is None:

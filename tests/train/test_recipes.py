@@ -1,0 +1,152 @@
+"""The shipped recipes: sizes equal those of the published systems, and the settings of each one train."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train.runs import experiment, record
+from unrolled.core.errors import UsageError
+from unrolled.data import CorpusConfig, MissingCorpusError
+from unrolled.model import count_params, fit_width
+from unrolled.train import ExperimentConfig, train
+from unrolled.train.dry_run import dry_size
+from unrolled.train.recipes import list_recipes, load_experiment
+from unrolled.train.setup import set_up
+
+# Parameters derived from the published sizes and vocabularies.
+PARAMETERS = {
+    "awd-lstm-ptb": 24_221_600,
+    "awd-lstm-wt2": 33_556_078,
+    "awd-qrnn-ptb": 24_020_150,
+    "awd-qrnn-wt2": 33_354_628,
+    "awd-qrnn-wt103": 153_886_638,
+    "awd-lstm-ptb-char": 13_787_650,
+    "awd-lstm-enwik8": 47_270_045,
+    "mos-ptb": 21_500_620,
+    "mos-wt2": 34_909_528,
+    "mlstm-enwik8": 45_495_405,
+    "mlstm-text8": 44_925_627,
+    "mlstm-enwik8-early": 20_394_805,
+    "mlstm-sentiment": 86_319_360,
+}
+# Budgets under which the published widths are the largest, with the private unknown word of the published vocabulary.
+BUDGETS = {
+    "lstm-ptb": (951, 24_000_000),
+    "mogrifier-ptb": (912, 24_000_000),
+    "mogrifier-ptb-char": (1209, 24_000_000),
+    "lstm-enwik8-48m": (1218, 48_000_000),
+    "mogrifier-enwik8-48m": (1160, 48_000_000),
+    "lstm-enwik8-96m": (1725, 96_000_000),
+    "mogrifier-enwik8-96m": (1687, 96_000_000),
+}
+# width and embedding size, whose ratio was tuned
+RATIOS = {"lstm-wt2": (1211, 428, 0.35308), "mogrifier-wt2": (1366, 272, 0.19932)}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_the_published_ones(name: str) -> None:
+    config = load_experiment(name)
+    assert dry_size(config, config.vocabulary or 256)["parameters"] == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_widths_are_the_largest_under_the_published_budgets(name: str) -> None:
+    config, (width, budget) = load_experiment(name), BUDGETS[name]
+    assert config.vocabulary is not None
+    assert config.model.width == width
+    assert fit_width(config.model, config.vocabulary + 1, budget).width == width
+
+
+@pytest.mark.parametrize("name", RATIOS)
+def test_widths_with_a_tuned_embedding_size(name: str) -> None:
+    config, (width, size, ratio) = load_experiment(name), RATIOS[name]
+    assert (config.model.width, config.model.embedding.size) == (width, size)
+
+    def count(n: int) -> int:
+        embedding = config.model.embedding.model_copy(update={"size": round(ratio * n)})
+        return count_params(config.model.model_copy(update={"width": n, "embedding": embedding}), 33_279)
+
+    assert count(width) <= 35_000_000 < count(width + 1)
+
+
+def small(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values with tiny sizes and two steps a phase."""
+    model, train_values = values["model"], values["train"]
+    if model.get("widths"):
+        model["widths"] = [8] * (len(model["widths"]) - 1) + [6]
+        model["embedding"]["size"] = 6
+    else:
+        model["width"] = 8
+        if model["embedding"].get("size"):
+            model["embedding"]["size"] = 6
+        if model["head"].get("project"):
+            model["head"]["project"] = 6
+    for cell in model["cell"] if isinstance(model["cell"], list) else [model["cell"]]:
+        for key in ("rank", "factor"):
+            if cell.get(key):
+                cell[key] = 3
+    if model["head"].get("cuts"):
+        model["head"]["cuts"] = [4, 9]
+    values["stream"].update({"columns": 4, "window": 12, "jitter": min(values["stream"]["jitter"], 20)})
+    for phase in (train_values, *train_values["then"]):
+        for budget in ("epochs", "tokens", "minutes", "cpu_minutes"):
+            phase.pop(budget, None)
+        phase["steps"] = 3
+    train_values.update({"validations": 2, "valid_columns": 2, "valid_tokens": None, "final_eval": False})
+    return values
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_the_settings_of_every_recipe_train(name: str, text: Path, tmp_path: Path) -> None:
+    config = load_experiment(name, corpus=CorpusConfig(path=str(text)))
+    values = small(config.model_dump(mode="json", exclude_none=True))
+    wanted = load_experiment(name).tokenizer
+    assert wanted is not None
+    values["tokenizer"] = wanted.model_dump(mode="json", exclude_none=True)
+    run = train(ExperimentConfig.parse(values), tmp_path / "run", "cpu")
+    assert record(run)["status"] == "finished"
+    assert record(run)["steps"] == 3 * len(config.train.phases())
+
+
+def test_every_published_figure_is_complete() -> None:
+    for name in list_recipes():
+        config = load_experiment(name)
+        assert config.title
+        for figure in config.published:
+            assert figure.valid or figure.test, name
+            assert figure.source
+            assert figure.protocol
+
+
+def test_another_corpus_or_tokenizer_drops_what_belongs_to_the_recipes_own() -> None:
+    own = load_experiment("awd-lstm-ptb")
+    assert own.vocabulary == 10_000
+    assert own.published
+    for other in (
+        load_experiment("awd-lstm-ptb", corpus=CorpusConfig(name="pydoc")),
+        load_experiment("awd-lstm-ptb", ["tokenizer.min_count=3"]),
+        load_experiment("awd-lstm-ptb", ["corpus.name=pydoc"]),
+    ):
+        assert other.vocabulary is None
+        assert not other.published
+    assert load_experiment("awd-lstm-ptb", ["train.clip=1.0"]).published
+
+
+def test_a_missing_corpus_is_said_by_its_own_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNROLLED_DATA", str(tmp_path))
+    with pytest.raises(MissingCorpusError, match="wikitext-103 is not on this machine"):
+        set_up(load_experiment("awd-qrnn-wt103"), "cpu")
+
+
+def test_the_vocabulary_is_checked(text: Path) -> None:
+    values = experiment(text).model_dump(mode="json", exclude_none=True)
+    with pytest.raises(UsageError, match="ids where the recipe states 9"):
+        set_up(ExperimentConfig.parse({**values, "vocabulary": 9}), "cpu")
+
+
+def test_documented_figures_belong_to_recipes() -> None:
+    import tomllib
+
+    measured = tomllib.loads((Path(__file__).parents[2] / "docs" / "measured.toml").read_text())
+    assert set(measured) <= set(list_recipes())
