@@ -134,6 +134,15 @@ def test_dry_run_is_readable(unrolled: Command, text: Path) -> None:
     assert "{" not in out
 
 
+def test_dry_run_of_a_recipe_whose_corpus_is_absent(unrolled: Command) -> None:
+    code, out, _ = unrolled("train", "awd-qrnn-wt103", "--dry-run", "--json")
+    size = json.loads(out)
+    assert code == 0
+    assert (size["parameters"], size["vocabulary"]) == (153_886_638, 267_735)
+    assert "wikitext-103 is not on this machine" in size["corpus"]
+    assert unrolled("train", "lstm-mwc-en", "--dry-run").code == 2, "its vocabulary is that of the text"
+
+
 def test_prompt_from_standard_input(unrolled: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from io import StringIO
 

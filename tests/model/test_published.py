@@ -60,6 +60,52 @@ def test_awd_lstm(bias: str, wrapped: bool) -> None:
     torch.testing.assert_close(log_probs(lm), published(TOKENS), rtol=0, atol=1e-12)
 
 
+def test_awd_qrnn() -> None:
+    """Layers of one linear map each, with the published names; the first sees two inputs."""
+    generator, sizes = torch.Generator().manual_seed(2), [E, H, H, E]
+    weights = {"encoder.weight": torch.randn(V, E, generator=generator, dtype=torch.float64)}
+    weights |= {
+        "decoder.weight": weights["encoder.weight"],
+        "decoder.bias": torch.randn(V, generator=generator).double(),
+    }
+    for i, (low, high) in enumerate(itertools.pairwise(sizes)):
+        shape = (3 * high, (2 if i == 0 else 1) * low)
+        weights[f"rnns.{i}.linear.module.weight_raw"] = torch.randn(shape, generator=generator, dtype=torch.float64)
+        weights[f"rnns.{i}.linear.module.bias"] = torch.randn(3 * high, generator=generator, dtype=torch.float64)
+    lm = model(cell=[{"name": "qrnn", "window": 2}, {"name": "qrnn"}, {"name": "qrnn"}])
+    load_published(lm, weights, "awd-qrnn")
+
+    x = weights["encoder.weight"][TOKENS]
+    for i, size in enumerate(sizes[1:]):
+        u = x if i else torch.cat([x, torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)], -1)
+        gates = u @ weights[f"rnns.{i}.linear.module.weight_raw"].t() + weights[f"rnns.{i}.linear.module.bias"]
+        z, f, o = gates.split(size, -1)
+        c, outputs = torch.zeros(3, size, dtype=torch.float64), []
+        for t in range(TOKENS.shape[1]):
+            c = f[:, t].sigmoid() * z[:, t].tanh() + (1 - f[:, t].sigmoid()) * c
+            outputs.append(o[:, t].sigmoid() * c)
+        x = torch.stack(outputs, 1)
+    wanted = torch.log_softmax(x @ weights["encoder.weight"].t() + weights["decoder.bias"], -1)
+    torch.testing.assert_close(log_probs(lm), wanted, rtol=0, atol=1e-12)
+
+
+def test_mos() -> None:
+    torch.manual_seed(4)
+    published, components, last = Published(), 3, E
+    prior, latent = nn.Linear(last, components, bias=False).double(), nn.Linear(last, components * E).double()
+    weights = dict(published.state_dict()) | {"prior.weight": prior.weight.detach()}
+    weights |= {"latent.0.weight": latent.weight.detach(), "latent.0.bias": latent.bias.detach()}
+    lm = model(cell={"name": "lstm", "bias": "two"}, head={"name": "mos", "components": components})
+    load_published(lm, weights, "mos")
+
+    g = published.encoder(TOKENS.t())
+    for rnn in published.rnns:
+        g, _ = rnn(g)
+    each = torch.softmax(published.decoder(torch.tanh(latent(g)).unflatten(-1, (components, E))), -1)
+    wanted = (torch.softmax(prior(g), -1).unsqueeze(-1) * each).sum(-2).log().transpose(0, 1)
+    torch.testing.assert_close(log_probs(lm), wanted, rtol=0, atol=1e-12)
+
+
 def test_sentiment_mlstm() -> None:
     generator = torch.Generator().manual_seed(3)
     shapes = [(V, E), (E, 4 * H), *[(H, H)] * 4, (E, H), (H, H), (4 * H,), (4 * H,), (4 * H,), (H,), (H,), (H, V), (V,)]
