@@ -30,12 +30,7 @@ def _cells_page() -> str:
         cls = CELLS[name]
         config = cls.Config()
         parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
-        parts += ["| option | default | |", "| --- | --- | --- |"]
-        for key, field in cls.Config.model_fields.items():
-            if key != "name":
-                default = getattr(config, key)
-                shown = getattr(default, "name", default)
-                parts.append(f"| `{key}` | `{shown}` | {field.description} |")
+        _options(cls, parts)
         cell = cls(256, 256, config)
         parts += [
             "",
@@ -43,6 +38,29 @@ def _cells_page() -> str:
             f"backends: {', '.join(cell.backends())}.",
             "",
         ]
+    return "\n".join(parts)
+
+
+def _options(cls: type, parts: list[str]) -> None:
+    """The options of a part, as a table."""
+    config = cls.Config()  # type: ignore[attr-defined]
+    parts += ["| option | default | |", "| --- | --- | --- |"]
+    for key, field in cls.Config.model_fields.items():  # type: ignore[attr-defined]
+        if key != "name":
+            default = getattr(config, key)
+            parts.append(f"| `{key}` | `{getattr(default, 'name', default)}` | {field.description} |")
+
+
+def _heads_page() -> str:
+    """The heads page, made from the table: docstrings and options."""
+    from unrolled.model.heads import HEADS
+
+    parts = ["# Heads", "", "`--set model.head.name=NAME` chooses one; its options are `model.head.OPTION`.", ""]
+    for name in HEADS:
+        cls = HEADS[name]
+        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
+        _options(cls, parts)
+        parts.append("")
     return "\n".join(parts)
 
 
@@ -93,4 +111,5 @@ def setup(app: object) -> None:
     folder = pathlib.Path(__file__).parent / "generated"
     folder.mkdir(exist_ok=True)
     (folder / "cells.md").write_text(_cells_page(), encoding="utf-8")
+    (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
     (folder / "recipes.md").write_text(_recipes_page(), encoding="utf-8")

@@ -60,7 +60,7 @@ def test_alignment_runs_around_the_end() -> None:
     lines = Lines()
     lines.all[-40:] = 7
     stream = make(lines, align="line", columns=1, jitter=0)
-    assert stream._line_start(len(lines) - 20) == int(np.flatnonzero(lines.all == END)[0]) + 1
+    assert stream._planner._line_start(len(lines) - 20) == int(np.flatnonzero(lines.all == END)[0]) + 1
 
 
 def test_a_text_without_lines_cannot_be_aligned() -> None:
