@@ -8,7 +8,7 @@ import pytest
 from train.runs import experiment, record
 from unrolled.core.errors import UsageError
 from unrolled.data import CorpusConfig, MissingCorpusError
-from unrolled.model import count_params, fit_width
+from unrolled.model import ModelConfig, count_params, fit_width
 from unrolled.train import ExperimentConfig, train
 from unrolled.train.dry_run import dry_size
 from unrolled.train.recipes import list_recipes, load_experiment
@@ -68,6 +68,37 @@ def test_widths_with_a_tuned_embedding_size(name: str) -> None:
         return count_params(config.model.model_copy(update={"width": n, "embedding": embedding}), 33_279)
 
     assert count(width) <= 35_000_000 < count(width + 1)
+
+
+# small recipe -> the full one, its budget, and what it changes besides widths
+SIBLINGS: dict[str, tuple[str, int, dict[str, dict[str, Any]]]] = {
+    "awd-lstm-ptb-cpu": ("awd-lstm-ptb", 3_000_000, {}),
+    "awd-qrnn-ptb-cpu": ("awd-qrnn-ptb", 3_000_000, {}),
+    "mos-ptb-cpu": ("mos-ptb", 3_000_000, {"head": {"components": 4}}),
+    "mogrifier-ptb-cpu": ("mogrifier-ptb", 3_000_000, {"cell": {"rank": 16}}),
+    "mogrifier-ptb-char-cpu": ("mogrifier-ptb-char", 1_500_000, {"cell": {"rank": 16}}),
+    "awd-lstm-ptb-char-cpu": ("awd-lstm-ptb-char", 1_500_000, {}),
+    "mlstm-text8-cpu": ("mlstm-text8", 1_500_000, {"embedding": {"size": 64}}),
+}
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_small_recipes_have_the_largest_widths_under_their_budgets(name: str) -> None:
+    full, budget, changes = SIBLINGS[name]
+    base, own = load_experiment(full), load_experiment(name)
+    values = base.model.model_dump(mode="json", exclude_none=True)
+    for part, options in changes.items():
+        values[part].update(options)
+    assert base.vocabulary == own.vocabulary
+    assert own.vocabulary is not None
+    fitted = fit_width(ModelConfig.parse(values), own.vocabulary, budget)
+    assert fitted.layer_widths() == own.model.layer_widths()
+    assert (fitted.embedding.size or fitted.width) == (own.model.embedding.size or own.model.width)
+    assert fitted.head == own.model.head
+    assert count_params(fitted, own.vocabulary) == count_params(own.model, own.vocabulary)
+    first, second = fitted.layer_cells(), own.model.layer_cells()
+    assert [c.model_dump() for c in first] == [c.model_dump() for c in second]
+    assert fitted.stack == own.model.stack
 
 
 def small(values: dict[str, Any]) -> dict[str, Any]:
