@@ -172,6 +172,29 @@ def test_the_floor_caps_the_loss() -> None:
     assert float(nll.max()) == pytest.approx(-math.log(1e-8), abs=0.01)
 
 
+@pytest.mark.parametrize("time", [5, 50])
+def test_no_more_logits_at_once_than_the_block(time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the window: what grows with the vocabulary is bounded by the block, in training too."""
+    from unrolled.model.heads import mos
+
+    seen: list[int] = []
+    original = mos.low_linear
+
+    def watched(x: Tensor, matrix: Tensor, *rest: Any) -> Tensor:
+        y = original(x, matrix, *rest)
+        if matrix.shape[0] == V:
+            seen.append(y.numel())
+        return y
+
+    monkeypatch.setattr(mos, "low_linear", watched)
+    head = make("mos", block=4 * 3 * V)
+    h = draw(B, time, D).requires_grad_()
+    total, _, _ = head.loss(h, torch.ones(B, time, dtype=torch.int64))
+    total.backward()
+    assert max(seen) == 4 * 3 * V
+    assert sum(seen) == B * time * 3 * V
+
+
 # -- split and adaptive ------------------------------------------------------------------------------------------
 
 
