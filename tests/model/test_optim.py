@@ -121,7 +121,7 @@ def test_frozen_parameters_are_left_out() -> None:
     assert [len(group["params"]) for group in groups] == [1]
 
 
-@pytest.mark.parametrize("limit", [None, 0.5, 100.0])
+@pytest.mark.parametrize("limit", [None, 0.0, 0.5, 100.0])
 def test_clip(limit: float | None) -> None:
     made = parameters()
     for parameter in made:
@@ -129,7 +129,7 @@ def test_clip(limit: float | None) -> None:
     norm = math.sqrt(sum(float(p.detach().square().sum()) for p in made))
     assert _clip(made, limit) == pytest.approx(norm)
     after = math.sqrt(sum(float(p.grad.square().sum()) for p in made if p.grad is not None))
-    assert after == pytest.approx(norm if limit is None else min(norm, limit), rel=1e-5)
+    assert after == pytest.approx(min(norm, limit) if limit else norm, rel=1e-5)
     if limit == 0.5:
         assert made[0].grad is not None
         assert_close(made[0].grad / made[0].grad.norm(), made[0].detach() / made[0].detach().norm(), "direction")

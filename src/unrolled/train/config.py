@@ -34,9 +34,7 @@ class PhaseConfig(Config):
         description="multiply the learning rate of a step by the length of its window over stream.window (AWD-LSTM, "
         "with stream.variable_windows)",
     )
-    clip: float | None = Field(
-        default=1.0, gt=0, description="largest global norm of the gradient (absent: no clipping)"
-    )
+    clip: float | None = Field(default=1.0, ge=0, description="largest global norm of the gradient (0: no clipping)")
     averaging: AnyAveragingConfig = Field(
         default_factory=lambda: AVERAGING.parse("none"),
         description="average of the weights, which is validated and saved in their place",

@@ -87,6 +87,6 @@ def _clip(parameters: list[Any], limit: float | None) -> float:
     """Scale gradients to a global norm of at most ``limit``; returns the norm before."""
     norm = nn.utils.get_total_norm([p.grad for p in parameters])
     value = float(norm)
-    if limit is not None and limit < value < float("inf"):
+    if limit and limit < value < float("inf"):
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return value
