@@ -46,6 +46,13 @@ class PublishedFigure(Config):
     protocol: str = Field(description="how it was measured, as far as known")
     source: str = Field(description="where it was published")
 
+    def __str__(self) -> str:
+        """One readable line."""
+        shown = [
+            f"{split} {value:g}" for split, value in (("valid", self.valid), ("test", self.test)) if value is not None
+        ]
+        return f"{self.system}, {self.parameters}: {', '.join(shown)} {self.metric} ({self.protocol}; {self.source})"
+
 
 class WeightsConfig(Config):
     """Weights to begin with, in place of random ones."""

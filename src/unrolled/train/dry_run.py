@@ -31,6 +31,7 @@ def _size(model: LanguageModel, config: ExperimentConfig) -> dict[str, Any]:
         "columns": config.stream.columns,
         "window": config.stream.window,
         "budget": {kind: amount},
+        "published": [str(figure) for figure in config.published],
     }
 
 
