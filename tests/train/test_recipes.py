@@ -144,7 +144,10 @@ def test_every_published_figure_is_complete() -> None:
     for name in list_recipes():
         config = load_experiment(name)
         assert config.title
+        if config.vocabulary:
+            assert dry_size(config, config.vocabulary)["published"] == [str(figure) for figure in config.published]
         for figure in config.published:
+            assert figure.system in str(figure)
             assert figure.valid or figure.test, name
             assert figure.source
             assert figure.protocol

@@ -91,7 +91,7 @@ def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
         elif isinstance(value, float):
             value = f"{value:,.4g}"
         elif isinstance(value, list):
-            value = "; ".join(map(str, value)) or "-"
+            value = ("; " if key == "published" else ", ").join(map(str, value)) or "-"
         write(f"{key.replace('_', ' ')}: {value}")
 
 
