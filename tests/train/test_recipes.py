@@ -167,6 +167,16 @@ def test_another_corpus_or_tokenizer_drops_what_belongs_to_the_recipes_own() -> 
     assert load_experiment("awd-lstm-ptb", ["train.clip=1.0"]).published
 
 
+def test_a_set_budget_takes_the_place_of_all_phases() -> None:
+    assert len(load_experiment("awd-lstm-ptb").train.phases()) == 2
+    assert len(load_experiment("awd-lstm-ptb", ["train.clip=1.0"]).train.phases()) == 2
+    short = load_experiment("awd-lstm-ptb", ["train.steps=20"]).train
+    assert short.budget() == ("steps", 20)
+    assert len(short.phases()) == 1
+    both = load_experiment("awd-lstm-ptb", ["train.steps=20", "train.then=[{steps=5}]"]).train
+    assert [phase.budget() for phase in both.phases()] == [("steps", 20), ("steps", 5)]
+
+
 def test_a_missing_corpus_is_said_by_its_own_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNROLLED_DATA", str(tmp_path))
     with pytest.raises(MissingCorpusError, match="wikitext-103 is not on this machine"):

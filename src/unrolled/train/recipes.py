@@ -48,7 +48,7 @@ def load_experiment(
 ) -> ExperimentConfig:
     """The configuration of a recipe (absent: the default one) with ``a.b=value`` settings applied.
 
-    A budget that is set takes the place of the recipe's budget; another corpus or tokenizer that of its vocabulary
+    A budget that is set takes the place of the recipe's whole plan, its further phases (``then``) too; another corpus or tokenizer that of its vocabulary
     size and published figures.
 
     Args:
@@ -63,5 +63,5 @@ def load_experiment(
         values = {key: value for key, value in values.items() if key not in ("vocabulary", "published")}
     chosen = {s.partition("=")[0].strip() for s in settings} & {f"train.{name}" for name in BUDGETS}
     if chosen and isinstance(values.get("train"), dict):
-        values["train"] = {k: v for k, v in values["train"].items() if k not in BUDGETS}
+        values["train"] = {k: v for k, v in values["train"].items() if k not in (*BUDGETS, "then")}
     return ExperimentConfig.parse(apply_settings(values, settings))
