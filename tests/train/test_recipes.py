@@ -117,8 +117,6 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
         for key in ("rank", "factor"):
             if cell.get(key):
                 cell[key] = 3
-    if model["head"].get("cuts"):
-        model["head"]["cuts"] = [4, 9]
     values["stream"].update({"columns": 4, "window": 12, "jitter": min(values["stream"]["jitter"], 20)})
     for phase in (train_values, *train_values["then"]):
         for budget in ("epochs", "tokens", "minutes", "cpu_minutes"):

@@ -48,8 +48,8 @@ def load_experiment(
 ) -> ExperimentConfig:
     """The configuration of a recipe (absent: the default one) with ``a.b=value`` settings applied.
 
-    A budget that is set takes the place of the recipe's whole plan, its further phases (``then``) too; another corpus or
-    tokenizer takes that of its vocabulary size and published figures.
+    A budget that is set takes the place of the recipe's whole plan, its further phases (``then``) too; another corpus
+    or tokenizer takes that of its vocabulary size and published figures.
 
     Args:
         corpus: in place of the recipe's; its tokenizer is then the corpus's own, unless a setting chooses one.
