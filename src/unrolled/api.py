@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from unrolled.core.errors import UsageError
-from unrolled.core.files import make_folder
-from unrolled.core.registry import unknown_name
 from unrolled.data import CorpusConfig, corpus_named
-from unrolled.evaluate import EvalConfig, EvalResult, NeuralPredictor, evaluate_static
-from unrolled.evaluate.static import Progress
+from unrolled.evaluate import (
+    EvalConfig,
+    EvalResult,
+    NeuralPredictor,
+    PredictorConfig,
+    Progress,
+    evaluate_run,
+)
 from unrolled.generate import Generation, SamplerConfig
 from unrolled.generate import generate as _generate
 from unrolled.model import LanguageModel
@@ -25,8 +26,6 @@ from unrolled.train.start import free_folder
 __all__ = ["evaluate", "experiment", "generate", "load", "train"]
 
 PathLike = str | os.PathLike[str]
-
-_TYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def experiment(
@@ -83,38 +82,30 @@ def evaluate(
     per_token: PathLike | None = None,
     dtype: str = "float32",
     progress: Progress | None = None,
+    search: Sequence[str] = (),
+    search_tokens: int | None = None,
     **options: Any,
 ) -> EvalResult:
     """Measure a run on a corpus.
 
     Args:
-        run: a run directory, or an opened :class:`Run` (which may have its own backend and precision).
+        run: a run directory, or an opened :class:`Run` (which may have its own backend, precision and weights).
         corpus: its config, a known name, or the path of your own text; absent: the run's own.
         per_token: file for token ids and log-probabilities.
         dtype: of the arithmetic, float32 or float64.
         progress: hears of every window.
-        options: fields of :class:`EvalConfig`: split, window, columns, first, limit.
+        search, search_tokens: settings to choose on the validation split, see :func:`evaluate_run`.
+        options: fields of :class:`EvalConfig` (split, window, columns, first, reset, limit) and of
+            :class:`PredictorConfig` (temperature, dropout, dynamic, cache), such as ``dynamic="krause"`` or
+            ``cache={"length": 500}``.
     Raises:
         UsageError: no run, unknown corpus, split or option. UnrolledError: damaged files.
     """
-    if dtype not in _TYPES:
-        raise unknown_name("dtype", dtype, _TYPES)
-    config, opened = EvalConfig.parse(options), _opened(run, device)
-    model = opened.model.to(_TYPES[dtype])
-    text, splits = opened.splits(corpus)
-    if config.split not in splits:
-        raise UsageError(f"corpus {text.name} has no split {config.split!r}; it has: {', '.join(splits)}.")
-    if per_token is not None:
-        make_folder(Path(per_token).parent)
-    provenance = {
-        "corpus": text.name,
-        "tokenizer": opened.tokenizer.fingerprint(),
-        "run": str(opened.path),
-        "parameters": model.num_params(),
-        "step": opened.record.get("best_step"),
-    }
-    predictor = NeuralPredictor(model, opened.tokenizer.start_id)
-    return evaluate_static(predictor, splits[config.split], config, progress, provenance, per_token)
+    test_time = {key: options.pop(key) for key in PredictorConfig.model_fields if key in options}
+    return evaluate_run(
+        _opened(run, device), corpus, EvalConfig.parse(options), PredictorConfig.parse(test_time), search,
+        search_tokens, per_token, dtype, progress,
+    )  # fmt: skip
 
 
 def generate(

@@ -1,6 +1,7 @@
 """Run directories: what training writes and everything else reads."""
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 CONFIG, MODEL, TOKENIZER, RECORD = "config.json", "model.safetensors", "tokenizer.json", "record.json"
+STATES, STATE_TENSORS = "train_state", "tensors.safetensors"
+_STATE_NAME = re.compile(r"\d{9}")
 
 
 class PublishedFigure(Config):
@@ -117,6 +120,8 @@ class Run:
     Args:
         path: the directory.
         device: where to put the model. backend, precision: in place of the run's own.
+        weights: ``saved``, those of the best checkpoint, averaged where training averages; or ``raw``, those that
+            training would go on from.
     Raises:
         UsageError: no such run. UnrolledError: a broken, foreign or future file in it.
     """
@@ -127,7 +132,11 @@ class Run:
         device: str = "auto",
         backend: str | None = None,
         precision: str | None = None,
+        weights: Literal["saved", "raw"] = "saved",
     ):
+        if weights not in ("saved", "raw"):
+            raise unknown_name("weights", weights, ["saved", "raw"])
+        self.weights_kind = weights
         self.path = Path(path)
         if not (self.path / CONFIG).is_file():
             raise UsageError(
@@ -145,11 +154,21 @@ class Run:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model with the weights of the best checkpoint, in evaluation mode."""
+        """The model, in evaluation mode."""
         config = self.config.model.model_copy(update={"compute": self._compute})
         model = LanguageModel(config, self.tokenizer.vocab_size)
-        load_weights(model, self.path / MODEL)
+        load_weights(model, self.weights_file, "model." if self.weights_kind == "raw" else "")
         return model.to(self.device).eval()
+
+    @property
+    def weights_file(self) -> Path:
+        """Where the model's weights are. Raises UnrolledError when the run keeps no training state."""
+        if self.weights_kind == "saved":
+            return self.path / MODEL
+        states = saved_states(self.path)
+        if not states:
+            raise UnrolledError(f"{self.path} has no training state, which holds the raw weights; use the saved ones.")
+        return states[-1] / STATE_TENSORS
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -167,11 +186,22 @@ class Run:
         return opened, encode_corpus(opened, self.tokenizer)
 
 
-def load_weights(model: LanguageModel, path: Path) -> None:
-    """Copy saved weights into a model. Raises UnrolledError in one sentence when they do not fit."""
+def saved_states(run: Path) -> list[Path]:
+    """The folders of a run's training states, oldest first."""
+    folder = run / STATES
+    return sorted(p for p in folder.iterdir() if _STATE_NAME.fullmatch(p.name)) if folder.is_dir() else []
+
+
+def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
+    """Copy saved weights into a model. Raises UnrolledError in one sentence when they do not fit.
+
+    Args:
+        prefix: of the names that count in the file; others are left alone.
+    """
     if not path.is_file():
         raise UnrolledError(f"{path} does not exist: the run has no checkpoint yet.")
-    saved, own = tree.load_tensors(path), weights(model)
+    found, own = tree.load_tensors(path), weights(model)
+    saved = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
     if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
         odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
         raise UnrolledError(f"{path} does not fit the run's config (parameter {odd[0]!r}); it belongs to another run.")

@@ -210,3 +210,35 @@ def test_divergence(refused: Callable[..., str], unrolled: Command, text: Path) 
     assert json.loads(Path("run/record.json").read_text())["status"] == "diverged"
     result = json.loads(unrolled("eval", "run", "--json").out)
     assert result["figures"]["nats_per_token"] < 20
+
+
+def test_eval_adapts_searches_and_compares(unrolled: Command, trained: Path) -> None:
+    code, out, err = unrolled("eval", trained, "--per-token", "static.tsv.gz", "--json")
+    assert (code, err) == (0, "")
+    static = json.loads(out)
+    arguments = ["--dynamic", "sgd", "--set", "dynamic.lr=0.02", "--cache", 30]
+    arguments += ["--search", "cache", "--search-tokens", 200]
+    code, out, err = unrolled("eval", trained, *arguments, "--against", "static.tsv.gz", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["protocol"]["kind"] == "dynamic + cache"
+    assert found["protocol"]["options"]["dynamic"]["lr"] == 0.02
+    assert len(found["provenance"]["search"]["cache"]["tried"]) == 16
+    difference = (found["nats"] - static["nats"]) / static["tokens"]
+    assert found["against"]["nats_per_token"] == pytest.approx(difference, abs=1e-9)
+    code, out, _ = unrolled("eval", "static.tsv.gz", "--against", "static.tsv.gz")
+    assert code == 0
+    assert "perplexity" in out
+    for split in ("valid", "test"):
+        for name, temperature in (("cool", 0.8), ("hot", 1.3)):
+            code, _, _ = unrolled(
+                "eval", trained, "--split", split, "--temperature", temperature, "--per-token", f"e/{split}/{name}.tsv"
+            )
+            assert code == 0
+    code, out, _ = unrolled("eval", "--ensemble", "e", "--json")
+    assert code == 0
+    mixed = json.loads(out)
+    assert set(mixed["weights"]) == {"cool", "hot"}
+    assert sum(mixed["weights"].values()) == pytest.approx(1)
+    code, out, _ = unrolled("eval", "--ensemble", "e")
+    assert "weights fitted on valid" in out

@@ -242,3 +242,14 @@ def test_foreign_optimizer(refused: Refused, begun: Path) -> None:
     path = _state(begun) / "tensors.safetensors"
     save_tensors(path, {**load_tensors(path), "optimizer.99.exp_avg": torch.ones(2)})
     assert "damaged or of another model" in refused("train", "--resume", begun, code=1)
+
+
+def test_eval_at_test_time(refused: Refused, trained: Path) -> None:
+    assert "did you mean 'krause'?" in refused("eval", trained, "--dynamic", "kruase")
+    assert "nothing to measure" in refused("eval")
+    assert "leave out the run" in refused("eval", trained, "--ensemble", "x")
+    assert "x is not a folder" in refused("eval", "--ensemble", "x")
+    assert "unknown config key 'dynamic.lrr'" in refused("eval", trained, "--dynamic", "sgd", "--set", "dynamic.lrr=1")
+    assert "trained without dropout" in refused("eval", trained, "--samples", 3)
+    assert "no cache to search" in refused("eval", trained, "--search", "cache")
+    assert "unknown weights" in refused("eval", trained, "--weights", "best")

@@ -81,9 +81,9 @@ def _head_loss(plain: Any) -> Any:
 def _head_log_prob(plain: Any) -> Any:
     @checked
     def log_prob(
-        self: nn.Module, h: Float[Tensor, "*rows {self.in_width}"], state: Any = None
+        self: nn.Module, h: Float[Tensor, "*rows {self.in_width}"], state: Any = None, masks: Any = None
     ) -> tuple[Float[Tensor, "*rows {self.vocab_size}"], Any]:
-        return plain(self, h, state)
+        return plain(self, h, state, masks)
 
     return log_prob
 

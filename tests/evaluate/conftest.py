@@ -45,7 +45,8 @@ class CountingHead(Head):
         per_token = torch.cat(nll, 1)
         return per_token.sum(), per_token, state
 
-    def log_prob(self, h, state=None):
+    def log_prob(self, h, state=None, masks=None):
+        assert state is not None
         return torch.log_softmax(h @ self.weight.t() + 0.3 * state, -1), state
 
 

@@ -396,16 +396,45 @@ def test_every_head_trains_evaluates_and_generates(
     import json
 
     assert json.loads(events[-1])["nats"] < 0.95 * math.log(model.vocab_size)
-    from unrolled.evaluate import EvalConfig, NeuralPredictor, evaluate_static
+    from unrolled.evaluate import EvalConfig, NeuralPredictor, evaluate_predictor
     from unrolled.runs import Run
 
     opened = Run(run, "cpu")
     _, splits = opened.splits()
     predictor = NeuralPredictor(model, opened.tokenizer.start_id)
     figures = [
-        evaluate_static(predictor, splits["valid"], EvalConfig.parse({"split": "valid", "window": window})).nats
+        evaluate_predictor(predictor, splits["valid"], EvalConfig.parse({"split": "valid", "window": window})).nats
         for window in (1, 5, 50)
     ]
     assert figures[1] == pytest.approx(figures[0], rel=1e-12)
     assert figures[2] == pytest.approx(figures[0], rel=1e-12)
     assert ur.generate(run, "the cat", tokens=8)[0].text
+
+
+@every
+def test_temperature_divides_the_logits(key: str) -> None:
+    """Two temperatures against the plain form: every logit of the vocabulary divided, loss and log_prob alike."""
+    head, (h, targets, _) = make(key), inputs()
+    hot = head.tempered(1.7)
+    assert head.tempered(1.0) is head
+    assert head.logit_scale == 1.0
+    assert all(a is b for a, b in zip(head.parameters(), hot.parameters(), strict=True))
+    state = head.initial_state(B, dtype=torch.float64)
+    _, nll, _ = hot.loss(h.detach(), targets, None, state)
+    torch.testing.assert_close(nll, plain(hot, h.detach(), targets, state))
+    if key in ("softmax", "mos-latents", "split-none"):  # one softmax: p^(1/T), normalised
+        log_prob, _ = head.log_prob(h.detach())
+        wanted = torch.log_softmax(log_prob / 1.7, -1)
+        torch.testing.assert_close(hot.log_prob(h.detach())[0], wanted)
+    log_prob, _ = hot.log_prob(h[:, 0].detach(), state)
+    assert not torch.allclose(log_prob, head.log_prob(h[:, 0].detach(), state)[0])
+
+
+def test_a_tempered_mixture_is_one_of_tempered_components() -> None:
+    head, (h, _, _) = make("mos"), inputs()
+    log_prior, latents = head._mixture(h)  # type: ignore[operator]
+    wanted = 0.0
+    for k in range(3):
+        logits = (latents[..., k, :] @ head.weight.t() + head.bias) / 0.8  # type: ignore[operator]
+        wanted = wanted + log_prior[..., k : k + 1].exp() * torch.softmax(logits, -1)
+    torch.testing.assert_close(head.tempered(0.8).log_prob(h)[0].exp(), wanted)

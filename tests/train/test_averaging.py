@@ -13,7 +13,7 @@ from unrolled.core.errors import UnrolledError
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.optim import AVERAGING, Averager
 from unrolled.optim.averaging import worse_than_before
-from unrolled.runs import Run
+from unrolled.runs import Run, saved_states
 from unrolled.train import train
 from unrolled.train.loop import Trainer
 
@@ -277,11 +277,11 @@ def test_a_phase_stops_at_the_published_validation(text: Path, tmp_path: Path) -
 
 def test_a_state_of_another_average_is_refused(text: Path, tmp_path: Path) -> None:
     from unrolled.core import tree
-    from unrolled.train import checkpoint, resume
+    from unrolled.train import resume
 
     run = train(experiment(text, train={**PHASE, "averaging": "uniform"}), tmp_path / "run", "cpu")
     (run / "record.json").unlink()
-    path = checkpoint._saved(run)[-1] / "tensors.safetensors"
+    path = saved_states(run)[-1] / "tensors.safetensors"
     tensors = {name: value.clone() for name, value in tree.load_tensors(path).items()}
     del tensors["average.mean.0"]
     tree.save_tensors(path, tensors)

@@ -1,7 +1,8 @@
 """``unrolled eval``."""
 
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,12 +15,18 @@ from unrolled.cli.common import (
     emit,
     progress_bar,
     table,
+    write,
 )
+
+if TYPE_CHECKING:
+    from unrolled.evaluate import Difference, EvalResult
 
 
 @app.command(name="eval")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="A run directory; with --against also a per-token file.", show_default=False)
+    ] = None,
     corpus: Annotated[str | None, typer.Option(help="A known corpus or a path; absent: the run's own.")] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     window: Annotated[int, typer.Option(min=1, help="Tokens at once; does not change the figure.")] = 512,
@@ -27,10 +34,45 @@ def evaluate(
     first: Annotated[
         str, typer.Option(help="scored, or context: the published variant that skips the first token.")
     ] = "scored",
+    reset: Annotated[str, typer.Option(help="corpus, or lines: restart the state at every line.")] = "corpus",
+    denominator: Annotated[
+        str, typer.Option(help="scored, or fed: count the skipped first tokens too, as AWD-LSTM's code does.")
+    ] = "scored",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tokens.")] = None,
+    temperature: Annotated[float, typer.Option(help="Divides the logits; below 1 sharper.")] = 1.0,
+    dynamic: Annotated[
+        str | None, typer.Option(help="Dynamic evaluation: krause, mos, lamb, sgd or sgd_decay.", show_default=False)
+    ] = None,
+    cache: Annotated[
+        int | None, typer.Option(min=1, help="Continuous cache of so many tokens.", show_default=False)
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Monte-Carlo dropout with so many samples.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of these, such as dynamic.lr=1e-4, cache.theta=0.6, dropout.rates=0.8."),
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(help="Choose settings on the validation split first: temperature, dynamic, cache; repeatable."),
+    ] = None,
+    search_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Validation tokens for each setting tried.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="saved (best, averaged where training averages) or raw (the newest, not averaged).")
+    ] = "saved",
     dtype: Annotated[str, typer.Option(help="float32 or float64 arithmetic.")] = "float32",
     per_token: Annotated[
         Path | None, typer.Option(help="Write id and log-probability of every token here (.tsv, .tsv.gz).")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="A per-token file: test the difference from it, token by token.")
+    ] = None,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(help="In place of a run: folders of per-token files to mix (valid/ and test/); repeatable."),
     ] = None,
     record: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result record here as JSON.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -39,15 +81,31 @@ def evaluate(
     precision: PrecisionOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure a trained model on a corpus.
+    """Measure a trained model on a corpus, as it is or adapting to the text; mix models; compare two.
 
     By default every token is scored once, in one column, with the state carried from start to end.
 
     Example: unrolled eval runs/x --corpus ptb --split test --json
+
+    Example: unrolled eval runs/x --dynamic krause --search dynamic --against static.tsv.gz
     """
+    from unrolled.core.errors import UsageError
+
+    if ensemble:
+        if run is not None or against is not None:
+            raise UsageError("--ensemble mixes per-token files alone; leave out the run and --against.")
+        _mix(ensemble, json)
+        return
+    if run is None:
+        raise UsageError("nothing to measure: give a run directory, or --ensemble with folders of per-token files.")
+    if run.is_file() and against is not None:
+        _difference(run, against, json)
+        return
+
     import torch
 
     from unrolled import api
+    from unrolled.core.config import apply_settings
     from unrolled.core.files import make_folder
     from unrolled.runs import Run
 
@@ -56,15 +114,93 @@ def evaluate(
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    opened = Run(run, device, backend, precision)
-    with progress_bar(f"scoring {split}", not json) as advance:
-        result = api.evaluate(
-            opened, corpus, device, per_token, dtype, advance,
-            split=split, window=window, columns=columns, first=first, limit=limit,
-        )  # fmt: skip
-    if record is not None:
-        result.save(record)
+    options: dict[str, Any] = {
+        "split": split, "window": window, "columns": columns, "first": first, "reset": reset,
+        "denominator": denominator, "limit": limit, "temperature": temperature,
+    }  # fmt: skip
+    given = {"dynamic": ("preset", dynamic), "cache": ("length", cache), "dropout": ("samples", samples)}
+    options |= {part: {key: value} for part, (key, value) in given.items() if value is not None}
+    options = apply_settings(options, settings or ())
+    opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = per_token
+        if tokens is None and against is not None:
+            tokens = Path(folder) / f"{run.resolve().name}.tsv"
+        with progress_bar(f"scoring {split}", not json) as advance:
+            result = api.evaluate(
+                opened, corpus, device, tokens, dtype, advance, tuple(search or ()), search_tokens, **options
+            )
+        if record is not None:
+            result.save(record)
+        if against is None or not json:  # else one object holds both
+            _print_result(result, json)
+        if against is not None and tokens is not None:
+            _difference(tokens, against, json, result)
+
+
+def _print_result(result: "EvalResult", json: bool) -> None:
     if json:
         emit(result.to_json())
+        return
+    rows = result.rows()
+    for part, found in result.provenance.get("search", {}).items():
+        tried = sum(one["nats_per_token"] is not None for one in found["tried"])
+        rows.append((f"search of {part}", f"{tried} settings on {found['valid_tokens']:,} validation tokens"))
+    chosen = {f"{part}.{key}": value for part, values in result.protocol.options.items() if isinstance(values, dict)
+              for key, value in values.items()}  # fmt: skip
+    if "temperature" in result.protocol.options:
+        chosen["temperature"] = result.protocol.options["temperature"]
+    rows += [(name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in chosen.items()]
+    table(["", f"{result.provenance['corpus']} {result.provenance['split']}"], rows)
+
+
+def _difference(first: Path, second: Path, json: bool, result: "EvalResult | None" = None) -> None:
+    from unrolled.evaluate import compare_files
+
+    difference = compare_files(first, second)
+    verdict = difference.verdict(_name(first), _name(second))
+    if json:
+        found = {**difference._asdict(), "verdict": verdict}
+        emit(found if result is None else {**result.to_json(), "against": found})
     else:
-        table(["", f"{result.provenance['corpus']} {split}"], result.rows())
+        write(verdict)
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".tsv").removesuffix(".txt")
+
+
+def _mix(folders: list[Path], json: bool) -> None:
+    from unrolled.evaluate import fit_ensemble
+
+    found = fit_ensemble(folders)
+    last = list(found.tokens)[-1]
+    verdict = found.against_best.verdict("the ensemble", found.best)
+    if json:
+        figures = {
+            "members": {s: {n: f._asdict() for n, f in each.items()} for s, each in found.members.items()},
+            "uniform": {s: f._asdict() for s, f in found.uniform.items()},
+            "fitted": {s: f._asdict() for s, f in found.fitted.items()},
+        }
+        against = _difference_json(found.against_best, found.best, last)
+        emit({"kind": "ensemble", "tokens": found.tokens, "weights": found.weights, **figures, "against": against})
+        return
+
+    def row(name: str, figures: dict[str, Any], weight: str) -> list[str]:
+        cells = [f"{f.perplexity:.2f}" for f in figures.values()]
+        shown = figures[last].interval
+        return [name, *cells, "" if shown is None else f"{shown[0]:.2f} to {shown[1]:.2f}", weight]
+
+    rows = []
+    for name in found.members[last]:
+        weight = "" if found.weights is None else f"{found.weights[name]:.4f}"
+        rows.append(row(name, {split: each[name] for split, each in found.members.items()}, weight))
+    rows.append(row("uniform weights", found.uniform, ""))
+    if found.fitted:
+        rows.append(row("weights fitted on valid", found.fitted, ""))
+    table(["perplexity", *found.tokens, f"95 % interval, {last}", "weight"], rows)
+    write(f"On {last}, {verdict}")
+
+
+def _difference_json(difference: "Difference", best: str, split: str) -> dict[str, Any]:
+    return {"model": best, "split": split, **difference._asdict()}

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 from unrolled.core.errors import UnrolledError, UsageError
 
-__all__ = ["atomic_folder", "atomic_write", "make_folder", "read_json", "write_json", "writing"]
+__all__ = ["atomic_folder", "atomic_write", "make_folder", "read_json", "sha256_file", "write_json", "writing"]
 
 
 def _plain(error: OSError, path: Path) -> UnrolledError:
@@ -46,6 +47,12 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's bytes, in hexadecimal, read in constant memory."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

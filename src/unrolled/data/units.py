@@ -36,7 +36,7 @@ class Units(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitTables:
-    """Per-id arrays, each of length vocabulary size; int32 counts and boolean flags."""
+    """Per-id arrays, each of length vocabulary size; int32 counts and boolean flags (``ends``: ends a line)."""
 
     words: np.ndarray
     opens: np.ndarray
@@ -44,6 +44,7 @@ class UnitTables:
     characters: np.ndarray
     implied: np.ndarray
     bytes: np.ndarray
+    ends: np.ndarray
 
     @classmethod
     def from_pieces(cls, pieces: Pieces, implied: Sequence[bool] | None = None) -> "UnitTables":
@@ -62,6 +63,7 @@ class UnitTables:
             np.zeros(size, np.int32),
             np.zeros(size, bool) if implied is None else np.array(implied, bool),
             np.array([len(piece) for piece in pieces], np.int32),
+            np.array([piece.endswith(b"\n") for piece in pieces], bool),
         )
         for index, piece in enumerate(pieces):
             spaced = piece.replace(b"\n", b" ")

@@ -5,7 +5,7 @@ model that adapts while it reads are all measured by the same code.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -101,6 +101,15 @@ class Predictor(ABC):
             state = self.observe(state, ids[:, t])
         return state
 
+    def restore(self) -> None:  # noqa: B027  (most predictors change nothing)
+        """Undo what reading has changed in the model; nothing, but for predictors that learn."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
+
 
 class NeuralState(NamedTuple):
     """cells: one State a layer. head: the head's, or None. hidden: (batch, width), the last raw output."""
@@ -119,10 +128,12 @@ class NeuralPredictor(Predictor):
     Args:
         model: the model; its parameters are read at each call, never copied.
         start_id: the tokenizer's ``start_id``.
+        temperature: divides the logits, see :meth:`Head.tempered`.
     """
 
-    def __init__(self, model: LanguageModel, start_id: int):
+    def __init__(self, model: LanguageModel, start_id: int, temperature: float = 1.0):
         self.model = model.eval()
+        self.temperature, self._head = temperature, model.head.tempered(temperature)
         self.vocab_size = model.vocab_size
         self.start_id = start_id
 
@@ -133,9 +144,13 @@ class NeuralPredictor(Predictor):
 
     @property
     def precision(self) -> str:  # type: ignore[override]
-        """``bf16`` where matrix products are lowered, else the type of the parameters."""
-        low = self.model.config.compute.precision == "bf16"
-        return "bf16" if low else str(self.model.dtype).removeprefix("torch.")
+        """Of the arithmetic."""
+        return self.model.precision
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :attr:`Predictor.options`."""
+        return {} if self.temperature == 1.0 else {"temperature": self.temperature}
 
     @torch.no_grad()
     def begin(self, batch: int, first: Tensor | None = None) -> NeuralState:
@@ -149,7 +164,7 @@ class NeuralPredictor(Predictor):
     @torch.no_grad()
     def predict(self, state: NeuralState) -> Prediction:
         """See :meth:`Predictor.predict`."""
-        log_prob, _ = self.model.head.log_prob(state.hidden, state.head)
+        log_prob, _ = self._head.log_prob(state.hidden, state.head)
         return Prediction(log_prob, state.hidden)
 
     @torch.no_grad()
@@ -172,7 +187,7 @@ class NeuralPredictor(Predictor):
         inputs = ids if inner is None else ids.masked_fill(inner, self.start_id)
         out = self.model(inputs, ModelState(state.cells, state.head), inner)
         hidden = torch.cat([state.hidden.unsqueeze(1), out.raw[:, :-1]], 1)
-        _, nll, head = self.model.head.loss(hidden, ids, None, state.head, reset)
+        _, nll, head = self._head.loss(hidden, ids, None, state.head, reset)
         return Scores(nll, hidden, NeuralState(out.state.cells, head, out.raw[:, -1]))
 
     @torch.no_grad()

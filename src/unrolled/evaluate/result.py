@@ -14,6 +14,10 @@ from unrolled.core.files import read_json, write_json
 __all__ = ["EvalResult", "Protocol"]
 
 _KIND, _VERSION = "evaluation", 1
+_FIGURES = (
+    "nats_per_token", "bits_per_token", "perplexity_per_token", "perplexity_per_word", "bits_per_character",
+    "bits_per_byte",
+)  # fmt: skip
 
 
 class Protocol(Config):
@@ -23,9 +27,12 @@ class Protocol(Config):
     columns: int = Field(default=1, ge=1, description="parallel columns, each begun without a past")
     window: int = Field(default=512, ge=1, description="tokens scored at once")
     first: Literal["scored", "context"] = Field(default="scored", description="role of each column's first token")
-    reset: Literal["none", "starts"] = Field(
+    reset: Literal["none", "starts", "lines"] = Field(
         default="none",
-        description="where the state restarts: nowhere, or at each sentence or document",
+        description="where the state restarts: nowhere, at each sentence or document, or at each line",
+    )
+    denominator: Literal["scored", "fed"] = Field(
+        default="scored", description="tokens that nats are divided by: those scored, or the unscored first ones too"
     )
     limit: int | None = Field(default=None, ge=1, description="only the first so many tokens of the split")
     precision: str = Field(default="float32", description="of the arithmetic")
@@ -39,8 +46,10 @@ class Protocol(Config):
             parts.append(f"{self.columns} columns")
         if self.first == "context":
             parts.append("first token is context")
-        if self.reset == "starts":
-            parts.append("state reset at each start")
+        if self.reset != "none":
+            parts.append(f"state reset at each {'start' if self.reset == 'starts' else 'line'}")
+        if self.denominator == "fed":
+            parts.append("divided by tokens fed")
         if self.limit is not None:
             parts.append(f"first {self.limit} tokens")
         return ", ".join(parts)
@@ -63,21 +72,26 @@ class EvalResult(Config):
     words: int = Field(ge=0, description="words that the scored tokens cover, line ends counted as words")
     characters: int = Field(ge=0, description="characters that the scored tokens cover")
     bytes: int = Field(ge=0, description="UTF-8 bytes that the scored tokens cover")
+    unscored: int = Field(default=0, ge=0, description="tokens fed and not scored that figures per token count too")
+    interval: tuple[float, float] | None = Field(
+        default=None,
+        description="95 % block-bootstrap interval of nats per token; null for a text of fewer than ten blocks",
+    )
     protocol: Protocol = Field(description="how it was obtained")
     provenance: dict[str, Any] = Field(default={}, description="corpus, split, checksums, model, step, code version")
 
     @property
     def nats_per_token(self) -> float:
-        return self.nats / self.tokens
+        return self.nats / self._tokens
 
     @property
     def bits_per_token(self) -> float:
-        return self.nats / self.tokens / math.log(2)
+        return self.nats / self._tokens / math.log(2)
 
     @property
     def perplexity_per_token(self) -> float | None:
         """None where it exceeds the largest float."""
-        return _exp(self.nats, self.tokens)
+        return _exp(self.nats, self._tokens)
 
     @property
     def perplexity_per_word(self) -> float | None:
@@ -92,18 +106,32 @@ class EvalResult(Config):
     def bits_per_byte(self) -> float | None:
         return _bits(self.nats, self.bytes)
 
+    @property
+    def _tokens(self) -> int:
+        return self.tokens + self.unscored
+
     def figures(self) -> dict[str, float | None]:
         """Every derived figure by name; None where it is undefined or beyond the largest float."""
-        names = ("nats_per_token", "bits_per_token", "perplexity_per_token", "perplexity_per_word")
-        return {name: getattr(self, name) for name in (*names, "bits_per_character", "bits_per_byte")}
+        return {name: getattr(self, name) for name in _FIGURES}
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % block-bootstrap interval of every figure that has one, by name."""
+        if self.interval is None:
+            return {}
+        ends = [self.model_copy(update={"nats": end * self.tokens}).figures() for end in self.interval]
+        pairs = {name: (ends[0][name], ends[1][name]) for name in _FIGURES}
+        return {name: (low, high) for name, (low, high) in pairs.items() if low is not None and high is not None}
 
     def rows(self) -> list[tuple[str, str]]:
         """(name, value) for a table that people read."""
         counts = [(name, f"{getattr(self, name):,}") for name in ("tokens", "words", "characters", "bytes")]
-        figures = [
-            (name.replace("_", " "), "too large or undefined" if value is None else f"{value:,.4f}")
-            for name, value in self.figures().items()
-        ]
+        figures, intervals = [], self.intervals()
+        for name, value in self.figures().items():
+            text = "too large or undefined" if value is None else f"{value:,.4f}"
+            if value is not None and name in intervals:
+                low, high = intervals[name]
+                text += f"  ({low:,.4f} to {high:,.4f})"
+            figures.append((name.replace("_", " "), text))
         return [("protocol", self.protocol.name), *counts, ("total nats", f"{self.nats:,.2f}"), *figures]
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +139,8 @@ class EvalResult(Config):
         value = self.model_dump(mode="json")
         names = {"name": self.protocol.name, "comparable_key": self.protocol.comparable_key}
         value["protocol"] = {**names, **value["protocol"]}
-        return {"kind": _KIND, "version": _VERSION, **value, "figures": self.figures()}
+        derived = {"figures": self.figures(), "intervals": self.intervals()}
+        return {"kind": _KIND, "version": _VERSION, **value, **derived}
 
     @classmethod
     def from_json(cls, value: Any, source: object = "this") -> Self:
@@ -128,7 +157,7 @@ class EvalResult(Config):
             raise UnrolledError(
                 f"{source} has format {value.get('version')} and this release reads {_VERSION}; upgrade unrolled."
             )
-        kept = {key: inner for key, inner in value.items() if key not in ("kind", "version", "figures")}
+        kept = {key: inner for key, inner in value.items() if key not in ("kind", "version", "figures", "intervals")}
         if isinstance(kept.get("protocol"), dict):
             derived = ("name", "comparable_key")
             kept["protocol"] = {key: v for key, v in kept["protocol"].items() if key not in derived}

@@ -10,8 +10,9 @@ from torch import Tensor
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
+from unrolled.core.tree import map_tree
 
-__all__ = ["DropoutConfig", "Masks", "apply_mask", "check_sites", "draw_mask", "draw_zoneout"]
+__all__ = ["DropoutConfig", "Masks", "apply_mask", "check_sites", "cut_masks", "draw_mask", "draw_zoneout"]
 
 
 class DropoutConfig(Config):
@@ -49,6 +50,22 @@ class DropoutConfig(Config):
         description="in: h(t-1) is masked on entry (Mogrifier); out: h(t) is masked as output and as carry (mLSTM)",
     )
 
+    def scaled(self, factor: float) -> "DropoutConfig":
+        """Every rate times ``factor``. Raises UsageError where one would reach 1."""
+        sites = ("embedding", "input", "between", "state", "output", "projected", "weight")
+        rates = {name: getattr(self, name) * factor for name in sites}
+        zoneout = {name: rate * factor for name, rate in self.zoneout.items()}
+        worst = max([*rates.values(), *zoneout.values()])
+        if worst >= 1:
+            raise UsageError(f"a dropout rate times {factor:g} would be {worst:g}; use a smaller factor.")
+        return self.model_copy(update={**rates, "zoneout": zoneout})
+
+    @property
+    def active(self) -> bool:
+        """Whether any rate is above zero."""
+        rates = (self.embedding, self.input, self.between, self.state, self.output, self.projected, self.weight)
+        return any((*rates, *self.zoneout.values()))
+
 
 class Masks(NamedTuple):
     """Drawn masks of one window; None where a site is off.
@@ -66,6 +83,21 @@ class Masks(NamedTuple):
     head: Any
     weight: tuple[Mapping[str, Tensor] | None, ...] = ()
     zoneout: tuple[Mapping[str, Tensor] | None, ...] = ()
+
+
+def cut_masks(masks: Masks | None, low: int, high: int) -> Masks | None:
+    """The masks of steps ``low`` to ``high`` - 1 of a window, where they differ from step to step."""
+
+    def cut(mask: Tensor) -> Tensor:
+        return mask if mask.shape[1] == 1 else mask[:, low:high]
+
+    if masks is None:
+        return None
+    timed = {name: map_tree(cut, getattr(masks, name)) for name in _TIMED}
+    return masks._replace(**timed)
+
+
+_TIMED = ("input", "between", "state", "output", "head", "zoneout")
 
 
 def draw_mask(

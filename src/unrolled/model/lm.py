@@ -98,6 +98,12 @@ class LanguageModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.embedding.weight.dtype
 
+    @property
+    def precision(self) -> str:
+        """``bf16`` where matrix products are lowered, else the type of the parameters."""
+        low = self.config.compute.precision == "bf16"
+        return "bf16" if low else str(self.dtype).removeprefix("torch.")
+
     def num_params(self) -> int:
         """Number of trainable numbers; tied matrices count once."""
         return sum(p.numel() for p in self.parameters())
@@ -119,9 +125,16 @@ class LanguageModel(nn.Module):
         args = (batch, self.device, self.dtype)
         return ModelState(self.stack.initial_state(*args), self.head.initial_state(*args))
 
-    def draw_masks(self, batch: int, time: int, streams: RandomStreams, window: int) -> Masks | None:
-        """What is drawn for one training window: dropout masks, and what the head draws; None if nothing is."""
-        d, cells, widths = self.config.dropout, self.config.layer_cells(), self.config.layer_widths()
+    def draw_masks(
+        self, batch: int, time: int, streams: RandomStreams, window: int, dropout: DropoutConfig | None = None
+    ) -> Masks | None:
+        """What is drawn for one training window: dropout masks, and what the head draws; None if nothing is.
+
+        Args:
+            dropout: rates in place of the model's own.
+        """
+        d = self.config.dropout if dropout is None else dropout
+        cells, widths = self.config.layer_cells(), self.config.layer_widths()
         head = self.head.draw_masks(batch, time, d.projected, d.mask == "step", streams, window)
         if head is None and not any((d.embedding, d.input, d.between, d.state, d.output, d.weight, d.zoneout)):
             return None

@@ -14,25 +14,18 @@ from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_folder, make_folder, read_json
 from unrolled.model import LanguageModel, ModelState
 from unrolled.optim import Averager
-from unrolled.runs import weights
+from unrolled.runs import STATE_TENSORS, STATES, saved_states, weights
 from unrolled.train.progress import Progress
 
-__all__ = ["FOLDER", "exists", "pack", "read_progress", "restore", "save_state", "sweep"]
+__all__ = ["exists", "pack", "read_progress", "restore", "save_state", "sweep"]
 
-FOLDER = "train_state"
-_TENSORS, _PROGRESS = "tensors.safetensors", "progress.json"
-_NAME = re.compile(r"\d{9}")
+_PROGRESS = "progress.json"
 _REMEDY = "train anew with another --out (the best weights can still be evaluated)"
-
-
-def _saved(run: Path) -> list[Path]:
-    folder = run / FOLDER
-    return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
 
 
 def exists(run: Path) -> bool:
     """Whether the run has a training state."""
-    return bool(_saved(run))
+    return bool(saved_states(run))
 
 
 def save_state(run: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
@@ -41,11 +34,11 @@ def save_state(run: Path, tensors: dict[str, Tensor], progress: Progress) -> Non
     States are numbered in the order of saving. A folder appears under its number only when every file in it is on
     disk; a process killed at any moment leaves the state before or the state after.
     """
-    folder = make_folder(run / FOLDER)
-    old = _saved(run)
+    folder = make_folder(run / STATES)
+    old = saved_states(run)
     with atomic_folder(folder / f"{int(old[-1].name) + 1 if old else 0:09d}") as part:
         # plain writes: the folder as a whole is what is atomic and flushed
-        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, part / _TENSORS)
+        save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, part / STATE_TENSORS)
         (part / _PROGRESS).write_text(progress.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
@@ -53,7 +46,7 @@ def save_state(run: Path, tensors: dict[str, Tensor], progress: Progress) -> Non
 
 def sweep(run: Path) -> None:
     """Remove what a killed process left half written. Only for the process that has claimed the run."""
-    for part in (*run.glob(".*.part"), *(run / FOLDER).glob(".*.part")):
+    for part in (*run.glob(".*.part"), *(run / STATES).glob(".*.part")):
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
@@ -78,7 +71,7 @@ def pack(
 
 def read_progress(run: Path) -> Progress:
     """The progress of the newest training state, which exists. Raises UnrolledError when it is damaged."""
-    path = _saved(run)[-1] / _PROGRESS
+    path = saved_states(run)[-1] / _PROGRESS
     try:
         return Progress.model_validate(read_json(path))
     except ValidationError as error:
@@ -103,8 +96,8 @@ def restore(
     Raises:
         UnrolledError: the state is damaged or of another model.
     """
-    path = _saved(run)[-1]
-    tensors = tree.load_tensors(path / _TENSORS)
+    path = saved_states(run)[-1]
+    tensors = tree.load_tensors(path / STATE_TENSORS)
     own, parameters = weights(model), _parameters(optimizer)
     wanted, state = {f"model.{name}": value for name, value in own.items()}, None
     if any(name.startswith("carried.") for name in tensors):

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from unrolled.evaluate import EvalConfig, EvalResult, NeuralPredictor, evaluate_static
-from unrolled.evaluate.static import Progress
+from unrolled.evaluate import EvalConfig, EvalResult, NeuralPredictor, evaluate_predictor
+from unrolled.evaluate.walk import Progress
 from unrolled.train.config import TrainConfig
 from unrolled.train.setup import Parts
 
@@ -60,6 +60,6 @@ class Validator:
         }
         predictor = NeuralPredictor(parts.model, parts.tokenizer.start_id)
         try:
-            return evaluate_static(predictor, self._split, config, progress, provenance)
+            return evaluate_predictor(predictor, self._split, config, progress, provenance)
         finally:
             parts.model.train()

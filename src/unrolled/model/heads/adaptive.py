@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -62,6 +61,13 @@ class AdaptiveHead(Head):
         """Refuse ids that do not fall in frequency."""
         check_frequency_order("adaptive", self.cuts, counts)
 
+    def _parameters_scaled(self) -> dict[str, Tensor]:
+        """Name -> parameter of torch's module, the bias times ``logit_scale``, as the input is scaled too."""
+        named: dict[str, Tensor] = dict(self.inner.named_parameters())
+        if "head.bias" in named and self.logit_scale != 1.0:
+            named["head.bias"] = named["head.bias"] * self.logit_scale
+        return named
+
     def loss(
         self,
         h: Tensor,
@@ -72,7 +78,7 @@ class AdaptiveHead(Head):
         masks: None = None,
     ) -> tuple[Tensor, Tensor, None]:
         """See :meth:`Head.loss`."""
-        names, parameters = zip(*self.inner.named_parameters(), strict=True)
+        names, parameters = zip(*self._parameters_scaled().items(), strict=True)
 
         def nats(inputs: Sequence[Tensor], ids: Tensor, values: Sequence[Tensor]) -> Tensor:
             named = dict(zip(names, values, strict=True))
@@ -80,10 +86,25 @@ class AdaptiveHead(Head):
 
         each = None if weight is None else weight.flatten().to(h.dtype)
         rows = self.config.block // self.vocab_size
-        total, nll = blockwise_loss(nats, [h.flatten(0, 1)], targets.flatten(), parameters, each, rows)
+        total, nll = blockwise_loss(
+            nats, [h.flatten(0, 1) * self.logit_scale], targets.flatten(), parameters, each, rows
+        )
         return total, nll.view_as(targets), None
 
-    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
+    def log_prob(self, h: Tensor, state: None = None, masks: None = None) -> tuple[Tensor, None]:
         """See :meth:`Head.log_prob`."""
-        flat = h.reshape(-1, h.shape[-1])
-        return torch.Tensor.view(self.inner.log_prob(flat), *h.shape[:-1], self.vocab_size), None
+        flat = h.reshape(-1, h.shape[-1]) * self.logit_scale
+        named = {f"inner.{name}": value for name, value in self._parameters_scaled().items()}
+        log_prob = functional_call(_LogProb(self.inner), named, (flat,))
+        return log_prob.view(*h.shape[:-1], self.vocab_size), None
+
+
+class _LogProb(nn.Module):
+    """torch's ``log_prob`` as a forward, so that parameters can be substituted in it."""
+
+    def __init__(self, inner: nn.AdaptiveLogSoftmaxWithLoss):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.inner.log_prob(h)

@@ -1,6 +1,7 @@
 """The head contract: from hidden states to a loss or to log-probabilities."""
 
-from typing import Any, ClassVar
+import copy
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -26,10 +27,12 @@ class Head(nn.Module):
 
     Attributes:
         projected_width: width after the head's own projection, where its dropout acts; None without one.
+        logit_scale: multiplies every logit over the vocabulary, see :meth:`tempered`.
     """
 
     Config: ClassVar[type[HeadConfig]]
     projected_width: int | None = None
+    logit_scale: float = 1.0
 
     def __init__(self, in_width: int, vocab_size: int, config: Any, tied: nn.Parameter | None = None):
         super().__init__()
@@ -39,6 +42,19 @@ class Head(nn.Module):
     def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> Any:
         """The head's own carried state; None for heads that carry nothing."""
         return
+
+    def tempered(self, temperature: float) -> Self:
+        """A head that shares this one's parameters and divides its logits by ``temperature``.
+
+        A mixture of softmaxes divides inside each component and not its prior, as the code of Melis et al. does (who
+        give the inverse, the factor on the logits); split and adaptive softmaxes divide in each of their softmaxes,
+        a pointer mixture in the vocabulary's alone.
+        """
+        if temperature == 1.0:
+            return self
+        head = copy.copy(self)  # shallow: the parameters are the same objects
+        head.logit_scale = 1 / temperature
+        return head
 
     def extra_flops(self) -> int:
         """Floating-point operations per token beyond one product with each of the matrices that the head uses."""
@@ -84,6 +100,10 @@ class Head(nn.Module):
         """
         raise NotImplementedError
 
-    def log_prob(self, h: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Log-probabilities (..., V) of the token that follows each h (..., in_width), and the head's state."""
+    def log_prob(self, h: Tensor, state: Any = None, masks: Any = None) -> tuple[Tensor, Any]:
+        """Log-probabilities (..., V) of the token that follows each h (..., in_width), and the head's state.
+
+        Args:
+            masks: as in :meth:`loss`, in shapes that fit h.
+        """
         raise NotImplementedError

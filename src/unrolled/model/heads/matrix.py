@@ -106,11 +106,20 @@ class MatrixHead(Head):
         """Whether products are in bf16."""
         return self.compute.precision == "bf16"
 
+    def scaled(self, value: Tensor) -> Tensor:
+        """``value`` (what W multiplies, or a bias) times ``logit_scale``."""
+        return value if self.logit_scale == 1.0 else value * self.logit_scale
+
+    @property
+    def scaled_bias(self) -> Tensor | None:
+        """The bias times ``logit_scale``; None without one."""
+        return None if self.bias is None else self.scaled(self.bias)
+
     def project(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
-        """P h, dropped by the mask."""
+        """P h, dropped by the mask, times ``logit_scale``."""
         h = h if self.projection is None else linear(h, self.projection)
-        return apply_mask(h, mask)
+        return self.scaled(apply_mask(h, mask))
 
     def softmax(self, h: Tensor) -> Tensor:
-        """log softmax(W h + b) of a projected h."""
-        return torch.log_softmax(low_linear(h, self.weight, self.bias, self.low), -1)
+        """log softmax(W h + b) of a projected h; b times ``logit_scale``."""
+        return torch.log_softmax(low_linear(h, self.weight, self.scaled_bias, self.low), -1)

@@ -74,6 +74,7 @@ class MixtureHead(MatrixHead):
         """log pi (..., K) and the latents (..., K, d)."""
         log_prior = torch.log_softmax(low_linear(h, self.prior, None, self.low), -1)
         latents = apply_mask(torch.tanh(low_linear(h, self.latent, self.latent_bias, self.low)), mask)
+        latents = self.scaled(latents)
         return log_prior, latents.unflatten(-1, (self.config.components, self.size))
 
     def _mixed(self, log_prior: Tensor, latents: Tensor) -> Tensor:
@@ -103,18 +104,18 @@ class MixtureHead(MatrixHead):
         flat, each = targets.flatten(), None if weight is None else weight.flatten().to(h.dtype)
         if self.config.mix == "latents":
             mixed = self._mixed(log_prior, latents).flatten(0, 1)
-            args: Any = (mixed, self.weight, self.bias, flat, each)
+            args: Any = (mixed, self.weight, self.scaled_bias, flat, each)
             total, nll = softmax_loss(*args, block=self.config.block, low=self.low)
         else:
             inputs = log_prior.flatten(0, 1), latents.flatten(0, 1)
-            parameters = [p for p in (self.weight, self.bias) if p is not None]
+            parameters = [p for p in (self.weight, self.scaled_bias) if p is not None]
             rows = self.config.block // (self.config.components * self.vocab_size)
             total, nll = blockwise_loss(self._nll, inputs, flat, parameters, each, rows)
         return total, nll.view_as(targets), None
 
-    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
+    def log_prob(self, h: Tensor, state: None = None, masks: Tensor | None = None) -> tuple[Tensor, None]:
         """See :meth:`Head.log_prob`."""
-        log_prior, latents = self._mixture(h)
+        log_prior, latents = self._mixture(h, masks)
         if self.config.mix == "latents":
             return self.softmax(self._mixed(log_prior, latents)), None
         # one component at a time: K times the memory of a softmax is not needed

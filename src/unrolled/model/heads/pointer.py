@@ -147,7 +147,7 @@ class PointerHead(MatrixHead):
         state = state if state is not None else self.initial_state(len(h), h.device, h.dtype)
         gate, mass, new = self._mass(h, targets, state, reset)
         inputs = [self.project(h, masks).flatten(0, 1), gate.flatten(), mass.flatten()]
-        parameters = [p for p in (self.weight, self.bias) if p is not None]
+        parameters = [p for p in (self.weight, self.scaled_bias) if p is not None]
         each = None if weight is None else weight.flatten().to(h.dtype)
         rows = self.config.block // self.vocab_size
         total, nll = blockwise_loss(self._nll, inputs, targets.flatten(), parameters, each, rows)
@@ -156,9 +156,11 @@ class PointerHead(MatrixHead):
             total = total + self.config.gate_loss * (missed if weight is None else missed * weight).sum()
         return total, nll.view_as(targets), new
 
-    def log_prob(self, h: Tensor, state: PointerState | None = None) -> tuple[Tensor, PointerState | None]:
+    def log_prob(
+        self, h: Tensor, state: PointerState | None = None, masks: Tensor | None = None
+    ) -> tuple[Tensor, PointerState | None]:
         """See :meth:`Head.log_prob`; h is (batch, in_width), or any shape without a state, which is then empty."""
-        log_vocab = self.softmax(self.project(h))
+        log_vocab = self.softmax(self.project(h, masks))
         if state is None:
             return log_vocab, None
         places = torch.arange(self.config.length, device=h.device)

@@ -73,7 +73,8 @@ class SoftmaxHead(MatrixHead):
     ) -> SoftmaxMasks | None:
         """See :meth:`Head.draw_masks`."""
         projected, negatives = self.draw_projected(batch, time, rate, per_step, streams, window), None
-        if self.config.negatives is not None and self.config.negatives < len(self._ranked()[1]):
+        # in evaluation mode (Monte-Carlo dropout) the softmax is full
+        if self.training and self.config.negatives is not None and self.config.negatives < len(self._ranked()[1]):
             generator = streams.generator("negatives", window)
             rest = self._ranked()[1]
             negatives = rest[torch.randperm(len(rest), generator=generator)[: self.config.negatives]]
@@ -111,7 +112,7 @@ class SoftmaxHead(MatrixHead):
         """See :meth:`Head.loss`; with drawn negatives the sum and the nats are those of the sampled softmax, an
         estimate of the full one."""
         h = self.project(h, None if masks is None else masks.projected)
-        flat, matrix, bias, shift = targets.flatten(), self.weight, self.bias, None
+        flat, matrix, bias, shift = targets.flatten(), self.weight, self.scaled_bias, None
         if masks is not None and masks.negatives is not None:
             ids, flat, shift = self._candidates(flat, masks.negatives)
             matrix, bias = matrix[ids], None if bias is None else bias[ids]
@@ -119,6 +120,6 @@ class SoftmaxHead(MatrixHead):
         total, nll = softmax_loss(h.flatten(0, 1), matrix, bias, flat, each, shift, self.config.block, self.low)
         return total, nll.view_as(targets), None
 
-    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """See :meth:`Head.log_prob`."""
-        return self.softmax(self.project(h)), None
+    def log_prob(self, h: Tensor, state: None = None, masks: SoftmaxMasks | None = None) -> tuple[Tensor, None]:
+        """See :meth:`Head.log_prob`; always the full softmax."""
+        return self.softmax(self.project(h, None if masks is None else masks.projected)), None

@@ -66,11 +66,13 @@ class SplitHead(MatrixHead):
         borders = [0, *self.cuts, self.vocab_size]
         sizes = [high - low for low, high in itertools.pairwise(borders)]
         matrices = list(self.weight.split(sizes))
-        biases: list[Tensor | None] = [None] * len(sizes) if self.bias is None else list(self.bias.split(sizes))
+        biases: list[Tensor | None] = [None] * len(sizes)
+        if (bias := self.scaled_bias) is not None:
+            biases = list(bias.split(sizes))
         if self.cuts:
             matrices[0] = torch.cat([matrices[0], self.tail_vectors])
             first = self.weight.new_zeros(sizes[0]) if biases[0] is None else biases[0]
-            biases[0] = torch.cat([first, self.tail_bias])
+            biases[0] = torch.cat([first, self.scaled(self.tail_bias)])
         return matrices, biases
 
     def _tombstone(self, tail: int) -> int:
@@ -105,9 +107,9 @@ class SplitHead(MatrixHead):
                 total, nll = total + more, nll.index_add(0, found, nats)
         return total, nll.view_as(targets), None
 
-    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
+    def log_prob(self, h: Tensor, state: None = None, masks: Tensor | None = None) -> tuple[Tensor, None]:
         """See :meth:`Head.log_prob`."""
-        h = self.project(h)
+        h = self.project(h, masks)
         matrices, biases = self._parts()
         first, *tails = (
             torch.log_softmax(low_linear(h, matrix, bias, self.low), -1)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,23 +14,27 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write
 from unrolled.data import TokenSplit, Units
+from unrolled.evaluate.bootstrap import BlockSums
 from unrolled.evaluate.per_token import PerTokenHeader, PerTokenWriter
 from unrolled.evaluate.predictor import Predictor, check_vocabulary
 from unrolled.evaluate.result import EvalResult, Protocol
+from unrolled.evaluate.walk import Columns, Progress, windows
 
-__all__ = ["EvalConfig", "Progress", "evaluate_static"]
+__all__ = ["EvalConfig", "evaluate_predictor"]
 
 _BLOCK = 1 << 20
 
-Progress = Callable[[int, int, float], None]
-"""Called after each window with the tokens scored, the tokens to score, and the nats per token so far."""
-
 
 class EvalConfig(Config):
-    """How a split is evaluated (see docs/protocols.md)."""
+    """How a split is read (see docs/protocols.md)."""
 
     split: str = Field(default="test", description="split of the corpus")
-    window: int = Field(default=512, ge=1, description="tokens scored at once; never changes the figure")
+    window: int = Field(
+        default=512,
+        ge=1,
+        description="tokens scored at once; never changes the figure, but for Monte-Carlo dropout, whose masks last "
+        "one window",
+    )
     columns: int = Field(
         default=1,
         ge=1,
@@ -42,18 +46,20 @@ class EvalConfig(Config):
         description="scored: the start symbol is fed and every token is scored; context: the first token of "
         "each column is fed and not scored (the published variant of Zaremba, AWD-LSTM and MoS)",
     )
+    reset: Literal["corpus", "lines"] = Field(
+        default="corpus",
+        description="where the state restarts: at the sentences or documents of a corpus that consists of them, or at "
+        "every line besides",
+    )
+    denominator: Literal["scored", "fed"] = Field(
+        default="scored",
+        description="what nats are divided by: the tokens scored, or, with first = context, the tokens of the columns "
+        "(AWD-LSTM's code; too good by 1 in the length of a column)",
+    )
     limit: int | None = Field(default=None, ge=1, description="only the first so many tokens (absent: all)")
 
 
-class _Plan(NamedTuple):
-    """Where each column begins in the split, tokens per column, and tokens at its start that are context."""
-
-    begins: np.ndarray
-    length: int
-    skip: int
-
-
-def evaluate_static(
+def evaluate_predictor(
     predictor: Predictor,
     split: TokenSplit,
     config: EvalConfig,
@@ -69,18 +75,18 @@ def evaluate_static(
     Args:
         predictor: a model (:class:`NeuralPredictor`) or anything else that predicts.
         split: the tokens, of the tokenizer that the predictor was made for.
-        progress: see :data:`Progress`.
+        progress: hears of tokens scored, tokens to score, nats per token so far.
         provenance: plain JSON values for the record (corpus, tokenizer, model, step, ...); the split's name
             and the checksum of its text are added.
         per_token: write the token id and log-probability of every position to this file, see
             :class:`PerTokenWriter`; needs ``columns = 1``.
     Raises:
-        UsageError: more columns than tokens; nothing to score; ``first = "context"`` for a corpus with
-            restarts; ``per_token`` with several columns.
+        UsageError: more columns than tokens; nothing to score; ``first = "context"`` where the state restarts;
+            ``denominator = "fed"`` without it; ``per_token`` with several columns.
         UnrolledError: another vocabulary; predictions that are not numbers.
     """
     check_vocabulary(predictor, len(split.tables.words))
-    plan = _plan(split, config)
+    columns = _columns(split, config)
     if per_token is not None and config.columns > 1:
         raise UsageError("a per-token file needs every token in order; evaluate with columns = 1.")
     record = _Record(
@@ -89,7 +95,8 @@ def evaluate_static(
             columns=config.columns,
             window=config.window,
             first=config.first,
-            reset="none" if split.starts is None else "starts",
+            reset="lines" if config.reset == "lines" else "none" if split.starts is None else "starts",
+            denominator=config.denominator,
             limit=config.limit,
             precision=predictor.precision,
             options=predictor.options,
@@ -97,19 +104,19 @@ def evaluate_static(
         {**(provenance or {}), "split": config.split, "text_sha256": split.checksum},
     )
     if per_token is None:
-        return _run(predictor, split, config.window, plan, record, progress, None)
+        return _run(predictor, split, columns, record, progress, None)
     path, results = Path(per_token), []
     header = PerTokenHeader(
-        tokens=plan.length - plan.skip,
-        first_position=plan.skip,
-        ids_sha256=_ids_sha256(split, plan.skip, plan.length),
+        tokens=columns.length - columns.skip,
+        first_position=columns.skip,
+        ids_sha256=_ids_sha256(split, columns.skip, columns.length),
         protocol=record.protocol,
         provenance=record.provenance,
     )
 
     def write(part: Path) -> None:
         with PerTokenWriter(part, header, compress=path.suffix == ".gz") as writer:
-            results.append(_run(predictor, split, config.window, plan, record, progress, writer))
+            results.append(_run(predictor, split, columns, record, progress, writer))
 
     atomic_write(path, write)
     return results[0]
@@ -123,80 +130,63 @@ class _Record(NamedTuple):
 def _run(
     predictor: Predictor,
     split: TokenSplit,
-    window: int,
-    plan: _Plan,
+    columns: Columns,
     record: _Record,
     progress: Progress | None,
     writer: PerTokenWriter | None,
 ) -> EvalResult:
-    nats, done, wanted = 0.0, 0, len(plan.begins) * (plan.length - plan.skip)
-    for position, ids, nll in _windows(predictor, split, window, plan):
+    protocol, provenance = record
+    count, length = len(columns.begins), columns.length - columns.skip
+    nats, done, sums = 0.0, 0, BlockSums(count, length)
+    begins, first = columns.begins.tolist(), None
+    if columns.skip:
+        tokens = np.concatenate([split.ids(begin, begin + 1) for begin in begins])
+        first = torch.from_numpy(tokens).to(predictor.device)
+    state = predictor.begin(count, first)
+    line_ends = split.tables.ends if protocol.reset == "lines" else None
+    for position, ids, flags in windows(split, columns, protocol.window, line_ends):
+        reset = None if flags is None else torch.from_numpy(flags).to(predictor.device)
+        scores = predictor.window(state, torch.from_numpy(ids).to(predictor.device), reset)
+        state, nll = scores.state, scores.nll.detach().double().cpu()
         part = float(nll.sum())
         if not np.isfinite(part):
             row, time = (int(i) for i in (~torch.isfinite(nll)).nonzero()[0])
             raise UnrolledError(
-                f"token {int(plan.begins[row]) + position + time} has a log-probability that is not a finite "
-                "number; the model's weights are damaged, or its training diverged."
+                f"token {begins[row] + position + time} has a log-probability that is not a finite "
+                "number; the model's weights are damaged, or its training or adaptation diverged."
             )
         nats, done = nats + part, done + nll.numel()
+        sums.add(position - columns.skip, nll.numpy())
         if writer is not None:
             writer.append(ids[0], (-nll[0]).numpy())
         if progress is not None:
-            progress(done, wanted, nats / done)
+            progress(done, count * length, nats / done)
     units = Units(0, 0, 0, 0)
-    for begin in plan.begins.tolist():
-        units = units + split.units(begin + plan.skip, begin + plan.length)
+    for begin in begins:
+        units = units + split.units(begin + columns.skip, begin + columns.length)
     counts = dict(zip(("words", "characters", "bytes"), units[1:], strict=True))
-    protocol, provenance = record
-    return EvalResult(nats=nats, tokens=units.tokens, **counts, protocol=protocol, provenance=provenance)
+    extra = count * columns.skip if protocol.denominator == "fed" else 0
+    return EvalResult(
+        nats=nats,
+        tokens=units.tokens,
+        unscored=extra,
+        **counts,
+        interval=sums.interval(),
+        protocol=protocol,
+        provenance=provenance,
+    )
 
 
-def _windows(
-    predictor: Predictor, split: TokenSplit, window: int, plan: _Plan
-) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:
-    """Per window: position in the columns, ids and nats (columns, time); nats float64 on the CPU."""
-    columns = len(plan.begins)
-    first = None
-    if plan.skip:
-        tokens = np.concatenate([split.ids(begin, begin + 1) for begin in plan.begins.tolist()])
-        first = torch.from_numpy(tokens).to(predictor.device)
-    state = predictor.begin(columns, first)
-    for low in range(plan.skip, plan.length, window):
-        high = min(low + window, plan.length)
-        ids = np.stack([split.ids(begin + low, begin + high) for begin in plan.begins.tolist()])
-        reset = _resets(split.starts, plan.begins + low, high - low)
-        flags = None if reset is None else torch.from_numpy(reset).to(predictor.device)
-        scores = predictor.window(state, torch.from_numpy(ids).to(predictor.device), flags)
-        state = scores.state
-        yield low, ids, scores.nll.detach().double().cpu()
-
-
-def _resets(starts: np.ndarray | None, begins: np.ndarray, time: int) -> np.ndarray | None:
-    """Which of the tokens begin..begin+time-1 of each column begin a text; None when none does."""
-    if starts is None:
-        return None
-    reset = np.zeros((len(begins), time), bool)
-    for row, begin in zip(reset, begins.tolist(), strict=True):
-        low, high = np.searchsorted(starts, [begin, begin + time])
-        row[starts[low:high] - begin] = True
-    return reset if reset.any() else None
-
-
-def _plan(split: TokenSplit, config: EvalConfig) -> _Plan:
+def _columns(split: TokenSplit, config: EvalConfig) -> Columns:
     skip = int(config.first == "context")
-    if skip and split.starts is not None:
+    if skip and (split.starts is not None or config.reset == "lines"):
         raise UsageError(
-            "first = context is a convention for one continuous text, and this corpus restarts at every "
-            "sentence or document; use first = scored."
+            "first = context is a convention for one continuous text, and here the state restarts at every "
+            "sentence, document or line; use first = scored."
         )
-    total = len(split) if config.limit is None else min(config.limit, len(split))
-    length = total // config.columns
-    if length <= skip:
-        raise UsageError(
-            f"{total} tokens of the {config.split} split are too few for {config.columns} column(s); "
-            "use fewer columns or more text."
-        )
-    return _Plan(np.arange(config.columns, dtype=np.int64) * length, length, skip)
+    if config.denominator == "fed" and not skip:
+        raise UsageError("denominator = fed differs only where tokens are fed and not scored; use first = context.")
+    return Columns.cut(split, config.columns, config.limit, skip)
 
 
 def _ids_sha256(split: TokenSplit, start: int, stop: int) -> str:

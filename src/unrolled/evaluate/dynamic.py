@@ -1,0 +1,246 @@
+"""Dynamic evaluation: a model that learns from the text as it reads it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unrolled.core import tree
+from unrolled.core.errors import UsageError
+from unrolled.data import TokenSplit
+from unrolled.evaluate.predictor import Prediction, Predictor, Scores
+from unrolled.evaluate.walk import Columns, Progress, windows
+from unrolled.model import LanguageModel, ModelState
+from unrolled.optim.dynamic import DynamicConfig, DynamicRule, adapted_parameters
+
+__all__ = ["DynamicPredictor", "DynamicState", "gradient_statistics"]
+
+
+class DynamicState(NamedTuple):
+    """Where each row is in its segment.
+
+    start: the model's state before the segment's first input. here: before the next input. last: (batch, 1) the next
+    input. inputs, targets: (batch, segment) ids of the segment under way; flags: (batch, segment) which inputs begin a
+    text. fill: (batch, 1) how many of them are filled; rows fill together.
+    """
+
+    start: ModelState
+    here: ModelState
+    last: Tensor
+    inputs: Tensor
+    targets: Tensor
+    flags: Tensor
+    fill: Tensor
+
+
+class DynamicPredictor(Predictor):
+    """A language model that makes one update of its parameters after each segment it has read.
+
+    A segment is scored with the parameters of before and then learned from, so every token is predicted from the past
+    alone. The recurrent state is carried, and gradients stop at the segment's beginning. Rows share the parameters:
+    several columns learn from one another, which is another protocol than one column.
+
+    Unlike other predictors it changes what it is made of: use it as a context manager, which gives the model its
+    trained parameters back, whatever happens inside, and read one text from one state.
+
+    Args:
+        model: put in evaluation mode: no dropout, also not on weights.
+        start_id: the tokenizer's ``start_id``.
+        config: the rule. statistics: see :func:`gradient_statistics`; needed by ``rms``.
+        temperature: divides the logits of what is scored and of what is learned from.
+    Raises:
+        UsageError: a pattern of parameters that matches none; missing statistics.
+    """
+
+    kind = "dynamic"
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        start_id: int,
+        config: DynamicConfig,
+        statistics: Mapping[str, Tensor] | None = None,
+        temperature: float = 1.0,
+    ):
+        self.model = model.eval()
+        self.vocab_size, self.start_id, self.config = model.vocab_size, start_id, config
+        self._temperature, self._head = temperature, model.head.tempered(temperature)
+        self._rule = DynamicRule(config, adapted_parameters(model, config.parameters), statistics)
+        self._ahead: tuple[DynamicState, Any] | None = None
+
+    def restore(self) -> None:
+        """Give the model its trained parameters back."""
+        self._ahead = None
+        self._rule.restore()
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where the model is now."""
+        return self.model.device
+
+    @property
+    def precision(self) -> str:  # type: ignore[override]
+        """Of the arithmetic."""
+        return self.model.precision
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :attr:`Predictor.options`."""
+        used = self.config.model_dump(mode="json")
+        if self.config.rule != "rms":
+            for name in ("epsilon", "statistic", "normalize", "columns", "batches"):
+                del used[name]
+        if self.config.rule == "sgd":
+            del used["decay"]
+        return {"dynamic": used, **({} if self._temperature == 1.0 else {"temperature": self._temperature})}
+
+    def begin(self, batch: int, first: Tensor | None = None) -> DynamicState:
+        """See :meth:`Predictor.begin`. The parameters stay as they are, see :meth:`restore`."""
+        if first is None:
+            first = torch.full((batch,), self.start_id, device=self.device)
+        start, shape = self.model.initial_state(batch), (batch, self.config.segment)
+        ids = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        return DynamicState(
+            start, start, first.unsqueeze(1), ids, ids, torch.zeros(shape, dtype=torch.bool, device=self.device),
+            torch.zeros(batch, 1, dtype=torch.int64, device=self.device),
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def predict(self, state: DynamicState) -> Prediction:
+        """See :meth:`Predictor.predict`."""
+        out = self.model(state.last, state.here)
+        self._ahead = state, out  # observing the token needs the same step again
+        hidden = out.raw[:, -1]
+        return Prediction(self._head.log_prob(hidden, state.here.head)[0], hidden)
+
+    def observe(self, state: DynamicState, ids: Tensor) -> DynamicState:
+        """See :meth:`Predictor.observe`; learns when the segment is full."""
+        return self.window(state, ids.unsqueeze(1)).state
+
+    def consume(self, state: DynamicState, ids: Tensor) -> DynamicState:
+        """See :meth:`Predictor.consume`; learns from the tokens."""
+        return self.window(state, ids).state if ids.shape[1] else state
+
+    def window(self, state: DynamicState, ids: Tensor, reset: Tensor | None = None) -> Scores:
+        """See :meth:`Predictor.window`. A reset restores the state, not the parameters."""
+        parts, hiddens, low = [], [], 0
+        while low < ids.shape[1]:
+            fill = int(state.fill[0])
+            high = min(low + self.config.segment - fill, ids.shape[1])
+            targets = ids[:, low:high]
+            flags = torch.zeros_like(targets, dtype=torch.bool) if reset is None else reset[:, low:high]
+            inputs = torch.cat([state.last, targets[:, :-1]], 1).masked_fill(flags, self.start_id)
+            whole = fill == 0 and high - low == self.config.segment
+            if whole:
+                nll, hidden, state = self._learn(state.start, inputs, targets, flags)
+            else:
+                nll, hidden, state = self._read(state, inputs, targets, flags, fill)
+            parts.append(nll)
+            hiddens.append(hidden)
+            low = high
+        return Scores(torch.cat(parts, 1), torch.cat(hiddens, 1), state)
+
+    @torch.no_grad()
+    def _read(
+        self, state: DynamicState, inputs: Tensor, targets: Tensor, flags: Tensor, fill: int
+    ) -> tuple[Tensor, Tensor, DynamicState]:
+        """Score a part of a segment, and learn from the whole when this completes it."""
+        known, self._ahead = self._ahead, None
+        if known is not None and known[0] is state and inputs.shape[1] == 1 and not bool(flags.any()):
+            out = known[1]
+        else:
+            out = self.model(inputs, state.here, flags if bool(flags.any()) else None)
+        _, nll, head = self._head.loss(out.raw, targets, None, state.here.head, flags)
+        part = slice(fill, fill + inputs.shape[1])
+        pending = state._replace(
+            here=ModelState(out.state.cells, head),
+            last=targets[:, -1:],
+            inputs=_filled(state.inputs, part, inputs),
+            targets=_filled(state.targets, part, targets),
+            flags=_filled(state.flags, part, flags),
+            fill=state.fill + inputs.shape[1],
+        )
+        if part.stop == self.config.segment:
+            pending = self._learn(pending.start, pending.inputs, pending.targets, pending.flags)[2]
+        return nll, out.raw, pending
+
+    @torch.enable_grad()
+    def _learn(
+        self, start: ModelState, inputs: Tensor, targets: Tensor, flags: Tensor
+    ) -> tuple[Tensor, Tensor, DynamicState]:
+        """Score a whole segment, then make one update on its loss."""
+        self._ahead = None
+        reset = flags if bool(flags.any()) else None
+        out = self.model(inputs, start, reset)
+        total, nll, head = self._head.loss(out.raw, targets, None, start.head, reset)
+        self._rule.update(self._gradients(total, targets))
+        state = tree.detach(ModelState(out.state.cells, head))
+        fresh = DynamicState(
+            state, state, targets[:, -1:], torch.zeros_like(inputs), torch.zeros_like(inputs),
+            torch.zeros_like(flags), torch.zeros_like(targets[:, :1]),
+        )  # fmt: skip
+        return nll.detach(), out.raw.detach(), fresh
+
+    def _gradients(self, total: Tensor, targets: Tensor) -> dict[str, Tensor | None]:
+        scale = targets.numel() if self.config.loss == "mean" else len(targets)
+        names, values = zip(*self._rule.parameters.items(), strict=True)
+        return dict(zip(names, torch.autograd.grad(total / scale, values, allow_unused=True), strict=True))
+
+
+def _filled(buffer: Tensor, part: slice, values: Tensor) -> Tensor:
+    """A copy of the buffer (batch, segment) with some of its columns set."""
+    buffer = buffer.clone()
+    buffer[:, part] = values
+    return buffer
+
+
+def gradient_statistics(
+    model: LanguageModel, start_id: int, split: TokenSplit, config: DynamicConfig, progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """Root of the mean (or sum) of squared gradients over batches of a training text, for the rule ``rms``.
+
+    The text is read in ``config.columns`` columns, ``config.segment`` tokens at a time, with the state carried and
+    without dropout; a last, shorter batch is left out.
+
+    Returns:
+        name of each parameter that adapts -> S of its shape.
+    Raises:
+        UsageError: too little text for one batch.
+    """
+    model.eval()
+    parameters = adapted_parameters(model, config.parameters)
+    columns = Columns.cut(split, config.columns)
+    wanted = columns.length // config.segment
+    if not wanted:
+        raise UsageError(
+            f"{len(split)} tokens of training text are too few for {config.columns} columns of {config.segment}; "
+            "lower dynamic.columns."
+        )
+    wanted = wanted if config.batches is None else min(wanted, config.batches)
+    squares = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    state, last, nats = None, torch.full((config.columns, 1), start_id, device=model.device), 0.0
+    for count, (_, array, flags) in enumerate(windows(split, columns, config.segment), 1):
+        if count > wanted:
+            break
+        ids = torch.from_numpy(array).to(model.device)
+        inputs, reset = torch.cat([last, ids[:, :-1]], 1), None
+        if flags is not None:
+            reset = torch.from_numpy(flags).to(model.device)
+            inputs = inputs.masked_fill(reset, start_id)
+        total, _, state = model.loss(inputs, ids, state, reset)
+        scale = ids.numel() if config.loss == "mean" else len(ids)
+        found = torch.autograd.grad(total / scale, list(parameters.values()), allow_unused=True)
+        for name, gradient in zip(parameters, found, strict=True):
+            if gradient is not None:
+                squares[name].addcmul_(gradient, gradient)
+        state, last, nats = tree.detach(state), ids[:, -1:], nats + float(total.detach()) / ids.numel()
+        if progress is not None:
+            progress(count, wanted, nats / count)
+    if config.statistic == "mean":
+        for value in squares.values():
+            value.div_(wanted)
+    if not all(np.isfinite(float(value.sum())) for value in squares.values()):
+        raise UsageError("a gradient of the training text is not a finite number; the model's weights are damaged.")
+    return {name: value.sqrt_() for name, value in squares.items()}

@@ -1,0 +1,91 @@
+"""Evaluation of a run: its model, its tokenizer, any corpus, and whatever is done at test time."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unrolled.core.errors import UsageError
+from unrolled.core.files import make_folder
+from unrolled.core.registry import unknown_name
+from unrolled.data import CorpusConfig
+from unrolled.evaluate.adapt import PredictorConfig, make_predictor, stored_statistics
+from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
+from unrolled.evaluate.result import EvalResult
+from unrolled.evaluate.search import SEARCHES, search
+from unrolled.evaluate.walk import Progress
+from unrolled.runs import Run
+
+__all__ = ["evaluate_run"]
+
+_TYPES = {"float32": torch.float32, "float64": torch.float64}
+# tokens of the validation text that a search looks at: Melis et al.; benkrause/dynamic-evaluation
+_SEARCH_TOKENS = {"temperature": 50_000, "dynamic": 30_000, "cache": 30_000}
+
+
+def evaluate_run(
+    run: Run,
+    corpus: CorpusConfig | str | None = None,
+    config: EvalConfig | None = None,
+    predict: PredictorConfig | None = None,
+    searches: Sequence[str] = (),
+    search_tokens: int | None = None,
+    per_token: str | os.PathLike[str] | None = None,
+    dtype: str = "float32",
+    progress: Progress | None = None,
+) -> EvalResult:
+    """Measure a run on a corpus.
+
+    Args:
+        corpus: its config, a known name, or the path of your own text; absent: the run's own.
+        predict: what is done at test time. searches: parts of it that are chosen first on the validation split, see
+            :data:`unrolled.evaluate.search.SEARCHES`; what was chosen is in the record.
+        search_tokens: of the validation split, for each setting tried.
+        per_token: file for token ids and log-probabilities.
+        dtype: of the arithmetic, float32 or float64.
+        progress: hears of every window and every batch.
+    Raises:
+        UsageError: unknown corpus, split or option. UnrolledError: damaged files.
+    """
+    if dtype not in _TYPES:
+        raise unknown_name("dtype", dtype, _TYPES)
+    config, predict = config or EvalConfig(), predict or PredictorConfig()
+    for part in searches:
+        if part not in SEARCHES:
+            raise unknown_name("search", part, SEARCHES)
+        if part != "temperature" and getattr(predict, part) is None:
+            raise UsageError(f"there is no {part} to search the settings of; switch it on as well.")
+    model, start_id = run.model.to(_TYPES[dtype]), run.tokenizer.start_id
+    text, splits = run.splits(corpus)
+    if config.split not in splits:
+        raise UsageError(f"corpus {text.name} has no split {config.split!r}; it has: {', '.join(splits)}.")
+    if searches and "valid" not in splits:
+        raise UsageError(f"corpus {text.name} has no validation split to search on.")
+    if per_token is not None:
+        make_folder(Path(per_token).parent)
+    rms = predict.dynamic is not None and predict.dynamic.rule == "rms"
+    statistics = stored_statistics(run, predict.dynamic, progress) if rms and predict.dynamic is not None else None
+    provenance: dict[str, Any] = {
+        "corpus": text.name,
+        "tokenizer": run.tokenizer.fingerprint(),
+        "run": str(run.path),
+        "weights": run.weights_kind,
+        "parameters": model.num_params(),
+        "step": run.record.get("best_step"),
+    }
+    for part in searches:
+        tokens = search_tokens or _SEARCH_TOKENS[part]
+        on = config.model_copy(update={"split": "valid", "limit": tokens, "columns": 1})
+
+        def measure(candidate: PredictorConfig, on: EvalConfig = on) -> float:
+            with make_predictor(model, start_id, candidate, statistics) as predictor:
+                return evaluate_predictor(predictor, splits["valid"], on, progress).nats_per_token
+
+        predict, tried = search(part, predict, measure)
+        seen = [{**one.settings, "nats_per_token": one.nats_per_token} for one in tried]
+        seen = [{k: v if v != float("inf") else None for k, v in one.items()} for one in seen]
+        provenance.setdefault("search", {})[part] = {"valid_tokens": tokens, "tried": seen}
+    with make_predictor(model, start_id, predict, statistics) as predictor:
+        return evaluate_predictor(predictor, splits[config.split], config, progress, provenance, per_token)

@@ -1,0 +1,148 @@
+"""Update rules of dynamic evaluation: small steps on each segment just read, drawn back to the trained weights."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
+from unrolled.core.registry import unknown_name
+
+__all__ = ["DYNAMIC_PRESETS", "DynamicConfig", "DynamicRule", "adapted_parameters", "dynamic_preset"]
+
+
+class DynamicConfig(Config):
+    r"""Dynamic evaluation (Krause, Kahembwe, Murray and Renals 2018, arXiv 1709.07432).
+
+    With g the gradient of the segment's loss, :math:`\theta_0` the trained weights, S the statistics of gradients on
+    the training text (per weight, the root of the mean or sum of squares over batches) and N(S) what they are divided
+    by:
+
+    .. math::
+        \text{sgd:} &\quad \theta \leftarrow \theta - \eta g \\
+        \text{sgd\_decay:} &\quad \theta \leftarrow \theta - \eta g + \lambda (\theta_0 - \theta) \\
+        \text{rms:} &\quad \theta \leftarrow \theta - \eta \frac{g}{S + \epsilon}
+            + \min\bigl(1, \lambda S / N(S)\bigr) (\theta_0 - \theta)
+    """
+
+    rule: Literal["sgd", "sgd_decay", "rms"] = Field(default="rms", description="update rule; rms needs statistics")
+    segment: int = Field(default=5, ge=1, description="tokens between updates; gradients do not reach further back")
+    lr: float = Field(default=5e-5, gt=0, description="learning rate (eta)")
+    decay: float = Field(default=2e-3, ge=0, description="pull back to the trained weights (lambda); unused by sgd")
+    epsilon: float = Field(default=2e-5, gt=0, description="added to the statistics in the denominator of rms")
+    loss: Literal["mean", "sum"] = Field(
+        default="mean", description="over the tokens of a segment; over parallel columns always the mean"
+    )
+    statistic: Literal["mean", "sum"] = Field(
+        default="mean", description="of squared gradients over the batches of the training text, before the root"
+    )
+    normalize: Literal["tensors", "scalars", "tensor_sum"] = Field(
+        default="tensors",
+        description="what divides the statistics in the pull of rms: the mean over parameter tensors of each one's "
+        "mean, the mean over all weights, or the sum over tensors of each one's mean",
+    )
+    columns: int = Field(default=100, ge=1, description="columns of the training text in a batch of the statistics")
+    batches: int | None = Field(default=None, ge=1, description="at most so many batches for the statistics")
+    parameters: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="names of the parameters that adapt, with * and ? as in file names"
+    )
+
+
+DYNAMIC_PRESETS: dict[str, DynamicConfig] = {
+    # benkrause/dynamic-evaluation, its defaults
+    "krause": DynamicConfig(),
+    # the same rule in the parameters of the paper and of the code for the mixture of softmaxes: statistics are sums,
+    # so that eta and epsilon are sqrt(batches) and lambda the number of tensors times as large
+    "mos": DynamicConfig(lr=2e-3, decay=2e-2, epsilon=1e-3, statistic="sum", normalize="tensor_sum"),
+    # deepmind/lamb: one mean over all weights, the loss summed over the window
+    "lamb": DynamicConfig(
+        lr=1e-3, decay=2e-2, epsilon=1e-5, loss="sum", normalize="scalars", columns=1024, batches=500
+    ),
+    # starting points of ours for the rules without statistics; the literature gives no common value
+    "sgd": DynamicConfig(rule="sgd", lr=0.1, decay=0.0),
+    "sgd_decay": DynamicConfig(rule="sgd_decay", lr=0.1, decay=1e-3),
+}
+"""Named settings: the three published flavours of ``rms`` with their code's defaults, and the plain rules."""
+
+
+def dynamic_preset(name: str) -> DynamicConfig:
+    """The settings of a flavour. Raises UsageError for an unknown name."""
+    if name not in DYNAMIC_PRESETS:
+        raise unknown_name("dynamic evaluation preset", name, DYNAMIC_PRESETS)
+    return DYNAMIC_PRESETS[name]
+
+
+def adapted_parameters(module: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """Name -> parameter whose name matches any pattern; a tied one once. Raises UsageError when a pattern has none."""
+    named = dict(module.named_parameters())
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in named):
+            raise UsageError(f"no parameter matches {pattern!r}; the model has: {', '.join(named)}.")
+    return {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+class DynamicRule:
+    """One update after another on given parameters, in place; :meth:`restore` puts the first values back.
+
+    Args:
+        config: the rule. parameters: name -> parameter that adapts.
+        statistics: name -> S of its shape; needed by ``rms``.
+    """
+
+    def __init__(
+        self,
+        config: DynamicConfig,
+        parameters: Mapping[str, nn.Parameter],
+        statistics: Mapping[str, Tensor] | None = None,
+    ):
+        self._config, self.parameters = config, dict(parameters)
+        self._trained = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._step: dict[str, Tensor] = {}
+        self._pull: dict[str, Tensor] = {}
+        if config.rule != "rms":
+            return
+        if statistics is None or any(name not in statistics for name in self.parameters):
+            raise UsageError("the rule rms needs gradient statistics of every parameter that adapts; collect them.")
+        kept = {name: statistics[name].to(p) for name, p in self.parameters.items()}
+        norm = _norm(config.normalize, kept)
+        self._step = {name: config.lr / (value + config.epsilon) for name, value in kept.items()}
+        self._pull = {name: (config.decay * value / norm).clamp_(max=1.0) for name, value in kept.items()}
+
+    @torch.no_grad()
+    def update(self, gradients: Mapping[str, Tensor | None]) -> None:
+        """One step. gradients: name -> gradient; None (the loss does not reach it) counts as zero."""
+        rule, decay = self._config.rule, self._config.decay
+        for name, p in self.parameters.items():
+            # towards the trained weights first: both parts of the step are meant at the old value
+            if rule == "rms":
+                p.lerp_(self._trained[name], self._pull[name])
+            elif rule == "sgd_decay":
+                p.lerp_(self._trained[name], decay)
+            gradient = gradients[name]
+            if gradient is None:
+                continue
+            if rule == "rms":
+                p.addcmul_(gradient, self._step[name], value=-1)
+            else:
+                p.sub_(gradient, alpha=self._config.lr)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put back the weights of the beginning, bit by bit."""
+        for name, p in self.parameters.items():
+            p.copy_(self._trained[name])
+
+
+def _norm(kind: str, statistics: Mapping[str, Tensor]) -> float:
+    sums = [(float(value.double().sum()), value.numel()) for value in statistics.values()]
+    if kind == "scalars":
+        norm = sum(total for total, _ in sums) / sum(count for _, count in sums)
+    else:
+        norm = sum(total / count for total, count in sums) / (len(sums) if kind == "tensors" else 1)
+    if norm == 0:
+        raise UsageError("every gradient statistic is zero; collect them on more text, or use the rule sgd.")
+    return norm
