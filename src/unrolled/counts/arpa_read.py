@@ -78,7 +78,7 @@ class _Names:
 
 
 def _read(file: IO[bytes], path: Path, names: _Names) -> list[_Grams]:
-    sizes = []
+    sizes, line = [], b""
     lines = iter(file)
     if not any(line.strip() == b"\\data\\" for line in lines):
         raise ValueError("no \\data\\")
@@ -141,13 +141,16 @@ def _build(orders: list[_Grams], words: list[str], start_id: int, path: Path) ->
     for order, grams in enumerate(orders, start=1):
         ids = grams.words.copy()
         if not continuous:
-            ids[ids == names.end] = start_id
+            # <s> first and </s> last become the one id; elsewhere they stay what they are, and are refused.
+            ids[:, -1][ids[:, -1] == names.end] = start_id
             if order > 1:
                 ids[:, 0][ids[:, 0] == names.begin] = start_id
         kept = (ids < names.size).all(1)
-        lost = grams.words[~kept & (grams.words != names.unknown).all(1)]
-        if len(lost) and order > 1:
-            raise UnrolledError(f"{path} holds n-grams with <s> or </s> in their midst; this release reads none such.")
+        nameless = (ids == names.unknown).any(1) & (names.unknown >= names.size)
+        if order > 1 and not (kept | nameless).all():
+            raise UnrolledError(
+                f"{path} holds an n-gram of order {order} with <s> or </s> in its midst; train on one sentence a line."
+            )
         ids, log_prob, backoff = ids[kept], grams.log_prob[kept], grams.backoff[kept]
         if order == 1 and not continuous:
             backoff[ids[:, 0] == start_id] = opened

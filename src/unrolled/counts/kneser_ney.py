@@ -67,6 +67,10 @@ def estimate_kneser_ney(
     check_ids(ids, vocab_size)
     if not len(ids):
         raise UsageError("there is no token to count; give a text.")
+    if max(vocab_size, len(ids)) * vocab_size >= 2**63:
+        raise UsageError(
+            "the n-grams of this text may be too many to be numbered in 64 bits; use a smaller vocabulary."
+        )
     begins = np.zeros(len(ids), bool)
     begins[0] = True
     begins[text_begins(starts, len(ids))] = True
@@ -86,8 +90,6 @@ def _count(ids: np.ndarray, begins: np.ndarray, form: NgramConfig) -> list[_Leve
     levels = [_Level(np.arange(size), nothing, seen, nothing)]
     gram = ids  # per token, the number of the n-gram that ends with it, at the order below
     for order in range(2, form.order + 1):
-        if len(levels[-1].keys) * size >= 2**63:
-            raise UsageError(f"the n-grams of order {order} are too many to be numbered; use a lower order.")
         # The start symbol counts as a token before the first of a text, and so as its context of one token.
         here = np.flatnonzero(position >= order - 2)
         context = np.concatenate([ids[:1], gram[:-1]])

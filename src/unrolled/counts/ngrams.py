@@ -76,8 +76,8 @@ class NgramModel:
         result = self.tables[0].log_prob[ids]
         for order, node in self._nodes(contexts, known):
             found = self._child(order + 1, node, ids)
-            result = result + np.where(node >= 0, self.tables[order - 1].backoff[node], 0.0)
-            hit = np.flatnonzero(found >= 0)
+            seen, hit = np.flatnonzero(node >= 0), np.flatnonzero(found >= 0)
+            result[seen] += self.tables[order - 1].backoff[node[seen]]
             result[hit] = self.tables[order].log_prob[found[hit]]
         return result
 
