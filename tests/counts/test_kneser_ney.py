@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counts.conftest import START, V, estimate, make_text
+from counts.conftest import Treebank
 from counts.reference import Reference
+from counts.texts import START, V, estimate, make_text
 from unrolled.core.errors import UsageError
 from unrolled.counts import KneserNeyConfig, NgramModel, estimate_kneser_ney
 
@@ -202,7 +203,7 @@ def test_queries_outside_the_vocabulary_are_refused() -> None:
     assert np.isfinite(model.log_prob(np.array([[V, 0]]), np.array([0]), np.array([1]))).all()
 
 
-def test_penn_treebank(treebank) -> None:
+def test_penn_treebank(treebank: Treebank) -> None:
     """Perplexity of the 82,430 test tokens: 141.19 (5-gram); 141.46 is published for a model of SRILM whose 5-grams
     seen once are dropped, over all but the first."""
     train, test, words = treebank.train, treebank.test, treebank.words
