@@ -15,7 +15,8 @@ class Reference:
     Args:
         texts: ids of each text. start: the end symbol. reset: sentences end with it and begin with BEGIN, a
             symbol of its own; else a text is preceded by ``start`` itself and is one sequence.
-        least: least count of each order; prune nothing: all 1.
+        least: least count of each order; all 1: nothing is dropped.
+        dropped: ``interpolate`` or ``backoff``, see KneserNeyConfig.
     """
 
     def __init__(
@@ -27,8 +28,10 @@ class Reference:
         kind: str = "modified",
         reset: bool = True,
         least: Sequence[int] = (1, 1, 1, 1, 1),
+        dropped: str = "interpolate",
     ):
-        self.size, self.start, self.reset, self.least = size, start, reset, least
+        self.size, self.start, self.reset = size, start, reset
+        self.least, self.dropped = least, dropped
         seen: Counter[Gram] = Counter()
         lefts: defaultdict[Gram, set[Any]] = defaultdict(set)
         alone: Counter[Gram] = Counter()
@@ -88,14 +91,29 @@ class Reference:
         grams = self.follow.get(context, [])
         if not grams:
             return lower
-        total = sum(self.count[gram] for gram in grams)
-        discounts = self.discounts[len(context)]
-        own, free = 0.0, 0.0
+        kept = [gram for gram in grams if len(gram) == 1 or self.seen[gram] >= self.least[len(context)]]
+        if (*context, token) in kept:
+            return self._kept(context, token, lower, grams, kept)
+        if self.dropped == "interpolate":
+            return self._gamma(context, grams, kept) * lower
+        here, below = 0.0, 0.0
+        for *_, other in kept:
+            under = self._prob(context[1:], other) if context else 1 / self.size
+            here += self._kept(context, other, under, grams, kept)
+            below += under
+        return (1 - here) / (1 - below) * lower
+
+    def _discount(self, gram: Gram) -> float:
+        return self.discounts[len(gram) - 1][min(self.count[gram], 3) - 1]
+
+    def _gamma(self, context: Gram, grams: list[Gram], kept: list[Gram]) -> float:
+        free = 0.0
         for gram in grams:
-            count = self.count[gram]
-            kept = len(gram) == 1 or self.seen[gram] >= self.least[len(context)]
-            discount = discounts[min(count, 3) - 1] if kept else count
-            free += discount
-            if gram[-1] == token:
-                own = count - discount
-        return own / total + free / total * lower
+            whole = gram not in kept and self.dropped == "interpolate"
+            free += self.count[gram] if whole else self._discount(gram)
+        return free / sum(self.count[gram] for gram in grams)
+
+    def _kept(self, context: Gram, token: int, lower: float, grams: list[Gram], kept: list[Gram]) -> float:
+        gram = (*context, token)
+        total = sum(self.count[gram] for gram in grams)
+        return (self.count[gram] - self._discount(gram)) / total + self._gamma(context, grams, kept) * lower

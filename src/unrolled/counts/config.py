@@ -26,6 +26,11 @@ class KneserNeyConfig(Config):
         description="least count in the text that an n-gram of order 1, 2, ... needs to be kept; the last value "
         "holds for all higher orders; begins with 1 and never falls: 1 1 2 drops what is seen once from order 3 on",
     )
+    dropped: Literal["interpolate", "backoff"] = Field(
+        default="interpolate",
+        description="where the probability of dropped n-grams goes; interpolate: to all tokens by the lower order, "
+        "as in KenLM; backoff: to those that are not kept after the same context, as in SRILM",
+    )
     sentences: Sentences = Field(
         default="reset",
         description="reset: contexts begin anew after each end symbol, as in SRILM and KenLM; continuous: "

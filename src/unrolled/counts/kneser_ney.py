@@ -9,9 +9,14 @@ the count in the text at the highest order. At a lower order it is the number of
 n-gram, plus the number of its occurrences at the begin of a text, which nothing precedes (SRILM and KenLM take
 the plain count of n-grams that begin with ``<s>``, which is the same).
 
-An n-gram that is seen less than ``prune`` asks for is dropped after counting, as by ``lmplz --prune`` (which names
-the count to drop, one less): by its count in the text at every order, discounts are those of all n-grams, and the
-whole count of what is dropped goes to gamma. (SRILM's ``-gtNmin`` looks at the lower orders' changed counts.)
+An n-gram that the text holds less often than ``prune`` asks for is dropped after counting, at every order by its
+count in the text, and discounts are those of all n-grams (as by ``lmplz --prune``, which names the highest count
+that is dropped; SRILM's ``-gtNmin`` names the lowest that is kept, and takes the changed counts at lower orders).
+With ``dropped = interpolate`` the sum over D in gamma takes the whole count of a dropped n-gram (lmplz). With
+``backoff`` gamma stays as it is, and what the kept n-grams leave is shared by all other tokens (SRILM):
+
+.. math::
+    p(w|h) = \frac{1 - \sum_{v\,kept} p(v|h)}{1 - \sum_{v\,kept} p(v|h')}\, p(w|h') \quad (hw \text{ not kept})
 """
 
 from typing import NamedTuple
@@ -124,17 +129,39 @@ def _smooth(levels: list[_Level], form: NgramConfig, config: KneserNeyConfig) ->
         discount = np.array([0.0, *subtracted])[np.minimum(count, 3)]
         context = level.keys // size  # 0, the empty context, for all of order 1
         total = np.bincount(context, count, minlength=len(lower))
-        free = np.bincount(context, np.where(kept, discount, count), minlength=len(lower))
+        lost = np.where(kept, discount, count) if config.dropped == "interpolate" else discount
+        free = np.bincount(context, lost, minlength=len(lower))
         gamma = np.divide(free, total, out=np.ones(len(lower)), where=total > 0)
-        prob = (count - discount) / total[context] + gamma[context] * lower[level.suffix]
+        below = lower[level.suffix]
+        own = (count - discount) / total[context]
+        backoff = gamma
+        if config.dropped == "backoff" and not kept.all():
+            backoff = gamma + _unclaimed(context, kept, own, below, len(lower))
+        prob = np.where(kept, own + gamma[context] * below, backoff[context] * below)
         if tables:
-            tables[-1] = tables[-1]._replace(backoff=np.log(gamma[kept_lower]))
+            tables[-1] = tables[-1]._replace(backoff=np.log(backoff[kept_lower]))
         number = np.cumsum(kept_lower) - 1  # of the contexts, after pruning
         keys = number[context[kept]] * size + level.keys[kept] % size
         tables.append(Table(keys, np.log(prob[kept]), np.zeros(0)))
         lower, kept_lower = prob, kept
     found = {"estimation": config, "discounts": tuple(discounts), "fallback": tuple(fallback)}
     return NgramModel(form.model_copy(update=found), tuple(tables))
+
+
+def _unclaimed(context: np.ndarray, kept: np.ndarray, own: np.ndarray, below: np.ndarray, contexts: int) -> np.ndarray:
+    """What gamma lacks to the factor of the equation for ``dropped = backoff``, (contexts,).
+
+    1 - sum of the kept p(v|h) is gamma (1 - sum of the kept p(v|h')) + the dropped n-grams' own share: in this
+    form nothing cancels.
+
+    Args:
+        context: (n,) of each n-gram. kept: (n,). own: (n,) (c - D) / total. below: (n,) p(w|h').
+    """
+    share = np.bincount(context, np.where(kept, 0, own), minlength=contexts)
+    rest = 1 - np.bincount(context, np.where(kept, below, 0), minlength=contexts)
+    # Where the kept n-grams hold nearly all of p(.|h'), the dropped ones are at least there.
+    rest = np.maximum(rest, np.bincount(context, np.where(kept, 0, below), minlength=contexts))
+    return np.divide(share, rest, out=np.zeros(contexts), where=share > 0)
 
 
 def _discounts(count: np.ndarray, kind: str) -> tuple[tuple[float, float, float], bool]:
