@@ -169,6 +169,7 @@ def test_words_that_cannot_be_written(words: list[str], message: str, tmp_path: 
         ("-0.625\tb a", "-0.625\tb </s>", "twice"),
         ("-0.625\tb a", "-0.625\tb <s>", "midst"),
         ("-0.625\tb a", "-0.625\t</s> a", "midst"),
+        ("-0.625\tb a", "-0.625\t<unk> <s>", "midst"),
         ("-0.625\tb a", "0.625\tb a", "order 2"),
         ("-0.625\tb a", "nan\tb a", "order 2"),
         ("-0.1875\ta b </s>", "-0.1875\ta <unk> b", "first 2 token"),

@@ -58,6 +58,9 @@ def test_states_are_values_and_rows_independent(counts: Make, order: int) -> Non
     predictor = counts(order)
     first = torch.tensor([4, 6])
     state = predictor.begin(2, first)
+    begun = torch.from_numpy(predictor.model.distribution(first[:, None].numpy()))
+    assert torch.equal(predictor.predict(state).log_prob, begun)
+    assert order == 1 or not torch.equal(begun[0], predictor.predict(predictor.begin(1)).log_prob[0])
     before = [leaf.clone() for leaf in tree.leaves(state)]
     after = predictor.observe(state, torch.tensor([2, 3]))
     predictor.window(state, torch.tensor([[1, 2], [3, 4]]), torch.tensor([[True, False], [False, True]]))

@@ -73,7 +73,6 @@ class NgramModel:
             UsageError: an id outside the vocabulary.
         """
         check_ids(ids, self.vocab_size)
-        ids = ids.astype(np.int64)  # keys overflow smaller types
         result = self.tables[0].log_prob[ids]
         for order, node in self._nodes(contexts, known):
             found = self._child(order + 1, node, ids)
@@ -129,9 +128,8 @@ class NgramModel:
             rows = np.flatnonzero(counted >= order)
             used = contexts[rows, width - order :]
             check_ids(used, self.vocab_size)
-            used = used.astype(np.int64)
             node = np.full(len(contexts), -1)
-            inner = used[:, 0]
+            inner = used[:, 0].astype(np.int64)  # keys overflow smaller types
             for length in range(2, order + 1):
                 inner = self._child(length, inner, used[:, length - 1])
             node[rows] = inner
