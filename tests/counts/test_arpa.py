@@ -190,6 +190,8 @@ def test_vocabularies_that_differ(foreign: Path, tmp_path: Path) -> None:
         read_arpa(foreign, ["a", "<eos>"])
     with pytest.raises(UsageError, match="start_id"):
         read_arpa(foreign, ["a", "b", "<unk>"])
+    with pytest.raises(UsageError, match="start_id 4 is outside"):
+        read_arpa(foreign, FOREIGN_WORDS, 4)
     with pytest.raises(UnrolledError, match="does not exist"):
         read_arpa(tmp_path / "none.arpa", FOREIGN_WORDS)
     bad = tmp_path / "bad.arpa.gz"

@@ -43,7 +43,7 @@ def read_arpa(path: str | os.PathLike[str], words: Sequence[str], start_id: int 
         words: the names of the ids.
         start_id: the end symbol; default: the word ``</s>``, ``<eos>`` or newline, whichever there is.
     Raises:
-        UsageError: no end symbol among ``words``.
+        UsageError: no end symbol among ``words``; ``start_id`` outside them.
         UnrolledError: missing or damaged file; the file's words are not those of ``words``.
     """
     path, words = Path(path), list(words)
@@ -52,6 +52,8 @@ def read_arpa(path: str | os.PathLike[str], words: Sequence[str], start_id: int 
         if not found:
             raise UsageError("the vocabulary has no word </s> or <eos>; name the end symbol by start_id.")
         start_id = found[0]
+    if not 0 <= start_id < len(words):
+        raise UsageError(f"start_id {start_id} is outside the vocabulary of {len(words)}.")
     try:
         with _open(path) as file:
             orders = _read(file, path, _Names(words, start_id))
@@ -121,7 +123,7 @@ def _section(lines: Iterator[bytes], order: int, names: _Names, path: Path) -> t
             words.extend([known[word] for word in parts[1 : order + 1]])
         except KeyError as error:
             name = error.args[0].decode("utf-8", errors="replace")
-            raise UnrolledError(f"{path} holds the word {name!r}, which the vocabulary lacks; use its own.") from error
+            raise UnrolledError(f"{path} holds the word {name!r}, which the vocabulary lacks; use its words.") from error
         backoff.append(float(parts[order + 1]) if len(parts) > order + 1 else 0.0)
         if not order < len(parts) < order + 3:
             raise ValueError("columns")
