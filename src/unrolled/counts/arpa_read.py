@@ -123,7 +123,9 @@ def _section(lines: Iterator[bytes], order: int, names: _Names, path: Path) -> t
             words.extend([known[word] for word in parts[1 : order + 1]])
         except KeyError as error:
             name = error.args[0].decode("utf-8", errors="replace")
-            raise UnrolledError(f"{path} holds the word {name!r}, which the vocabulary lacks; use its words.") from error
+            raise UnrolledError(
+                f"{path} holds the word {name!r}, which the vocabulary lacks; use its words."
+            ) from error
         backoff.append(float(parts[order + 1]) if len(parts) > order + 1 else 0.0)
         if not order < len(parts) < order + 3:
             raise ValueError("columns")

@@ -11,7 +11,7 @@ the plain count of n-grams that begin with ``<s>``, which is the same).
 
 An n-gram that the text holds less often than ``prune`` asks for is dropped after counting, at every order by its
 count in the text, and discounts are those of all n-grams (as by ``lmplz --prune``, which names the highest count
-that is dropped; SRILM's ``-gtNmin`` names the lowest that is kept, and takes the changed counts at lower orders).
+that is dropped; SRILM's ``-gtNmin`` names the lowest that is kept).
 With ``dropped = interpolate`` the sum over D in gamma takes the whole count of a dropped n-gram (lmplz). With
 ``backoff`` gamma stays as it is, and what the kept n-grams leave is shared by all other tokens (SRILM):
 
