@@ -1,0 +1,86 @@
+"""N-gram models on disk: a folder with ``ngrams.safetensors`` (the tables) and ``ngrams.json`` (what they mean)."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from unrolled.core.errors import UnrolledError
+from unrolled.core.files import atomic_write, make_folder
+from unrolled.counts.config import NgramConfig
+from unrolled.counts.ngrams import NgramModel, Table
+
+__all__ = ["check_tables", "load_ngrams", "save_ngrams"]
+
+_TABLES, _CONFIG = "ngrams.safetensors", "ngrams.json"
+_ROUNDING = 1e-6
+"""How far rounding may lift a log-probability above 0."""
+
+
+def save_ngrams(model: NgramModel, folder: str | os.PathLike[str]) -> None:
+    """Write a model into a folder, which is made where it is missing. Raises UnrolledError where that fails."""
+    path = make_folder(folder)
+    tensors: dict[str, np.ndarray] = {}
+    for order, table in enumerate(model.tables, start=1):
+        # The format takes memory as it lies, so views are copied.
+        tensors.update({f"{order}.{name}": np.ascontiguousarray(value) for name, value in table._asdict().items()})
+    atomic_write(path / _TABLES, lambda part: save_file(tensors, part))
+    # The checksum ties the two files together: a model that was half overwritten is refused.
+    model.config.model_copy(update={"tables_sha256": _sha256(path / _TABLES)}).save(path / _CONFIG)
+
+
+def load_ngrams(folder: str | os.PathLike[str]) -> NgramModel:
+    """Read what :func:`save_ngrams` wrote, and verify it.
+
+    Raises:
+        UnrolledError: missing, damaged, of another kind or of a newer release.
+    """
+    path = Path(folder)
+    config = NgramConfig.load(path / _CONFIG)
+    file = path / _TABLES
+    if not file.is_file():
+        raise UnrolledError(f"{file} does not exist.")
+    if _sha256(file) != config.tables_sha256:
+        raise UnrolledError(f"{file} does not belong to {_CONFIG} beside it or is damaged; write the model again.")
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UnrolledError(f"{file} is not a readable safetensors file: it is damaged or of another kind.") from error
+    names = {f"{order}.{name}" for order in range(1, config.order + 1) for name in Table._fields}
+    if set(tensors) != names:
+        raise UnrolledError(f"{file} does not hold the tables of {config.order} order(s); write the model again.")
+    tables = [Table(*(tensors[f"{k}.{name}"] for name in Table._fields)) for k in range(1, config.order + 1)]
+    model = NgramModel(config, tuple(tables))
+    check_tables(model, file)
+    return model
+
+
+def check_tables(model: NgramModel, source: Any) -> None:
+    """Raises UnrolledError, naming ``source``, unless the tables are what :class:`Table` says."""
+    size, contexts = model.vocab_size, 1
+    for order, (keys, log_prob, backoff) in enumerate(model.tables, start=1):
+        expected = np.zeros(0) if order == model.config.order else log_prob
+        sound = (
+            keys.ndim == 1
+            and keys.dtype == np.int64
+            and log_prob.dtype == backoff.dtype == np.float64
+            and log_prob.shape == keys.shape
+            and backoff.shape == expected.shape
+            and (order > 1 or np.array_equal(keys, np.arange(size)))
+            and bool((np.diff(keys) > 0).all())
+            and (not len(keys) or 0 <= keys[0] <= keys[-1] < contexts * size)
+            and bool(np.isfinite(log_prob).all() and np.isfinite(backoff).all())
+            and (not len(keys) or log_prob.max() < _ROUNDING)
+        )
+        if not sound:
+            raise UnrolledError(f"the n-grams of order {order} in {source} are damaged; write the model again.")
+        contexts = len(keys)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
