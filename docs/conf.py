@@ -90,7 +90,8 @@ def _recipes_page() -> str:
 
     for name, title in list_recipes().items():
         config = load_experiment(name)
-        size = f"{dry_size(config, config.vocabulary)['parameters']:,}" if config.vocabulary else "-"
+        sized = config.vocabulary is not None and config.counts is None
+        size = f"{dry_size(config, config.vocabulary or 0)['parameters']:,}" if sized else "-"
         ours = measured.get(name, "not run")
         for i, row in enumerate(config.published or (None,)):
             start = f"`{name}` | {config.corpus.label} | {size}" if i == 0 else " | | "

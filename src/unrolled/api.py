@@ -9,10 +9,10 @@ from unrolled.data import CorpusConfig, corpus_named
 from unrolled.evaluate import (
     EvalConfig,
     EvalResult,
-    NeuralPredictor,
     PredictorConfig,
     Progress,
     evaluate_run,
+    open_predictor,
 )
 from unrolled.generate import Generation, SamplerConfig
 from unrolled.generate import generate as _generate
@@ -126,6 +126,6 @@ def generate(
         UsageError: no run, unknown option, a prompt that the tokenizer cannot read.
     """
     sampler, opened = SamplerConfig.parse(options), _opened(run, device)
-    predictor = NeuralPredictor(opened.model, opened.tokenizer.start_id)
+    predictor = open_predictor(opened)
     prompts = (prompts,) if isinstance(prompts, str) else prompts
     return _generate(predictor, opened.tokenizer, prompts, tokens, sampler, stop, samples)

@@ -14,6 +14,7 @@ from unrolled.core.config import Config, VersionedConfig
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json
 from unrolled.core.registry import unknown_name
+from unrolled.counts import KneserNeyConfig, NgramModel, load_ngrams
 from unrolled.data import Corpus, CorpusConfig, StreamConfig, TokenSplit, corpus_named, open_corpus
 from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel, ModelConfig
@@ -30,6 +31,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "WeightsConfig",
+    "arpa_words",
     "pick_device",
 ]
 
@@ -64,7 +66,7 @@ class WeightsConfig(Config):
     layout: str = Field(
         default="unrolled",
         description="unrolled (model.safetensors of a run), or that of a published system: awd-lstm, awd-qrnn, mos, "
-        "sentiment-mlstm",
+        "sentiment-mlstm; for a count model arpa",
     )
 
     def load(self, model: LanguageModel) -> None:
@@ -97,9 +99,20 @@ class RunConfig(VersionedConfig):
         default=(), description="published figures of this system on this corpus"
     )
     model: ModelConfig = Field(default=ModelConfig(), description="the language model")
+    counts: KneserNeyConfig | None = Field(
+        default=None, description="a count model in place of the neural one (Kneser-Ney)"
+    )
     weights: WeightsConfig | None = Field(default=None, description="weights to begin with (absent: random ones)")
     train: Any = Field(default=None, description="training")
     seed: int = Field(default=1, ge=0, description="the one seed of the run")
+
+    def check_vocabulary(self, corpus: str, size: int) -> None:
+        """Raises UsageError where the recipe pins another number of ids than the text gives."""
+        if self.vocabulary not in (None, size):
+            raise UsageError(
+                f"corpus {corpus} gives {size:,} ids where the recipe states {self.vocabulary:,}; "
+                "bring the text that the recipe names, or train on another one with --corpus."
+            )
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -122,6 +135,9 @@ class Run:
         device: where to put the model. backend, precision: in place of the run's own.
         weights: ``saved``, those of the best checkpoint, averaged where training averages; or ``raw``, those that
             training would go on from.
+
+    Attributes:
+        kept: what readers have made from the run and may need again.
     Raises:
         UsageError: no such run. UnrolledError: a broken, foreign or future file in it.
     """
@@ -145,6 +161,7 @@ class Run:
         self.config = RunConfig.load(self.path / CONFIG)
         self.device = pick_device(device)
         changes = {key: value for key, value in (("backend", backend), ("precision", precision)) if value is not None}
+        self.kept: dict[str, Any] = {}
         self._compute = Compute.parse({**self.config.model.compute.model_dump(), **changes})
 
     @cached_property
@@ -154,11 +171,18 @@ class Run:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model, in evaluation mode."""
+        """The model, in evaluation mode. Raises UsageError for a count model, which has no weights."""
+        if self.config.counts is not None:
+            raise UsageError(f"{self.path} is a count model, which has no neural weights; use a run of a neural model.")
         config = self.config.model.model_copy(update={"compute": self._compute})
         model = LanguageModel(config, self.tokenizer.vocab_size)
         load_weights(model, self.weights_file, "model." if self.weights_kind == "raw" else "")
         return model.to(self.device).eval()
+
+    @cached_property
+    def ngrams(self) -> NgramModel:
+        """The tables of a count model. Raises UnrolledError for damaged ones."""
+        return load_ngrams(self.path)
 
     @property
     def weights_file(self) -> Path:
@@ -184,6 +208,17 @@ class Run:
             corpus = corpus_named(corpus)
         opened = open_corpus(corpus if corpus is not None else self.config.corpus)
         return opened, encode_corpus(opened, self.tokenizer)
+
+
+def arpa_words(tokenizer: Tokenizer) -> list[str]:
+    """A name for every id that the ARPA format can hold: its text, where white space and bytes that are no text are
+    written as ``<0x20>``. A character that is ``<`` stays as it is."""
+    names: list[str] = []
+    for index, piece in enumerate(tokenizer.pieces):
+        text = piece.decode("utf-8", "backslashreplace") if piece else "<eos>"
+        name = "".join(f"<0x{ord(sign):02x}>" if sign.isspace() else sign for sign in text)
+        names.append(name if index != tokenizer.end_id else "<eos>")
+    return names
 
 
 def saved_states(run: Path) -> list[Path]:

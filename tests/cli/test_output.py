@@ -14,6 +14,7 @@ UNROLLED = [sys.executable, "-m", "unrolled"]
 VERBS = [
     ["train"],
     ["eval"],
+    ["export"],
     ["generate"],
     ["cells"],
     ["info"],
@@ -242,3 +243,18 @@ def test_eval_adapts_searches_and_compares(unrolled: Command, trained: Path) -> 
     assert sum(mixed["weights"].values()) == pytest.approx(1)
     code, out, _ = unrolled("eval", "--ensemble", "e")
     assert "weights fitted on valid" in out
+
+
+def test_export_and_a_count_model(unrolled: Command, text: Path) -> None:
+    Path("counts.toml").write_text(
+        'title = "counts"\ncorpus.name = "pydoc"\ntokenizer.name = "word"\n[counts]\norder = 2\n'
+    )
+    code, out, err = unrolled("train", "counts.toml", "--corpus", text, "--out", "counted", "--sample", 5)
+    assert code == 0, err
+    assert "perplexity" in out
+    code, out, _ = unrolled("train", "counts.toml", "--corpus", text, "--dry-run", "--json")
+    assert (code, json.loads(out)["order"]) == (0, 2)
+    code, out, _ = unrolled("export", "counted", "made/x.arpa")
+    assert code == 0
+    assert Path("made/x.arpa").read_text().startswith("\\data\\")
+    assert unrolled("eval", "counted", "--json").code == 0

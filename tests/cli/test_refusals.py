@@ -253,3 +253,7 @@ def test_eval_at_test_time(refused: Refused, trained: Path) -> None:
     assert "trained without dropout" in refused("eval", trained, "--samples", 3)
     assert "no cache to search" in refused("eval", trained, "--search", "cache")
     assert "unknown weights" in refused("eval", trained, "--weights", "best")
+
+
+def test_export(refused: Refused, trained: Path) -> None:
+    assert "only count models can be exported" in refused("export", trained, "x.arpa")

@@ -10,7 +10,7 @@ import torch
 from unrolled.core import tree
 from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
 from unrolled.data import TokenSplit
-from unrolled.evaluate import EvalConfig, Predictor, evaluate_static, read_per_token
+from unrolled.evaluate import EvalConfig, Predictor, evaluate_predictor, read_per_token
 from unrolled.evaluate.counts import KneserNeyPredictor
 from unrolled.tokenizer import Tokenizer
 
@@ -84,10 +84,10 @@ def test_the_evaluator_gives_the_figure_of_the_model(
     ids = np.random.default_rng(5).permutation(text)[:400]
     split = TokenSplit(ids, tokenizer.tables, starts=starts, checksum="abc")
     expected, _ = predictor.model.score(ids, starts)
-    result = evaluate_static(predictor, split, EvalConfig(window=37), per_token=tmp_path / "tokens")
+    result = evaluate_predictor(predictor, split, EvalConfig(window=37), per_token=tmp_path / "tokens")
     assert result.nats == pytest.approx(-expected.sum(), rel=1e-12)
     np.testing.assert_allclose(read_per_token(tmp_path / "tokens").log_prob, expected, rtol=1e-13)
     assert (result.protocol.kind, result.protocol.precision) == ("static", "float64")
-    columns = evaluate_static(predictor, TokenSplit(ids, tokenizer.tables, checksum="abc"), EvalConfig(columns=3))
+    columns = evaluate_predictor(predictor, TokenSplit(ids, tokenizer.tables, checksum="abc"), EvalConfig(columns=3))
     parts = [predictor.model.score(part)[0].sum() for part in np.split(ids[:399], 3)]
     assert columns.nats == pytest.approx(-sum(parts), rel=1e-12)

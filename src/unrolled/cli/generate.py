@@ -85,11 +85,11 @@ def print_generation(
     json: bool = False,
 ) -> None:
     """Generate over a run and print: one sample as it comes, several when they are whole."""
-    from unrolled.evaluate import NeuralPredictor
+    from unrolled.evaluate import open_predictor
     from unrolled.generate import generate as whole
     from unrolled.generate import stream
 
-    predictor = NeuralPredictor(run.model, run.tokenizer.start_id)
+    predictor = open_predictor(run)
     arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples)
     if json:
         emit([done._asdict() for done in whole(*arguments)])

@@ -69,17 +69,25 @@ def train(
 
 def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
     from unrolled.data import MissingCorpusError
+    from unrolled.train.counting import size_of_counts
     from unrolled.train.dry_run import dry_run, dry_size
     from unrolled.train.process import process_settings
     from unrolled.train.setup import set_up
 
     try:
+        if config.counts is not None:
+            _print_size(size_of_counts(config), json)
+            return
         with process_settings(config.train.threads):
             result = dry_run(set_up(config, device))
     except MissingCorpusError as error:
         if config.vocabulary is None:
             raise
         result = {**dry_size(config, config.vocabulary), "corpus": f"absent, so no time or memory: {error}"}
+    _print_size(result, json)
+
+
+def _print_size(result: dict[str, Any], json: bool) -> None:
     if json:
         emit(result)
         return
@@ -100,7 +108,9 @@ def _summary(run: Path, record: dict[str, Any]) -> str:
     from unrolled.evaluate import EvalResult
     from unrolled.train.report import headline
 
-    cost = f"{record['steps']:,} steps, {record['tokens']:,} tokens, {record['cpu_seconds']:.0f} CPU seconds"
+    cost = f"{record['tokens']:,} tokens, {record['cpu_seconds']:.0f} CPU seconds"
+    if record["steps"]:
+        cost = f"{record['steps']:,} steps, {cost}"
     scored = record["valid_exact"] or record["valid"]
     if scored is None:
         return f"{cost}; run {run}"

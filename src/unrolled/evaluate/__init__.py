@@ -3,6 +3,7 @@
 from unrolled.evaluate.adapt import PredictorConfig, make_predictor, open_predictor
 from unrolled.evaluate.bootstrap import Difference, paired_difference
 from unrolled.evaluate.cache import CacheConfig, CachePredictor
+from unrolled.evaluate.counts import CountState, KneserNeyPredictor
 from unrolled.evaluate.dropout import MonteCarloConfig, MonteCarloPredictor
 from unrolled.evaluate.dynamic import DynamicPredictor, DynamicState, gradient_statistics
 from unrolled.evaluate.ensemble import Ensemble, compare_files, fit_ensemble
@@ -16,12 +17,14 @@ from unrolled.evaluate.walk import Progress
 __all__ = [
     "CacheConfig",
     "CachePredictor",
+    "CountState",
     "Difference",
     "DynamicPredictor",
     "DynamicState",
     "Ensemble",
     "EvalConfig",
     "EvalResult",
+    "KneserNeyPredictor",
     "MonteCarloConfig",
     "MonteCarloPredictor",
     "NeuralPredictor",

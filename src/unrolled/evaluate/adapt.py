@@ -15,6 +15,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, sha256_file
 from unrolled.evaluate.cache import CacheConfig, CachePredictor
+from unrolled.evaluate.counts import KneserNeyPredictor
 from unrolled.evaluate.dropout import MonteCarloConfig, MonteCarloPredictor
 from unrolled.evaluate.dynamic import DynamicPredictor, gradient_statistics
 from unrolled.evaluate.predictor import NeuralPredictor, Predictor
@@ -93,6 +94,10 @@ def open_predictor(
         UsageError: settings that the model or its corpus cannot serve. UnrolledError: damaged files.
     """
     config = config or PredictorConfig()
+    if run.config.counts is not None:
+        if config != PredictorConfig():
+            raise UsageError("a count model has no settings at test time; leave out temperature, dynamic, cache...")
+        return KneserNeyPredictor(run.ngrams)
     model, statistics = run.model.to(dtype), None
     if config.dynamic is not None and config.dynamic.rule == "rms":
         statistics = stored_statistics(run, config.dynamic, progress)
@@ -104,17 +109,20 @@ def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None
 
     The file's name is a digest of all that they depend on: weights, text, tokenizer, and how they are collected.
     """
+    whole = config.model_copy(update={"parameters": ("*",)})
+    settings = {name: getattr(whole, name) for name in ("segment", "columns", "batches", "loss", "statistic")}
+    memo = f"statistics {settings} {run.model.dtype}"
+    if memo in run.kept:
+        return run.kept[memo]
     text, splits = run.splits()
     if "train" not in splits:
         raise UsageError(f"corpus {text.name} has no training split, which gradient statistics are collected on.")
-    whole = config.model_copy(update={"parameters": ("*",)})
-    settings = ("segment", "columns", "batches", "loss", "statistic")
     key = {
         "weights": sha256_file(run.weights_file),
         "text": splits["train"].checksum,
         "tokenizer": run.tokenizer.fingerprint(),
         "dtype": str(run.model.dtype),
-        **{name: getattr(whole, name) for name in settings},
+        **settings,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = run.path / "statistics" / f"{digest}.safetensors"
@@ -122,9 +130,9 @@ def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None
     if path.is_file():
         saved = tree.load_tensors(path, run.model.device)
         if {name: value.shape for name, value in saved.items()} == {name: p.shape for name, p in named.items()}:
-            return saved
+            return run.kept.setdefault(memo, saved)
     found = gradient_statistics(run.model, run.tokenizer.start_id, splits["train"], whole, progress)
     with contextlib.suppress(UnrolledError):  # a run that cannot be written to is still evaluated
         make_folder(path.parent)
         tree.save_tensors(path, found)
-    return found
+    return run.kept.setdefault(memo, found)

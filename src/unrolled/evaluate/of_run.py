@@ -11,7 +11,7 @@ from unrolled.core.errors import UsageError
 from unrolled.core.files import make_folder
 from unrolled.core.registry import unknown_name
 from unrolled.data import CorpusConfig
-from unrolled.evaluate.adapt import PredictorConfig, make_predictor, stored_statistics
+from unrolled.evaluate.adapt import PredictorConfig, open_predictor
 from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
 from unrolled.evaluate.result import EvalResult
 from unrolled.evaluate.search import SEARCHES, search
@@ -57,7 +57,6 @@ def evaluate_run(
             raise unknown_name("search", part, SEARCHES)
         if part != "temperature" and getattr(predict, part) is None:
             raise UsageError(f"there is no {part} to search the settings of; switch it on as well.")
-    model, start_id = run.model.to(_TYPES[dtype]), run.tokenizer.start_id
     text, splits = run.splits(corpus)
     if config.split not in splits:
         raise UsageError(f"corpus {text.name} has no split {config.split!r}; it has: {', '.join(splits)}.")
@@ -65,14 +64,12 @@ def evaluate_run(
         raise UsageError(f"corpus {text.name} has no validation split to search on.")
     if per_token is not None:
         make_folder(Path(per_token).parent)
-    rms = predict.dynamic is not None and predict.dynamic.rule == "rms"
-    statistics = stored_statistics(run, predict.dynamic, progress) if rms and predict.dynamic is not None else None
     provenance: dict[str, Any] = {
         "corpus": text.name,
         "tokenizer": run.tokenizer.fingerprint(),
         "run": str(run.path),
         "weights": run.weights_kind,
-        "parameters": model.num_params(),
+        "parameters": None if run.config.counts is not None else run.model.num_params(),
         "step": run.record.get("best_step"),
     }
     for part in searches:
@@ -80,12 +77,12 @@ def evaluate_run(
         on = config.model_copy(update={"split": "valid", "limit": tokens, "columns": 1})
 
         def measure(candidate: PredictorConfig, on: EvalConfig = on) -> float:
-            with make_predictor(model, start_id, candidate, statistics) as predictor:
+            with open_predictor(run, candidate, _TYPES[dtype], progress) as predictor:
                 return evaluate_predictor(predictor, splits["valid"], on, progress).nats_per_token
 
         predict, tried = search(part, predict, measure)
         seen = [{**one.settings, "nats_per_token": one.nats_per_token} for one in tried]
         seen = [{k: v if v != float("inf") else None for k, v in one.items()} for one in seen]
         provenance.setdefault("search", {})[part] = {"valid_tokens": tokens, "tried": seen}
-    with make_predictor(model, start_id, predict, statistics) as predictor:
+    with open_predictor(run, predict, _TYPES[dtype], progress) as predictor:
         return evaluate_predictor(predictor, splits[config.split], config, progress, provenance, per_token)

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.data import StreamConfig
+from unrolled.model import ModelConfig
 from unrolled.optim import AVERAGING, OPTIMIZERS, AnyAveragingConfig, AnyOptimizerConfig, ScheduleConfig
 from unrolled.runs import RunConfig
 from unrolled.train.objective import ObjectiveConfig
@@ -110,3 +112,12 @@ class ExperimentConfig(RunConfig):
     """A whole experiment, as a recipe states it and as ``config.json`` keeps it."""
 
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
+
+    @model_validator(mode="after")
+    def _counts(self) -> Any:
+        if self.counts is not None:
+            own = {"model": ModelConfig(), "stream": StreamConfig(), "train": TrainConfig()}
+            for name, default in own.items():
+                if getattr(self, name) != default:
+                    raise UsageError(f"a count model has no settings {name}.*; set counts.* alone.")
+        return self

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 
-from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import Corpus, Stream, TokenSplit, open_corpus
 from unrolled.model import LanguageModel
@@ -58,11 +57,7 @@ def set_up(config: ExperimentConfig, device: str = "auto", tokenizer: Tokenizer 
         wanted = config.tokenizer or TOKENIZERS.parse(corpus.default_tokenizer)
         tokenizer = load_or_train_tokenizer(wanted, corpus)
         config = config.model_copy(update={"tokenizer": wanted})
-    if config.vocabulary not in (None, tokenizer.vocab_size):
-        raise UsageError(
-            f"corpus {corpus.name} gives {tokenizer.vocab_size:,} ids where the recipe states {config.vocabulary:,}; "
-            "bring the text that the recipe names, or train on another one with --corpus."
-        )
+    config.check_vocabulary(corpus.name, tokenizer.vocab_size)
     splits = encode_corpus(corpus, tokenizer)
     streams = RandomStreams(config.seed)
     stream = Stream(splits["train"], config.stream, streams, tokenizer.start_id)

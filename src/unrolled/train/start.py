@@ -17,6 +17,7 @@ from unrolled.tokenizer import load_tokenizer, save_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
+from unrolled.train.counting import count_run
 from unrolled.train.loop import Trainer
 from unrolled.train.metrics import MetricsLog
 from unrolled.train.process import process_settings
@@ -67,6 +68,9 @@ def train(
 
     try:
         make_folder(out)  # before the corpus is encoded, which may take minutes
+        if config.counts is not None:
+            count_run(config, out, report or Reporter(), clock)
+            return out
         with process_settings(config.train.threads):
             return _run(out, begin, report, clock)
     except UsageError:
