@@ -229,8 +229,8 @@ def _check_parts(header: container.Header, predictor: Predictor, tokenizer: Toke
     here = predictor.kind, _plain(predictor.options), predictor.start_id, total_bits(predictor.vocab_size)
     if there != here:
         raise UnrolledError(
-            f"the file was compressed by the protocol {header.kind!r} {header.options} and this is "
-            f"{predictor.kind!r} {predictor.options}; use the same one."
+            f"the file was compressed by the protocol {header.kind!r} {header.options} from id {header.start_id}, and "
+            f"this is {predictor.kind!r} {predictor.options} from id {predictor.start_id}; use the same one."
         )
 
 
