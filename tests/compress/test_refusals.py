@@ -33,7 +33,7 @@ def blob(neural) -> bytes:
 def with_header(blob: bytes, **changes: object) -> bytes:
     """A whole, valid file whose header says something else."""
     length = struct.unpack_from("<I", blob, 10)[0]
-    text = json.dumps({**json.loads(blob[18 : 18 + length]), **changes}).encode()
+    text = zlib.compress(json.dumps({**json.loads(zlib.decompress(blob[18 : 18 + length])), **changes}).encode())
     return blob[:8] + struct.pack("<HII", 1, len(text), zlib.crc32(text)) + text + blob[18 + length :]
 
 

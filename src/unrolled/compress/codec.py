@@ -123,15 +123,15 @@ def compress(
         "probe": agreement.probe(predictor, lanes, plan.bits),
     }
     places, checks = plan.places(), list[int]()
-    starts, lengths = (np.zeros((plan.steps, lanes), np.uint32) for _ in range(2))
+    starts, lengths = (np.zeros(plan.tokens, np.uint32) for _ in range(2))
 
     def note(step: int, table: np.ndarray) -> np.ndarray:
-        own = ids[places[step, : len(table)]]
-        starts[step, : len(table)], lengths[step, : len(table)] = intervals(table, own)
+        own, now = ids[places[step, : len(table)]], slice(step * lanes, step * lanes + len(table))
+        starts[now], lengths[now] = intervals(table, own)
         return own
 
     _walk(predictor, plan, note, lambda _, crc: checks.append(crc), progress)
-    return container.pack(header, checks, ans.encode(starts, lengths, plan.last, plan.bits))
+    return container.pack(header, checks, ans.encode(starts, lengths, plan.bits))
 
 
 def decompress(
@@ -170,7 +170,7 @@ def decompress(
         )
 
         def read(step: int, table: np.ndarray) -> np.ndarray:
-            found = decoder.step(table)
+            found = decoder.take(table)
             if found is None:
                 raise lost
             ids[places[step, : len(table)]] = found

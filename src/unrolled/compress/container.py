@@ -1,13 +1,13 @@
-"""The file: a magic number, a JSON header, and the coded text, each with a checksum.
+"""The file: a magic number, a header, and the coded text, each with a checksum.
 
 Little-endian throughout:
 
 ======================  ========================================================================
 8 bytes                 ``8a 75 6e 72 7a 0d 0a 0a``: no text file begins so, and a change of line ends shows
-uint16, uint32, uint32  version of the format; length and CRC-32 of the header
-JSON, UTF-8             :class:`Header`
+uint16, uint32, uint32  version of the format; length and CRC-32 of what follows
+deflated JSON           :class:`Header` (zlib)
 uint32 each             running CRC-32 of the ids, after every ``check_every`` tokens or so
-uint64 each             final state of the coder, one a lane
+uint64                  state of the coder
 uint32 each             code words
 ======================  ========================================================================
 """
@@ -27,7 +27,7 @@ from unrolled.core.errors import UnrolledError, UsageError
 __all__ = ["Container", "Header", "pack", "read_header", "unpack"]
 
 MAGIC, VERSION = b"\x8aunrz\r\n\n", 1
-_FIXED = struct.Struct("<HII")
+_FIXED, _STATE = struct.Struct("<HII"), struct.Struct("<Q")
 _BEGIN = len(MAGIC) + _FIXED.size
 
 
@@ -67,10 +67,10 @@ def pack(header: dict[str, Any], checks: list[int], coded: Coded) -> bytes:
     Args:
         header: the fields of :class:`Header` without ``checks``, ``words`` and ``crc32``.
     """
-    parts = (np.array(checks, "<u4"), coded.states.astype("<u8"), coded.words.astype("<u4"))
-    body = b"".join(part.tobytes() for part in parts)
+    parts = (np.array(checks, "<u4").tobytes(), _STATE.pack(coded.state), coded.words.astype("<u4").tobytes())
+    body = b"".join(parts)
     whole = Header.parse({**header, "checks": len(checks), "words": len(coded.words), "crc32": zlib.crc32(body)})
-    text = json.dumps(whole.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False).encode()
+    text = zlib.compress(json.dumps(whole.model_dump(mode="json"), separators=(",", ":")).encode(), 9)
     return b"".join((MAGIC, _FIXED.pack(VERSION, len(text), zlib.crc32(text)), text, body))
 
 
@@ -82,7 +82,7 @@ def read_header(blob: bytes) -> Header:
 def unpack(blob: bytes) -> Container:
     """The inverse of :func:`pack`. Raises UnrolledError: foreign, of a newer release, damaged or cut short."""
     header, begin = _header(blob)
-    sizes = 4 * header.checks, 8 * header.lanes, 4 * header.words
+    sizes = 4 * header.checks, _STATE.size, 4 * header.words
     body = memoryview(blob)[begin:]
     if len(body) < sum(sizes):
         raise UnrolledError(
@@ -90,9 +90,9 @@ def unpack(blob: bytes) -> Container:
         )
     if len(body) > sum(sizes) or zlib.crc32(body) != header.crc32:
         raise _damaged()
-    states = np.frombuffer(body[sizes[0] : sizes[0] + sizes[1]], "<u8")
+    (state,) = _STATE.unpack_from(body, sizes[0])
     words = np.frombuffer(body[sizes[0] + sizes[1] :], "<u4")
-    return Container(header, np.frombuffer(body[: sizes[0]], "<u4"), Coded(states.astype(np.int64), words))
+    return Container(header, np.frombuffer(body[: sizes[0]], "<u4"), Coded(state, words))
 
 
 def _header(blob: bytes) -> tuple[Header, int]:
@@ -113,8 +113,8 @@ def _header(blob: bytes) -> tuple[Header, int]:
     if zlib.crc32(text) != crc or not version:
         raise _damaged()
     try:
-        return Header.parse(json.loads(text)), _BEGIN + length
-    except (ValueError, UsageError) as error:
+        return Header.parse(json.loads(zlib.decompress(text))), _BEGIN + length
+    except (zlib.error, ValueError, UsageError) as error:
         raise _damaged() from error
 
 
