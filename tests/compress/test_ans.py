@@ -71,6 +71,15 @@ def test_length_is_the_sum_over_the_tables(size, bits):
     assert abs(32 * len(coded.words) + math.log2(coded.state) - 32 - ideal) < 1e-4 * ideal
 
 
+def test_blocks_do_not_show(monkeypatch):
+    _, _, starts, lengths = case(4, 250, 30, 24)
+    whole = encode(starts, lengths, 24)
+    for size in (1, 7, 250):
+        monkeypatch.setattr("unrolled.compress.ans._BLOCK", size)
+        assert encode(starts, lengths, 24).state == whole.state
+        assert encode(starts, lengths, 24).words.tolist() == whole.words.tolist()
+
+
 def test_a_vocabulary_of_one_id_costs_nothing():
     table = quantise(torch.zeros(1, 1), 24)
     coded = encode(np.zeros(500, np.uint32), np.full(500, 1 << 24, np.uint32), 24)

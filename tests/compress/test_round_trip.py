@@ -149,7 +149,8 @@ def test_the_recorded_number_of_threads_is_used_and_put_back(neural, one, other)
 
 
 @pytest.mark.parametrize("name", ["char", "word", "bpe"])
-def test_text_comes_back_with_other_tokenizers(counting, name):
+def test_text_comes_back_with_other_tokenizers(counting, name, monkeypatch):
+    monkeypatch.setattr("unrolled.compress.texts._BLOCK", 5)
     tokenizer = train(name, TEXT * 3, **({"size": 300} if name == "bpe" else {"min_count": 1}))
     predictor = counting(tokenizer.vocab_size)
     for data in (b"", TEXT, TEXT * 5, TEXT[:-1], "the mat — too".encode() if name != "word" else b"the cat"):

@@ -21,6 +21,7 @@ import numpy as np
 __all__ = ["Coded", "Decoder", "encode"]
 
 _LOW, _TOP, _WORD = 1 << 32, 64, 32
+_BLOCK = 1 << 16
 
 
 class Coded(NamedTuple):
@@ -38,11 +39,13 @@ def encode(starts: np.ndarray, lengths: np.ndarray, bits: int) -> Coded:
         bits: log2 of the total of the tables.
     """
     x, shift, words = _LOW, _TOP - bits, list[int]()
-    for start, length in zip(reversed(starts.tolist()), reversed(lengths.tolist()), strict=True):
-        if x >> shift >= length:
-            words.append(x & 0xFFFFFFFF)
-            x >>= _WORD
-        x = (x // length << bits) + start + x % length
+    for high in range(len(starts), 0, -_BLOCK):  # Python integers take 10 times the memory of the arrays
+        now = slice(max(high - _BLOCK, 0), high)
+        for start, length in zip(starts[now][::-1].tolist(), lengths[now][::-1].tolist(), strict=True):
+            if x >> shift >= length:
+                words.append(x & 0xFFFFFFFF)
+                x >>= _WORD
+            x = (x // length << bits) + start + x % length
     return Coded(x, np.array(words[::-1], np.uint32))
 
 

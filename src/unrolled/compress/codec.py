@@ -181,7 +181,7 @@ def decompress(
                 raise lost
 
         _walk(predictor, plan, read, check, progress)
-    data = tokenizer.decode_bytes(ids.tolist())
+    data = texts.to_bytes(ids, tokenizer)
     if not decoder.finished() or len(data) != header.bytes or texts.sha256(data) != header.sha256:
         raise lost
     return data

@@ -7,9 +7,9 @@ import numpy as np
 from unrolled.core.errors import UsageError
 from unrolled.tokenizer import Tokenizer
 
-__all__ = ["sha256", "to_ids"]
+__all__ = ["sha256", "to_bytes", "to_ids"]
 
-_SHOWN = 16
+_SHOWN, _BLOCK = 16, 1 << 16
 
 
 def to_ids(data: bytes, tokenizer: Tokenizer) -> np.ndarray:
@@ -31,13 +31,13 @@ def to_ids(data: bytes, tokenizer: Tokenizer) -> np.ndarray:
             ) from error
     encoded = tokenizer.encode_block(data)
     if len(encoded.positions):
-        place = len(tokenizer.decode_bytes(encoded.ids[: encoded.positions[0]].tolist()))
+        place = len(to_bytes(encoded.ids[: encoded.positions[0]], tokenizer))
         lacking = data[place : place + (1 if tokenizer.reads_bytes else _SHOWN)]
         raise UsageError(
             f"the vocabulary of this model lacks {lacking!r} "
             f"(at byte {place}), so the file would not come back whole; compress it with a model of all 256 bytes."
         )
-    back = tokenizer.decode_bytes(encoded.ids.tolist())
+    back = to_bytes(encoded.ids, tokenizer)
     if back != data:
         place = _first_difference(data, back)
         raise UsageError(
@@ -45,6 +45,13 @@ def to_ids(data: bytes, tokenizer: Tokenizer) -> np.ndarray:
             f"{data[place : place + _SHOWN]!r} (at byte {place}); compress the file with a model of bytes."
         )
     return encoded.ids
+
+
+def to_bytes(ids: np.ndarray, tokenizer: Tokenizer) -> bytes:
+    """The inverse of :func:`to_ids`, block by block."""
+    decoder = tokenizer.decoder()
+    blocks = (ids[low : low + _BLOCK].tolist() for low in range(0, len(ids), _BLOCK))
+    return b"".join(b"".join(map(decoder.bytes_of, block)) for block in blocks)
 
 
 def sha256(data: bytes) -> str:
