@@ -21,6 +21,7 @@ ORDER = (
     "runs",
     "evaluate",
     "generate",
+    "compress",
     "analyse",
     "train",
     "compare",
