@@ -18,6 +18,8 @@ VERBS = [
     ["generate"],
     ["cells"],
     ["info"],
+    ["compress"],
+    ["decompress"],
     ["corpora", "list"],
     ["corpora", "get"],
     ["corpora", "check"],
@@ -258,3 +260,23 @@ def test_export_and_a_count_model(unrolled: Command, text: Path) -> None:
     assert code == 0
     assert Path("made/x.arpa").read_text().startswith("\\data\\")
     assert unrolled("eval", "counted", "--json").code == 0
+
+
+def test_compress_and_back(unrolled: Command, text: Path, tmp_path: Path) -> None:
+    settings = [*_tiny(), "--set", "tokenizer.name=byte"]
+    assert unrolled("train", "--corpus", text, "--out", "bytes", "--sample", 0, *settings).code == 0
+    Path("a.bin").write_bytes(bytes(range(256)) * 3)
+    code, out, err = unrolled("compress", "bytes", "a.bin", "--dynamic", "sgd", "--set", "dynamic.lr=0.1", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["bytes"] == 768
+    assert "a.bin exists" in unrolled("decompress", "bytes", "a.bin.unr").err
+    code, out, _ = unrolled("decompress", "bytes", "a.bin.unr", "--out", "b.bin")
+    assert code == 0
+    assert Path("b.bin").read_bytes() == Path("a.bin").read_bytes()
+    assert "another model" in unrolled("decompress", _other(unrolled, text, settings), "a.bin.unr", "-o", "c").err
+    assert not Path("c").exists()
+
+
+def _other(unrolled: Command, text: Path, settings: list[str]) -> str:
+    unrolled("train", "--corpus", text, "--out", "other", "--sample", 0, *settings, "--set", "seed=5")
+    return "other"

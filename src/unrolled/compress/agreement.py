@@ -41,7 +41,7 @@ def identity(predictor: Predictor, given: str | None) -> str:
     Raises:
         UsageError: neither is there.
     """
-    model = getattr(predictor, "model", None)
+    model = _model(predictor)
     if given is not None:
         return given
     if isinstance(model, nn.Module):
@@ -51,9 +51,16 @@ def identity(predictor: Predictor, given: str | None) -> str:
     )
 
 
+def _model(predictor: Predictor) -> Any:
+    """The model of a predictor, or of the one that it is around."""
+    while isinstance(inner := getattr(predictor, "base", None), Predictor):
+        predictor = inner
+    return getattr(predictor, "model", None)
+
+
 def arithmetic(predictor: Predictor) -> dict[str, Any]:
     """What the last digit of a probability depends on, beside lanes and threads, as plain JSON values."""
-    here, compute = environment(), getattr(getattr(predictor, "model", None), "config", None)
+    here, compute = environment(), getattr(_model(predictor), "config", None)
     names = ("unrolled", "torch", "cpu", "cpu_capability")
     return {
         **{name: here[name] for name in names},
@@ -72,13 +79,18 @@ def differences(recorded: dict[str, Any], here: dict[str, Any]) -> str:
 
 
 def probe(predictor: Predictor, lanes: int, bits: int) -> str:
-    """Checksum of the tables of the first steps of a fixed text, different in each lane, in as many lanes."""
+    """Checksum of the tables of the first steps of a fixed text, different in each lane, in as many lanes.
+
+    A predictor that learns is restored before and after.
+    """
     digest = hashlib.sha256()
+    predictor.restore()
     state = predictor.begin(lanes)
     for step in range(_PROBE_STEPS):
         digest.update(quantise(predictor.predict(state).log_prob, bits).astype("<i8").tobytes())
         ids = (torch.arange(lanes) * 31 + step * step * 17) % predictor.vocab_size
         state = predictor.observe(state, ids.to(predictor.device))
+    predictor.restore()
     return digest.hexdigest()[:32]
 
 

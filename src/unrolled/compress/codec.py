@@ -95,7 +95,8 @@ def compress(
 
     Args:
         data: any bytes with a tokenizer of all 256 bytes; else text that the tokenizer can give back exactly.
-        predictor: a model, adapting or not. Each lane begins without a past, and nothing restarts in it.
+        predictor: a model, adapting or not, which is restored first. Each lane begins without a past, and nothing
+            restarts in it.
         tokenizer: the one that the predictor was made for.
         config: default: 16 lanes.
         progress: see :data:`unrolled.evaluate.Progress`.
@@ -106,6 +107,7 @@ def compress(
     """
     config = config or CompressConfig()
     check_vocabulary(predictor, tokenizer.vocab_size)
+    predictor.restore()  # before its weights are named in the header
     ids = texts.to_ids(data, tokenizer)
     lanes = max(1, min(config.lanes, len(ids) // config.lane_tokens))
     plan = _Plan(len(ids), lanes, total_bits(predictor.vocab_size), config.check_every)
@@ -152,6 +154,7 @@ def decompress(
             this machine computes other probabilities than the one that compressed.
     """
     header, checks, coded = container.unpack(blob)
+    predictor.restore()
     _check_parts(header, predictor, tokenizer, agreement.identity(predictor, identity))
     plan = _Plan(header.tokens, header.lanes, header.bits, header.check_every)
     ids, places = np.zeros(plan.tokens, np.int64), plan.places()

@@ -14,6 +14,7 @@ from unrolled.core import tree
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, sha256_file
+from unrolled.data import TokenSplit
 from unrolled.evaluate.cache import CacheConfig, CachePredictor
 from unrolled.evaluate.counts import KneserNeyPredictor
 from unrolled.evaluate.dropout import MonteCarloConfig, MonteCarloPredictor
@@ -114,12 +115,11 @@ def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None
     memo = f"statistics {settings} {run.model.dtype}"
     if memo in run.kept:
         return run.kept[memo]
-    text, splits = run.splits()
-    if "train" not in splits:
-        raise UsageError(f"corpus {text.name} has no training split, which gradient statistics are collected on.")
+    # the record knows the text's checksum, so that statistics on disk are found where the text itself is absent
+    text = run.record.get("checksums", {}).get("train") or _train_split(run).checksum
     key = {
         "weights": sha256_file(run.weights_file),
-        "text": splits["train"].checksum,
+        "text": text,
         "tokenizer": run.tokenizer.fingerprint(),
         "dtype": str(run.model.dtype),
         **settings,
@@ -131,8 +131,15 @@ def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None
         saved = tree.load_tensors(path, run.model.device)
         if {name: value.shape for name, value in saved.items()} == {name: p.shape for name, p in named.items()}:
             return run.kept.setdefault(memo, saved)
-    found = gradient_statistics(run.model, run.tokenizer.start_id, splits["train"], whole, progress)
+    found = gradient_statistics(run.model, run.tokenizer.start_id, _train_split(run), whole, progress)
     with contextlib.suppress(UnrolledError):  # a run that cannot be written to is still evaluated
         make_folder(path.parent)
         tree.save_tensors(path, found)
     return run.kept.setdefault(memo, found)
+
+
+def _train_split(run: Run) -> TokenSplit:
+    text, splits = run.splits()
+    if "train" not in splits:
+        raise UsageError(f"corpus {text.name} has no training split, which gradient statistics are collected on.")
+    return splits["train"]

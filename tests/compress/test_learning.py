@@ -1,0 +1,42 @@
+"""Predictors that learn while they read: both sides learn alike, and the trained weights come back."""
+
+import pytest
+import torch
+
+from unrolled.compress import CompressConfig, compress, decompress
+from unrolled.evaluate import CacheConfig, CachePredictor, DynamicPredictor, NeuralPredictor, Predictor
+from unrolled.model import LanguageModel, ModelConfig
+from unrolled.optim.dynamic import DynamicConfig
+from unrolled.tokenizer import TOKENIZERS
+
+TEXT = b"the cat sat on the mat and the dog sat on the cat\n" * 40
+
+
+def model() -> LanguageModel:
+    torch.manual_seed(5)
+    return LanguageModel(ModelConfig.parse({"width": 16, "cell": "lstm"}), 256).eval()
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("cached", [False, True])
+def test_dynamic_evaluation_on_both_sides(lanes: int, cached: bool) -> None:
+    cls = TOKENIZERS["byte"]
+    tokenizer = cls.train(cls.Config.parse({"name": "byte"}), [])
+    made = model()
+    before = [p.detach().clone() for p in made.parameters()]
+
+    def predictor() -> Predictor:
+        base = DynamicPredictor(made, tokenizer.start_id, DynamicConfig(rule="sgd", lr=0.5))
+        return CachePredictor(base, CacheConfig(length=30, theta=0.3)) if cached else base
+
+    config = CompressConfig(lanes=lanes, lane_tokens=1)
+    with predictor() as one:
+        blob = compress(TEXT, one, tokenizer, config)
+    assert all(torch.equal(a, b) for a, b in zip(before, made.parameters(), strict=True))
+    with predictor() as other:
+        assert decompress(blob, other, tokenizer) == TEXT
+        # a second file with the same predictor begins from the trained weights again
+        assert compress(TEXT, other, tokenizer, config) == blob
+    assert all(torch.equal(a, b) for a, b in zip(before, made.parameters(), strict=True))
+    unlearned = compress(TEXT, NeuralPredictor(made, tokenizer.start_id), tokenizer, config)
+    assert len(blob) < 0.8 * len(unlearned)
