@@ -15,6 +15,7 @@ VERBS = [
     ["train"],
     ["eval"],
     ["generate"],
+    ["score"],
     ["cells"],
     ["info"],
     ["corpora", "list"],

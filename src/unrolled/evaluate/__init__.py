@@ -11,7 +11,9 @@ from unrolled.evaluate.of_run import evaluate_run
 from unrolled.evaluate.per_token import PerToken, PerTokenHeader, PerTokenWriter, read_per_token
 from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction, Predictor, Scores
 from unrolled.evaluate.result import EvalResult, Protocol
+from unrolled.evaluate.score import ScoreConfig, Scored, score
 from unrolled.evaluate.walk import Progress
+from unrolled.evaluate.words import StreamPart, TextBlock, Unit, WordTable, read_text, read_words
 
 __all__ = [
     "CacheConfig",
@@ -34,7 +36,13 @@ __all__ = [
     "PredictorConfig",
     "Progress",
     "Protocol",
+    "ScoreConfig",
+    "Scored",
     "Scores",
+    "StreamPart",
+    "TextBlock",
+    "Unit",
+    "WordTable",
     "compare_files",
     "evaluate_predictor",
     "evaluate_run",
@@ -44,4 +52,7 @@ __all__ = [
     "open_predictor",
     "paired_difference",
     "read_per_token",
+    "read_text",
+    "read_words",
+    "score",
 ]

@@ -18,9 +18,9 @@ from unrolled.evaluate.search import SEARCHES, search
 from unrolled.evaluate.walk import Progress
 from unrolled.runs import Run
 
-__all__ = ["evaluate_run"]
+__all__ = ["DTYPES", "evaluate_run"]
 
-_TYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # tokens of the validation text that a search looks at: Melis et al.; benkrause/dynamic-evaluation
 _SEARCH_TOKENS = {"temperature": 50_000, "dynamic": 30_000, "cache": 30_000}
 
@@ -49,15 +49,15 @@ def evaluate_run(
     Raises:
         UsageError: unknown corpus, split or option. UnrolledError: damaged files.
     """
-    if dtype not in _TYPES:
-        raise unknown_name("dtype", dtype, _TYPES)
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
     config, predict = config or EvalConfig(), predict or PredictorConfig()
     for part in searches:
         if part not in SEARCHES:
             raise unknown_name("search", part, SEARCHES)
         if part != "temperature" and getattr(predict, part) is None:
             raise UsageError(f"there is no {part} to search the settings of; switch it on as well.")
-    model, start_id = run.model.to(_TYPES[dtype]), run.tokenizer.start_id
+    model, start_id = run.model.to(DTYPES[dtype]), run.tokenizer.start_id
     text, splits = run.splits(corpus)
     if config.split not in splits:
         raise UsageError(f"corpus {text.name} has no split {config.split!r}; it has: {', '.join(splits)}.")
