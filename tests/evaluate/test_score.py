@@ -24,7 +24,7 @@ from unrolled.evaluate import (
     evaluate_predictor,
     make_predictor,
     read_text,
-    score,
+    score_text,
 )
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
@@ -61,7 +61,7 @@ def part(text: str | bytes) -> Part:
 
 def rows(predictor: Predictor, tokenizer: Tokenizer, text: str | bytes = TEXT, **config: Any) -> list[Scored]:
     blocks = read_text(part(text), utf8=not tokenizer.reads_bytes)
-    return list(score(predictor, tokenizer, blocks, ScoreConfig.parse(config)))
+    return list(score_text(predictor, tokenizer, blocks, ScoreConfig.parse(config)))
 
 
 def split_of(tokenizer: Tokenizer, text: str) -> TokenSplit:
@@ -309,8 +309,8 @@ def test_blocks_do_not_matter(kind):
     blocks = list(read_text(Cut("text", make=TEXT.encode)))
     assert len(blocks) > 5
     for config in (ScoreConfig(), ScoreConfig(boundary="trailing")):
-        whole = list(score(predictor, tokenizer, read_text(part(TEXT)), config))
-        cut = list(score(predictor, tokenizer, blocks, config))
+        whole = list(score_text(predictor, tokenizer, read_text(part(TEXT)), config))
+        cut = list(score_text(predictor, tokenizer, blocks, config))
         places = [[(one.text, one.offset, one.unit.line, one.unit.index) for one in each] for each in (whole, cut)]
         assert places[0] == places[1]
         if not kind.startswith("bpe"):
@@ -330,7 +330,7 @@ def test_rows_appear_as_text_arrives():
             return TEXT.encode()[low : low + 5]
 
     stream = StreamPart("stream", stream=Slow())  # type: ignore[arg-type]
-    found = score(predictor, tokenizer, read_text(stream))
+    found = score_text(predictor, tokenizer, read_text(stream))
     first = next(found)
     assert first.text == "The"
     assert len(arrived) == len(TEXT.split("\n")[0]) // 5 + 1

@@ -27,6 +27,7 @@ from unrolled.cli.common import (
     use_threads,
     write,
 )
+from unrolled.cli.pairs import check_given, measure_pairs
 
 if TYPE_CHECKING:
     from unrolled.evaluate import Difference, EvalResult
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 @app.command(name="eval")
 def evaluate(
+    context: typer.Context,
     run: Annotated[
         Path | None, typer.Argument(help="A run directory; with --against also a per-token file.", show_default=False)
     ] = None,
@@ -73,6 +75,19 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="In place of a run: folders of per-token files to mix (valid/ and test/); repeatable."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="In place of a corpus: minimal pairs; blimp, or JSON lines, a folder or .zip of such."),
+    ] = None,
+    prepare: Annotated[
+        str | None,
+        typer.Option(
+            help="Of pairs: none, ptb (Penn Treebank spelling) or split (punctuation); absent: by the vocabulary."
+        ),
+    ] = None,
+    normalize: Annotated[
+        str, typer.Option(help="Of pairs: none compares log-probabilities, tokens their means per token.")
+    ] = "none",
     record: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result record here as JSON.")] = None,
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
@@ -80,16 +95,19 @@ def evaluate(
     precision: PrecisionOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure a trained model on a corpus, as it is or adapting to the text; mix models; compare two.
+    """Measure a trained model on a corpus, as it is or adapting to the text, or on minimal pairs; mix or compare.
 
     By default every token is scored once, in one column, with the state carried from start to end.
 
     Example: unrolled eval runs/x --corpus ptb --split test --json
 
     Example: unrolled eval runs/x --dynamic krause --search dynamic --against static.tsv.gz
+
+    Example: unrolled eval runs/x --task blimp --out blimp.json
     """
     from unrolled.core.errors import UsageError
 
+    check_given(context, task)
     if ensemble:
         if run is not None or against is not None:
             raise UsageError("--ensemble mixes per-token files alone; leave out the run and --against.")
@@ -109,6 +127,11 @@ def evaluate(
     if record is not None:
         make_folder(record.parent)
     use_threads(threads)
+    if task is not None:
+        options = test_time(temperature, dynamic, cache, samples, pairs={"prepare": prepare, "normalize": normalize})
+        opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+        measure_pairs(opened, task, apply_settings(options, settings or ()), dtype, record, json)
+        return
     options = test_time(
         temperature, dynamic, cache, samples, split=split, window=window, columns=columns, first=first, reset=reset,
         denominator=denominator, limit=limit,

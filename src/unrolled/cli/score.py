@@ -162,13 +162,13 @@ class _Texts:
 
     def rows(self, predictor: "Predictor", before_reading: Callable[[], None]) -> Iterator[dict[str, Any]]:
         """One mapping of column to value for each row. before_reading: called when all that was read has been given."""
-        from unrolled.evaluate import score
+        from unrolled.evaluate import score_text
 
         columns = self.columns()
         for name in self.names:
             predictor.restore()  # a text does not depend on those before it
             blocks = _then(self._blocks(name), before_reading)
-            for scored in score(predictor, self.tokenizer, blocks, self.config):
+            for scored in score_text(predictor, self.tokenizer, blocks, self.config):
                 self._count(scored)
                 if scored.unit.kind == "word" or self.ends:
                     row = self._row(name, scored)

@@ -8,10 +8,12 @@ from unrolled.evaluate.dynamic import DynamicPredictor, DynamicState, gradient_s
 from unrolled.evaluate.ensemble import Ensemble, compare_files, fit_ensemble
 from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
 from unrolled.evaluate.of_run import evaluate_run
+from unrolled.evaluate.pair_files import Pair, read_pairs
+from unrolled.evaluate.pairs import PairsConfig, PairsResult, compare_pairs
 from unrolled.evaluate.per_token import PerToken, PerTokenHeader, PerTokenWriter, read_per_token
 from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction, Predictor, Scores
 from unrolled.evaluate.result import EvalResult, Protocol
-from unrolled.evaluate.score import ScoreConfig, Scored, score
+from unrolled.evaluate.score import ScoreConfig, Scored, score_text
 from unrolled.evaluate.walk import Progress
 from unrolled.evaluate.words import StreamPart, TextBlock, Unit, WordTable, read_text, read_words
 
@@ -28,6 +30,9 @@ __all__ = [
     "MonteCarloPredictor",
     "NeuralPredictor",
     "NeuralState",
+    "Pair",
+    "PairsConfig",
+    "PairsResult",
     "PerToken",
     "PerTokenHeader",
     "PerTokenWriter",
@@ -44,6 +49,7 @@ __all__ = [
     "Unit",
     "WordTable",
     "compare_files",
+    "compare_pairs",
     "evaluate_predictor",
     "evaluate_run",
     "fit_ensemble",
@@ -51,8 +57,9 @@ __all__ = [
     "make_predictor",
     "open_predictor",
     "paired_difference",
+    "read_pairs",
     "read_per_token",
     "read_text",
     "read_words",
-    "score",
+    "score_text",
 ]

@@ -15,7 +15,7 @@ from unrolled.evaluate.predictor import Predictor, check_vocabulary
 from unrolled.evaluate.words import TextBlock, Unit
 from unrolled.tokenizer import Tokenizer
 
-__all__ = ["ScoreConfig", "Scored", "score"]
+__all__ = ["ScoreConfig", "Scored", "score_text"]
 
 # log-probabilities held at once
 _HELD = 1 << 21
@@ -101,7 +101,7 @@ class _Measures(NamedTuple):
     boundary: list[float] | None = None
 
 
-def score(
+def score_text(
     predictor: Predictor, tokenizer: Tokenizer, blocks: Iterable[TextBlock], config: ScoreConfig | None = None
 ) -> Iterator[Scored]:
     """Score a text from its beginning, in memory that does not grow with its length.
