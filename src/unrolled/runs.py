@@ -202,6 +202,16 @@ class Run:
             raise UnrolledError(f"{self.path / RECORD} is no run record: it is damaged, or of another program.")
         return value
 
+    def provenance(self) -> dict[str, Any]:
+        """What was measured: run, tokenizer, weights, number of parameters (None for a count model), training step."""
+        return {
+            "run": str(self.path),
+            "tokenizer": self.tokenizer.fingerprint(),
+            "weights": self.weights_kind,
+            "parameters": None if self.config.counts is not None else self.model.num_params(),
+            "step": self.record.get("best_step"),
+        }
+
     def splits(self, corpus: CorpusConfig | str | None = None) -> tuple[Corpus, dict[str, TokenSplit]]:
         """A corpus (its config, name or path; absent: the run's own) as tokens of this run's tokenizer."""
         if isinstance(corpus, str):

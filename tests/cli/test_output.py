@@ -16,6 +16,7 @@ VERBS = [
     ["eval"],
     ["export"],
     ["generate"],
+    ["score"],
     ["cells"],
     ["info"],
     ["compress"],
@@ -280,3 +281,32 @@ def test_compress_and_back(unrolled: Command, text: Path, tmp_path: Path) -> Non
 def _other(unrolled: Command, text: Path, settings: list[str]) -> str:
     unrolled("train", "--corpus", text, "--out", "other", "--sample", 0, *settings, "--set", "seed=5")
     return "other"
+
+
+def test_eval_on_minimal_pairs(unrolled: Command, refused: Callable[..., str], trained: Path) -> None:
+    lines = [
+        {"good": f"the {word} sleeps", "bad": f"sleeps{word} the hllti", "UID": "order"} for word in ["cat", "dog"]
+    ]
+    lines += [{"good": "under the hill", "bad": "under the hill", "UID": "same"}]
+    Path("mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    keys = ["--set", "pairs.good=good", "--set", "pairs.bad=bad"]
+    code, out, err = unrolled("eval", trained, "--task", "mine.jsonl", *keys, "--out", "new/pairs.json")
+    assert (code, err) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[0] for row in rows] == ["", "order", "same", "all"]
+    assert rows[2][1:7] == ["50.0%", "5.5% to 94.5%", "1", "1", "1", "0"]
+    record = json.loads(Path("new/pairs.json").read_text())
+    assert rows[3][1] == f"{record['overall']['accuracy']:.1%}"
+    code, out, _ = unrolled("eval", trained, "--task", "mine.jsonl", *keys, "--json")
+    assert json.loads(out) == record
+    assert record["protocol"]["prepare"] == "none"
+    found = json.loads(unrolled("eval", trained, "--task", "mine.jsonl", *keys, "--json", "--normalize", "tokens").out)
+    assert found["protocol"]["normalize"] == "tokens"
+    task = ["eval", trained, "--task", "mine.jsonl"]
+    assert "has no sentence 'sentence_good'" in refused(*task)
+    assert "--split does not go with --task" in refused(*task, "--split", "valid")
+    assert "--per-token does not go with --task" in refused(*task, "--per-token", "x.tsv")
+    assert "--prepare is for minimal pairs" in refused("eval", trained, "--prepare", "none")
+    assert "config key 'prepare'" in refused(*task, "--prepare", "wsj")
+    assert "which leaves nothing to cache" in refused(*task, *keys, "--cache", 3)
+    assert "put the 67 .jsonl files" in refused("eval", trained, "--task", "blimp")

@@ -17,7 +17,16 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point of ``unrolled``. Exit code 0, 1 (failed) or 2 (bad usage); user errors are one sentence."""
-    from unrolled.cli import compress, corpora, evaluate, export, generate, info, train  # noqa: F401  (each registers its verb)
+    from unrolled.cli import (  # noqa: F401  (each registers its verb)
+        compress,
+        corpora,
+        evaluate,
+        export,
+        generate,
+        info,
+        score,
+        train,
+    )
 
     # at the end Python would look through all that torch has loaded for garbage, which takes most of a second
     atexit.register(gc.freeze)

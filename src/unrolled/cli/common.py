@@ -14,14 +14,24 @@ from rich.text import Text
 
 __all__ = [
     "BackendOption",
+    "CacheOption",
     "DeviceOption",
+    "DtypeOption",
+    "DynamicOption",
     "JsonOption",
     "PrecisionOption",
+    "SamplesOption",
+    "SettingsOption",
+    "TemperatureOption",
+    "ThreadsOption",
+    "WeightsOption",
     "app",
     "emit",
     "out",
     "progress_bar",
     "table",
+    "test_time",
+    "use_threads",
     "write",
 ]
 
@@ -44,6 +54,27 @@ BackendOption = Annotated[
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="float32 or bf16 products, in place of the run's own.")
 ]
+TemperatureOption = Annotated[float, typer.Option("--temperature", help="Divides the logits; below 1 sharper.")]
+DynamicOption = Annotated[
+    str | None,
+    typer.Option("--dynamic", help="Dynamic evaluation: krause, mos, lamb, sgd or sgd_decay.", show_default=False),
+]
+CacheOption = Annotated[
+    int | None, typer.Option("--cache", min=1, help="Continuous cache of so many tokens.", show_default=False)
+]
+SamplesOption = Annotated[
+    int | None, typer.Option("--samples", min=1, help="Monte-Carlo dropout with so many samples.", show_default=False)
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting of these, such as dynamic.lr=1e-4, cache.theta=0.6, dropout.rates=0.8."),
+]
+WeightsOption = Annotated[
+    str,
+    typer.Option("--weights", help="saved (best, averaged where training averages) or raw (the newest, not averaged)."),
+]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="float32 or float64 arithmetic.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -96,3 +127,21 @@ def progress_bar(title: str, wanted: bool) -> Iterator[Callable[[int, int, float
             bar.update(task, completed=done, total=total, tail=f"{nats:.4f} nats" if nats else "")
 
         yield advance
+
+
+def test_time(
+    temperature: float, dynamic: str | None, cache: int | None, samples: int | None, **others: Any
+) -> dict[str, Any]:
+    """Options of a predictor as a nested mapping, to which ``--set`` is then applied; ``others`` come along."""
+    given = {"dynamic": ("preset", dynamic), "cache": ("length", cache), "dropout": ("samples", samples)}
+    parts = {part: {key: value} for part, (key, value) in given.items() if value is not None}
+    return {**others, "temperature": temperature, **parts}
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the number of CPU threads, where one is given, and spare the CPU numbers too small to matter."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)

@@ -1,11 +1,25 @@
 """``unrolled compress`` and ``unrolled decompress``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, app, emit, progress_bar, write
+from unrolled.cli.common import (
+    CacheOption,
+    DeviceOption,
+    DynamicOption,
+    JsonOption,
+    SettingsOption,
+    TemperatureOption,
+    ThreadsOption,
+    app,
+    emit,
+    progress_bar,
+    test_time,
+    use_threads,
+    write,
+)
 
 if TYPE_CHECKING:
     from unrolled.compress import Sizes
@@ -24,13 +38,11 @@ def compress(
     lanes: Annotated[
         int, typer.Option(min=1, max=65536, help="Parts read side by side: faster, and slightly larger.")
     ] = 16,
-    dynamic: Annotated[
-        str | None, typer.Option(help="Learn while reading: krause, mos, lamb, sgd or sgd_decay.", show_default=False)
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting such as dynamic.lr=1e-4 or temperature=0.95.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, on both sides.")] = None,
+    temperature: TemperatureOption = 1.0,
+    dynamic: DynamicOption = None,
+    cache: CacheOption = None,
+    settings: SettingsOption = None,
+    threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -45,7 +57,7 @@ def compress(
     from unrolled.core.config import apply_settings
     from unrolled.evaluate import PredictorConfig, open_predictor
 
-    options: dict[str, Any] = {} if dynamic is None else {"dynamic": {"preset": dynamic}}
+    options = test_time(temperature, dynamic, cache, None)
     predict = PredictorConfig.parse(apply_settings(options, settings or ()))
     opened = _open(run, device, threads)
     config = CompressConfig(lanes=lanes)
@@ -98,13 +110,9 @@ def decompress(
 
 
 def _open(run: Path, device: str, threads: int | None) -> "Run":
-    import torch
-
     from unrolled.runs import Run
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    use_threads(threads)
     return Run(run, device)
 
 

@@ -8,15 +8,26 @@ import typer
 
 from unrolled.cli.common import (
     BackendOption,
+    CacheOption,
     DeviceOption,
+    DtypeOption,
+    DynamicOption,
     JsonOption,
     PrecisionOption,
+    SamplesOption,
+    SettingsOption,
+    TemperatureOption,
+    ThreadsOption,
+    WeightsOption,
     app,
     emit,
     progress_bar,
     table,
+    test_time,
+    use_threads,
     write,
 )
+from unrolled.cli.pairs import check_given, measure_pairs
 
 if TYPE_CHECKING:
     from unrolled.evaluate import Difference, EvalResult
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
 
 @app.command(name="eval")
 def evaluate(
+    context: typer.Context,
     run: Annotated[
         Path | None, typer.Argument(help="A run directory; with --against also a per-token file.", show_default=False)
     ] = None,
@@ -39,20 +51,11 @@ def evaluate(
         str, typer.Option(help="scored, or fed: count the skipped first tokens too, as AWD-LSTM's code does.")
     ] = "scored",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tokens.")] = None,
-    temperature: Annotated[float, typer.Option(help="Divides the logits; below 1 sharper.")] = 1.0,
-    dynamic: Annotated[
-        str | None, typer.Option(help="Dynamic evaluation: krause, mos, lamb, sgd or sgd_decay.", show_default=False)
-    ] = None,
-    cache: Annotated[
-        int | None, typer.Option(min=1, help="Continuous cache of so many tokens.", show_default=False)
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="Monte-Carlo dropout with so many samples.", show_default=False)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting of these, such as dynamic.lr=1e-4, cache.theta=0.6, dropout.rates=0.8."),
-    ] = None,
+    temperature: TemperatureOption = 1.0,
+    dynamic: DynamicOption = None,
+    cache: CacheOption = None,
+    samples: SamplesOption = None,
+    settings: SettingsOption = None,
     search: Annotated[
         list[str] | None,
         typer.Option(help="Choose settings on the validation split first: temperature, dynamic, cache; repeatable."),
@@ -60,10 +63,8 @@ def evaluate(
     search_tokens: Annotated[
         int | None, typer.Option(min=1, help="Validation tokens for each setting tried.", show_default=False)
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="saved (best, averaged where training averages) or raw (the newest, not averaged).")
-    ] = "saved",
-    dtype: Annotated[str, typer.Option(help="float32 or float64 arithmetic.")] = "float32",
+    weights: WeightsOption = "saved",
+    dtype: DtypeOption = "float32",
     per_token: Annotated[
         Path | None, typer.Option(help="Write id and log-probability of every token here (.tsv, .tsv.gz).")
     ] = None,
@@ -74,23 +75,39 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="In place of a run: folders of per-token files to mix (valid/ and test/); repeatable."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="In place of a corpus: minimal pairs; blimp, or JSON lines, a folder or .zip of such."),
+    ] = None,
+    prepare: Annotated[
+        str | None,
+        typer.Option(
+            help="Of pairs: none, ptb (Penn Treebank spelling) or split (punctuation); absent: by the vocabulary."
+        ),
+    ] = None,
+    normalize: Annotated[
+        str, typer.Option(help="Of pairs: none compares log-probabilities, tokens their means per token.")
+    ] = "none",
     record: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result record here as JSON.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure a trained model on a corpus, as it is or adapting to the text; mix models; compare two.
+    """Measure a trained model on a corpus, as it is or adapting to the text, or on minimal pairs; mix or compare.
 
     By default every token is scored once, in one column, with the state carried from start to end.
 
     Example: unrolled eval runs/x --corpus ptb --split test --json
 
     Example: unrolled eval runs/x --dynamic krause --search dynamic --against static.tsv.gz
+
+    Example: unrolled eval runs/x --task blimp --out blimp.json
     """
     from unrolled.core.errors import UsageError
 
+    check_given(context, task)
     if ensemble:
         if run is not None or against is not None:
             raise UsageError("--ensemble mixes per-token files alone; leave out the run and --against.")
@@ -102,8 +119,6 @@ def evaluate(
         _difference(run, against, json)
         return
 
-    import torch
-
     from unrolled import api
     from unrolled.core.config import apply_settings
     from unrolled.core.files import make_folder
@@ -111,15 +126,16 @@ def evaluate(
 
     if record is not None:
         make_folder(record.parent)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    options: dict[str, Any] = {
-        "split": split, "window": window, "columns": columns, "first": first, "reset": reset,
-        "denominator": denominator, "limit": limit, "temperature": temperature,
-    }  # fmt: skip
-    given = {"dynamic": ("preset", dynamic), "cache": ("length", cache), "dropout": ("samples", samples)}
-    options |= {part: {key: value} for part, (key, value) in given.items() if value is not None}
+    use_threads(threads)
+    if task is not None:
+        options = test_time(temperature, dynamic, cache, samples, pairs={"prepare": prepare, "normalize": normalize})
+        opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+        measure_pairs(opened, task, apply_settings(options, settings or ()), dtype, record, json)
+        return
+    options = test_time(
+        temperature, dynamic, cache, samples, split=split, window=window, columns=columns, first=first, reset=reset,
+        denominator=denominator, limit=limit,
+    )  # fmt: skip
     options = apply_settings(options, settings or ())
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:

@@ -9,10 +9,14 @@ from unrolled.evaluate.dynamic import DynamicPredictor, DynamicState, gradient_s
 from unrolled.evaluate.ensemble import Ensemble, compare_files, fit_ensemble
 from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
 from unrolled.evaluate.of_run import evaluate_run
+from unrolled.evaluate.pair_files import Pair, read_pairs
+from unrolled.evaluate.pairs import PairsConfig, PairsResult, compare_pairs
 from unrolled.evaluate.per_token import PerToken, PerTokenHeader, PerTokenWriter, read_per_token
 from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction, Predictor, Scores
 from unrolled.evaluate.result import EvalResult, Protocol
+from unrolled.evaluate.score import ScoreConfig, Scored, score_text
 from unrolled.evaluate.walk import Progress
+from unrolled.evaluate.words import StreamPart, TextBlock, Unit, WordTable, read_text, read_words
 
 __all__ = [
     "CacheConfig",
@@ -29,6 +33,9 @@ __all__ = [
     "MonteCarloPredictor",
     "NeuralPredictor",
     "NeuralState",
+    "Pair",
+    "PairsConfig",
+    "PairsResult",
     "PerToken",
     "PerTokenHeader",
     "PerTokenWriter",
@@ -37,8 +44,15 @@ __all__ = [
     "PredictorConfig",
     "Progress",
     "Protocol",
+    "ScoreConfig",
+    "Scored",
     "Scores",
+    "StreamPart",
+    "TextBlock",
+    "Unit",
+    "WordTable",
     "compare_files",
+    "compare_pairs",
     "evaluate_predictor",
     "evaluate_run",
     "fit_ensemble",
@@ -46,5 +60,9 @@ __all__ = [
     "make_predictor",
     "open_predictor",
     "paired_difference",
+    "read_pairs",
     "read_per_token",
+    "read_text",
+    "read_words",
+    "score_text",
 ]

@@ -122,6 +122,10 @@ class MonteCarloPredictor(Predictor):
         """See :meth:`Predictor.observe`."""
         return self._read(state, ids.unsqueeze(1), None)[1]
 
+    def restarted(self, state: MonteCarloState, rows: Tensor) -> MonteCarloState:
+        """See :meth:`Predictor.restarted`; masks go on as they were."""
+        return tree.reset_rows(state, self.begin(len(rows))._replace(position=state.position), rows)
+
     def consume(self, state: MonteCarloState, ids: Tensor) -> MonteCarloState:
         """See :meth:`Predictor.consume`."""
         return self._pieces(state, ids, None)[1] if ids.shape[1] else state
@@ -131,10 +135,8 @@ class MonteCarloPredictor(Predictor):
         if self.config.mean != "arithmetic":
             nll = []
             for t in range(ids.shape[1]):
-                here = None if reset is None else reset[:, t : t + 1]
-                if here is not None and bool(here.any()):
-                    fresh = self.begin(len(ids))._replace(position=state.position)
-                    state = tree.reset_rows(state, fresh, here[:, 0])
+                if reset is not None and bool(reset[:, t].any()):
+                    state = self.restarted(state, reset[:, t])
                 nll.append(-self.predict(state).log_prob.gather(1, ids[:, t : t + 1]))
                 state = self.observe(state, ids[:, t])
             return Scores(torch.cat(nll, 1), None, state)

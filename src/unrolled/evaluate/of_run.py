@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,9 +17,9 @@ from unrolled.evaluate.search import SEARCHES, search
 from unrolled.evaluate.walk import Progress
 from unrolled.runs import Run
 
-__all__ = ["evaluate_run"]
+__all__ = ["DTYPES", "evaluate_run"]
 
-_TYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # tokens of the validation text that a search looks at: Melis et al.; benkrause/dynamic-evaluation
 _SEARCH_TOKENS = {"temperature": 50_000, "dynamic": 30_000, "cache": 30_000}
 
@@ -49,8 +48,8 @@ def evaluate_run(
     Raises:
         UsageError: unknown corpus, split or option. UnrolledError: damaged files.
     """
-    if dtype not in _TYPES:
-        raise unknown_name("dtype", dtype, _TYPES)
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
     config, predict = config or EvalConfig(), predict or PredictorConfig()
     for part in searches:
         if part not in SEARCHES:
@@ -64,25 +63,18 @@ def evaluate_run(
         raise UsageError(f"corpus {text.name} has no validation split to search on.")
     if per_token is not None:
         make_folder(Path(per_token).parent)
-    provenance: dict[str, Any] = {
-        "corpus": text.name,
-        "tokenizer": run.tokenizer.fingerprint(),
-        "run": str(run.path),
-        "weights": run.weights_kind,
-        "parameters": None if run.config.counts is not None else run.model.num_params(),
-        "step": run.record.get("best_step"),
-    }
+    provenance = {"corpus": text.name, **run.provenance()}
     for part in searches:
         tokens = search_tokens or _SEARCH_TOKENS[part]
         on = config.model_copy(update={"split": "valid", "limit": tokens, "columns": 1})
 
         def measure(candidate: PredictorConfig, on: EvalConfig = on) -> float:
-            with open_predictor(run, candidate, _TYPES[dtype], progress) as predictor:
+            with open_predictor(run, candidate, DTYPES[dtype], progress) as predictor:
                 return evaluate_predictor(predictor, splits["valid"], on, progress).nats_per_token
 
         predict, tried = search(part, predict, measure)
         seen = [{**one.settings, "nats_per_token": one.nats_per_token} for one in tried]
         seen = [{k: v if v != float("inf") else None for k, v in one.items()} for one in seen]
         provenance.setdefault("search", {})[part] = {"valid_tokens": tokens, "tried": seen}
-    with open_predictor(run, predict, _TYPES[dtype], progress) as predictor:
+    with open_predictor(run, predict, DTYPES[dtype], progress) as predictor:
         return evaluate_predictor(predictor, splits[config.split], config, progress, provenance, per_token)

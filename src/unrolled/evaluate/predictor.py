@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unrolled.core.errors import UnrolledError
 from unrolled.core.tree import reset_rows
-from unrolled.model import LanguageModel, ModelState
+from unrolled.model import LanguageModel, ModelOutput, ModelState
 
 __all__ = ["NeuralPredictor", "NeuralState", "Prediction", "Predictor", "Scores"]
 
@@ -87,13 +87,33 @@ class Predictor(ABC):
         nll, hiddens = [], []
         for t in range(ids.shape[1]):
             if reset is not None and bool(reset[:, t].any()):
-                state = reset_rows(state, self.begin(len(ids)), reset[:, t])
+                state = self.restarted(state, reset[:, t])
             log_prob, hidden = self.predict(state)
             nll.append(-log_prob.gather(1, ids[:, t : t + 1]))
             hiddens.append(hidden)
             state = self.observe(state, ids[:, t])
         stacked = None if hiddens[0] is None else torch.stack(hiddens, 1)
         return Scores(torch.cat(nll, 1), stacked, state)
+
+    def distributions(self, state: Any, ids: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Any]:
+        """The whole distribution that each of several tokens is predicted from.
+
+        Args:
+            ids, reset: as in :meth:`window`.
+        Returns:
+            (batch, time, V) nats, and the state after the last token. Memory grows with time x V.
+        """
+        parts = []
+        for t in range(ids.shape[1]):
+            flags = None if reset is None or not bool(reset[:, t].any()) else reset[:, t : t + 1]
+            here = state if flags is None else self.restarted(state, flags[:, 0])
+            parts.append(self.predict(here).log_prob)
+            state = self.window(state, ids[:, t : t + 1], flags).state
+        return torch.stack(parts, 1), state
+
+    def restarted(self, state: Any, rows: Tensor) -> Any:
+        """The state with some rows put back to :meth:`begin`. rows: boolean (batch,)."""
+        return reset_rows(state, self.begin(len(rows)), rows)
 
     def consume(self, state: Any, ids: Tensor) -> Any:
         """The state after ``ids`` (batch, time), time >= 0, which are not scored."""
@@ -175,10 +195,25 @@ class NeuralPredictor(Predictor):
     @torch.no_grad()
     def window(self, state: NeuralState, ids: Tensor, reset: Tensor | None = None) -> Scores:
         """See :meth:`Predictor.window`; never holds time x V log-probabilities: the head works in blocks."""
+        hidden, head, out = self._hidden(state, ids, reset)
+        _, nll, head = self._head.loss(hidden, ids, None, head, reset)
+        return Scores(nll, hidden, NeuralState(out.state.cells, head, out.raw[:, -1]))
+
+    @torch.no_grad()
+    def distributions(self, state: NeuralState, ids: Tensor, reset: Tensor | None = None) -> tuple[Tensor, NeuralState]:
+        """See :meth:`Predictor.distributions`; all steps at once, unless the head carries something."""
+        if state.head is not None:
+            return super().distributions(state, ids, reset)
+        hidden, _, out = self._hidden(state, ids, reset)
+        log_prob, _ = self._head.log_prob(hidden)
+        return log_prob, NeuralState(out.state.cells, None, out.raw[:, -1])
+
+    def _hidden(self, state: NeuralState, ids: Tensor, reset: Tensor | None) -> tuple[Tensor, Any, ModelOutput]:
+        """The outputs (batch, time, width) that predict ``ids``, the head's state before, the model's output."""
         inner = None
         if reset is not None:
             if bool(reset[:, 0].any()):
-                state = reset_rows(state, self.begin(len(ids)), reset[:, 0])
+                state = self.restarted(state, reset[:, 0])
             # A token that begins a text is predicted from start_id, which stands in the place of the token
             # before it; that reset belongs to the input one position earlier than to the token.
             inner = torch.zeros_like(reset)
@@ -186,9 +221,7 @@ class NeuralPredictor(Predictor):
             inner = inner if bool(inner.any()) else None
         inputs = ids if inner is None else ids.masked_fill(inner, self.start_id)
         out = self.model(inputs, ModelState(state.cells, state.head), inner)
-        hidden = torch.cat([state.hidden.unsqueeze(1), out.raw[:, :-1]], 1)
-        _, nll, head = self._head.loss(hidden, ids, None, state.head, reset)
-        return Scores(nll, hidden, NeuralState(out.state.cells, head, out.raw[:, -1]))
+        return torch.cat([state.hidden.unsqueeze(1), out.raw[:, :-1]], 1), state.head, out
 
     @torch.no_grad()
     def consume(self, state: NeuralState, ids: Tensor) -> NeuralState:

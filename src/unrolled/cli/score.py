@@ -1,0 +1,233 @@
+"""``unrolled score``."""
+
+import json as plain
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from unrolled.cli.common import (
+    BackendOption,
+    CacheOption,
+    DeviceOption,
+    DtypeOption,
+    DynamicOption,
+    PrecisionOption,
+    SamplesOption,
+    SettingsOption,
+    TemperatureOption,
+    ThreadsOption,
+    WeightsOption,
+    app,
+    test_time,
+    use_threads,
+)
+
+if TYPE_CHECKING:
+    from unrolled.evaluate import Predictor, ScoreConfig, Scored, TextBlock, Unit, WordTable
+    from unrolled.tokenizer import Tokenizer
+
+_END = "<end>"
+_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+@app.command()
+def score(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Texts (.gz, .xz too); - or none: standard input.", show_default=False)
+    ] = None,
+    unit: Annotated[str, typer.Option(help="word, or token: what one row is about.")] = "word",
+    words: Annotated[bool, typer.Option("--words", help="The input has one word a line.")] = False,
+    column: Annotated[
+        str | None, typer.Option(help="The input is a tab-separated table with a header; its column of words.")
+    ] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="A column to carry along; repeatable.")] = None,
+    line_by: Annotated[str | None, typer.Option("--break", help="A line ends where this column changes.")] = None,
+    reset: Annotated[str, typer.Option(help="none, line or document: where the state restarts.")] = "none",
+    boundary: Annotated[
+        str, typer.Option(help="leading: the space belongs to the next word; trailing: a word's end belongs to it.")
+    ] = "leading",
+    entropy: Annotated[bool, typer.Option("--entropy", help="Entropy of the first token's distribution.")] = False,
+    rank: Annotated[bool, typer.Option("--rank", help="Rank of the first token.")] = False,
+    top_k: Annotated[int | None, typer.Option(min=1, help="The likeliest tokens in place of the first.")] = None,
+    ends: Annotated[
+        bool | None, typer.Option("--ends/--no-ends", help="Rows for line ends; by default for running text only.")
+    ] = None,
+    window: Annotated[int, typer.Option(min=1, help="Tokens at once; does not change the figures.")] = 512,
+    temperature: TemperatureOption = 1.0,
+    dynamic: DynamicOption = None,
+    cache: CacheOption = None,
+    samples: SamplesOption = None,
+    settings: SettingsOption = None,
+    weights: WeightsOption = "saved",
+    dtype: DtypeOption = "float32",
+    form: Annotated[str, typer.Option("--format", help="tsv or jsonl.")] = "tsv",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here; absent: standard output.")] = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = None,
+    precision: PrecisionOption = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as --format jsonl.")] = False,
+) -> None:
+    """Surprisal of every word of a text, in bits, as the text is read; any length, in constant memory.
+
+    The first word is scored too. A word's surprisal is the sum over its tokens; the state is carried through the whole
+    text, and every file is a text of its own.
+
+    Example: unrolled score runs/x text.txt --entropy > surprisal.tsv
+
+    Example: unrolled score runs/x stories.tsv --column word --keep item --break item --reset line
+    """
+    from unrolled.core.config import apply_settings
+    from unrolled.core.errors import UsageError
+    from unrolled.core.files import atomic_write, make_folder
+    from unrolled.core.registry import unknown_name
+    from unrolled.evaluate import PredictorConfig, ScoreConfig, WordTable, open_predictor
+    from unrolled.evaluate.of_run import DTYPES
+    from unrolled.runs import Run
+
+    for name, value, known in (("format", form, ("tsv", "jsonl")), ("dtype", dtype, DTYPES)):
+        if value not in known:
+            raise unknown_name(name, value, known)
+    config = ScoreConfig.parse({
+        "unit": unit, "reset": reset, "boundary": boundary, "entropy": entropy, "rank": rank, "top_k": top_k,
+        "window": window,
+    })  # fmt: skip
+    table = None
+    if words or column is not None or keep or line_by is not None:
+        table = WordTable(column, tuple(keep or ()), line_by)
+        table.check()
+    names = files or ["-"]
+    for name in names:
+        if name != "-" and not Path(name).is_file():
+            raise UsageError(f"{name} does not exist." if not Path(name).exists() else f"{name} is not a file.")
+    use_threads(threads)
+    opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+    options = apply_settings(test_time(temperature, dynamic, cache, samples), settings or ())
+    texts = _Texts(opened.tokenizer, config, table, tuple(names), table is None if ends is None else ends)
+    as_json = json or form == "jsonl"
+    with open_predictor(opened, PredictorConfig.parse(options), DTYPES[dtype]) as predictor:
+
+        def to(file: TextIO) -> None:
+            if not as_json:
+                file.write("\t".join(texts.columns()) + "\n")
+            for row in texts.rows(predictor, file.flush):
+                shown = plain.dumps(row, ensure_ascii=False, allow_nan=False) if as_json else _line(row)
+                file.write(shown + "\n")
+
+        def to_path(part: Path) -> None:
+            with part.open("w", encoding="utf-8", newline="\n") as file:
+                to(file)
+
+        if out is None:
+            to(sys.stdout)
+        else:
+            make_folder(out.parent)
+            atomic_write(out, to_path)
+    sys.stderr.write(texts.summary() + "\n")
+
+
+class _Texts:
+    """The rows of some texts, and what they come to.
+
+    Args:
+        names: of files, - for standard input. ends: whether line ends have rows.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "Tokenizer",
+        config: "ScoreConfig",
+        table: "WordTable | None",
+        names: tuple[str, ...],
+        ends: bool,
+    ):
+        self.tokenizer, self.config, self.table, self.names, self.ends = tokenizer, config, table, names, ends
+        self.words, self.line_ends, self.tokens, self.nats, self.of_words = 0, 0, 0, 0.0, 0.0
+        self._unit: Unit | None = None
+
+    def columns(self) -> list[str]:
+        """Names of what a row holds."""
+        config, by_word = self.config, self.config.unit == "word"
+        wanted = [
+            *(["file"] if len(self.names) > 1 else []), *(self.table.keep if self.table else ()),
+            "line", "index", "offset", "word", "tokens" if by_word else "token", "unknown", "surprisal_bits",
+        ]  # fmt: skip
+        asked = (("entropy_bits", config.entropy), ("rank", config.rank), ("top", config.top_k is not None))
+        return wanted + [name for name, on in asked if on]
+
+    def rows(self, predictor: "Predictor", before_reading: Callable[[], None]) -> Iterator[dict[str, Any]]:
+        """One mapping of column to value for each row. before_reading: called when all that was read has been given."""
+        from unrolled.evaluate import score_text
+
+        columns = self.columns()
+        for name in self.names:
+            predictor.restore()  # a text does not depend on those before it
+            blocks = _then(self._blocks(name), before_reading)
+            for scored in score_text(predictor, self.tokenizer, blocks, self.config):
+                self._count(scored)
+                if scored.unit.kind == "word" or self.ends:
+                    row = self._row(name, scored)
+                    yield {column: row[column] for column in columns}
+
+    def _blocks(self, name: str) -> Iterator["TextBlock"]:
+        from unrolled.data.reading import Part
+        from unrolled.evaluate import StreamPart, read_text, read_words
+
+        if name == "-":
+            part: Part = StreamPart("standard input", stream=sys.stdin.buffer)
+        else:
+            part = Part(name, Path(name))
+        if self.table is not None:
+            return read_words(part, self.table)
+        return read_text(part, utf8=not self.tokenizer.reads_bytes)
+
+    def _row(self, name: str, scored: "Scored") -> dict[str, Any]:
+        unit, keep = scored.unit, self.table.keep if self.table else ()
+        # a line end that no row of the table stands for has nothing to keep
+        kept = dict(zip(keep, unit.kept or ("",) * len(keep), strict=True))
+        return {
+            **kept, "file": name, "line": unit.line, "index": unit.index, "offset": scored.offset,
+            "word": unit.text or _END, "token": scored.text, "tokens": scored.tokens, "unknown": scored.unknown,
+            "surprisal_bits": scored.bits, "rank": scored.rank, "top": scored.top,
+            "entropy_bits": None if scored.entropy is None else scored.entropy / math.log(2),
+        }  # fmt: skip
+
+    def _count(self, scored: "Scored") -> None:
+        self.tokens, self.nats = self.tokens + scored.tokens, self.nats + scored.nats
+        word, new = scored.unit.kind == "word", scored.unit is not self._unit
+        self._unit = scored.unit
+        self.of_words += scored.nats if word else 0.0
+        self.words, self.line_ends = self.words + (new and word), self.line_ends + (new and not word)
+
+    def summary(self) -> str:
+        """One line: what was counted, and the total."""
+        bits = self.of_words / math.log(2) / max(1, self.words)
+        return (
+            f"{self.words:,} words ({bits:.3f} bits each), {self.line_ends:,} line ends, {self.tokens:,} tokens: "
+            f"{self.nats:.6f} nats in all"
+        )
+
+
+def _then(blocks: Iterable["TextBlock"], call: Callable[[], None]) -> Iterator["TextBlock"]:
+    for block in blocks:
+        yield block
+        call()
+
+
+def _line(row: dict[str, Any]) -> str:
+    return "\t".join(map(_cell, row.values()))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    if isinstance(value, tuple):
+        return plain.dumps(value, ensure_ascii=False)
+    return str(value).translate(_ESCAPES)

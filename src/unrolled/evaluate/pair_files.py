@@ -1,0 +1,102 @@
+"""Where minimal pairs come from: JSON lines, alone, in a folder or in a zip archive."""
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.data.places import corpus_folders
+
+__all__ = ["Pair", "read_pairs"]
+
+
+class Pair(NamedTuple):
+    """good, bad: sentences. phenomenon, field: what the paradigm belongs to, None where the file does not say."""
+
+    good: str
+    bad: str
+    phenomenon: str | None = None
+    field: str | None = None
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """Both, the good one first."""
+        return self.good, self.bad
+
+
+def read_pairs(
+    task: str | os.PathLike[str], good: str = "sentence_good", bad: str = "sentence_bad"
+) -> dict[str, list[Pair]]:
+    """Minimal pairs by paradigm: the line's ``UID``, else the file's name.
+
+    Args:
+        task: ``blimp``, which is looked for among the corpora; or a file of JSON lines, a folder or a .zip with such.
+        good, bad: keys of the two sentences.
+    Raises:
+        UsageError: nothing there; a line without the keys. UnrolledError: a damaged file.
+    """
+    path = _blimp() if os.fspath(task) == "blimp" else Path(task)
+    pairs: dict[str, list[Pair]] = {}
+    for stem, name, data in _files(path):
+        lines = data.decode("utf-8", errors="replace").split("\n")
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                value = _value(line, f"line {number} of {name}")
+                for key in (good, bad):
+                    if not isinstance(value.get(key), str):
+                        raise UsageError(
+                            f"line {number} of {name} has no sentence {key!r}, only {', '.join(sorted(value))}; name "
+                            "the keys with --set pairs.good=... and --set pairs.bad=..."
+                        )
+                paradigm = str(value.get("UID") or stem)
+                pair = Pair(value[good], value[bad], value.get("linguistics_term"), value.get("field"))
+                pairs.setdefault(paradigm, []).append(pair)
+    if not pairs:
+        raise UsageError(f"there are no pairs in {path}; give JSON lines, or a folder or .zip of .jsonl files.")
+    return pairs
+
+
+def _value(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UnrolledError(f"{where} is not JSON; it is damaged or of another kind.") from error
+    if not isinstance(value, dict):
+        raise UnrolledError(f"{where} is not a JSON object; it is of another kind.")
+    return value
+
+
+def _blimp() -> Path:
+    for folder in corpus_folders():
+        for path in (folder / "blimp" / "blimp.zip", folder / "blimp"):
+            if path.is_file() or (path.is_dir() and any(path.glob("*.jsonl"))):
+                return path
+    raise UsageError(
+        "BLiMP is not on this machine; put the 67 .jsonl files of github.com/alexwarstadt/blimp, or a zip of them "
+        "named blimp.zip, into the folder blimp below $UNROLLED_DATA."
+    )
+
+
+def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Stem, name and content of each file of pairs, in order of name."""
+    if not path.exists():
+        raise UsageError(f"there are no pairs at {path}; give blimp, or JSON lines, a folder or a .zip of such.")
+    try:
+        if path.is_dir():
+            for file in sorted(path.rglob("*.jsonl")):
+                yield file.stem, str(file), file.read_bytes()
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith(".jsonl") and "__MACOSX" not in name]
+                for name in sorted(names):
+                    yield Path(name).stem, f"{name} in {path}", archive.read(name)
+        else:
+            yield path.stem, str(path), path.read_bytes()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UnrolledError(f"{path} is damaged or no zip archive; fetch it again.") from error
+    except OSError as error:
+        raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error

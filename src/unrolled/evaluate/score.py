@@ -1,0 +1,300 @@
+"""Surprisal of a text's words or tokens, as the text is read."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.evaluate.predictor import Predictor, check_vocabulary
+from unrolled.evaluate.words import TextBlock, Unit
+from unrolled.tokenizer import Tokenizer
+
+__all__ = ["ScoreConfig", "Scored", "score_text"]
+
+# log-probabilities held at once
+_HELD = 1 << 21
+
+
+class ScoreConfig(Config):
+    """What is told of a text, and where the state restarts."""
+
+    unit: Literal["word", "token"] = Field(default="word", description="what one row is about")
+    reset: Literal["none", "line", "document"] = Field(
+        default="none",
+        description="where the state restarts: nowhere within a text, at every line, or at the first line after blank "
+        "ones",
+    )
+    boundary: Literal["leading", "trailing"] = Field(
+        default="leading",
+        description="to which word the end of a word is counted: to the next, with the space that its first token "
+        "holds, or to the word itself",
+    )
+    entropy: bool = Field(default=False, description="entropy of the distribution that the (first) token comes from")
+    rank: bool = Field(default=False, description="rank of the (first) token, 1 for the likeliest; ties share the best")
+    top_k: int | None = Field(default=None, ge=1, description="the so many likeliest tokens in its place")
+    window: int = Field(default=512, ge=1, description="tokens scored at once; never changes a surprisal, but for "
+                        "Monte-Carlo dropout, whose masks last one window")  # fmt: skip
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ScoreConfig":
+        if self.unit == "token" and self.boundary == "trailing":
+            raise UsageError("boundary = trailing is about the ends of words; it does not go with rows for tokens.")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether whole distributions are needed."""
+        return self.entropy or self.rank or self.top_k is not None or self.boundary == "trailing"
+
+
+class Scored(NamedTuple):
+    """A word, a line end or a token.
+
+    Attributes:
+        text: the word, a newline, nothing for the end of a text; for a token its readable name.
+        unit: the word or line end that it is, or is part of.
+        offset: characters of the text before it, or before the token.
+        tokens: how many it consists of. unknown: whether one of them is the unknown symbol.
+        nats: surprisal, the sum over its tokens.
+        entropy: nats, rank, and top: (name, probability) of the likeliest tokens, all in the place of its first token;
+            None where they were not asked for.
+    """
+
+    text: str
+    unit: Unit
+    offset: int
+    tokens: int
+    unknown: bool
+    nats: float
+    entropy: float | None = None
+    rank: int | None = None
+    top: tuple[tuple[str, float], ...] | None = None
+
+    @property
+    def bits(self) -> float:
+        """Surprisal in bits."""
+        return self.nats / math.log(2)
+
+
+class _Tokens(NamedTuple):
+    """ids: (n,). owners: (n,) index of the unit of each. offsets: (n,) characters before each."""
+
+    ids: np.ndarray
+    owners: np.ndarray
+    offsets: np.ndarray
+    units: list[Unit]
+
+
+class _Measures(NamedTuple):
+    """Of each token of a window. boundary: nats of the event that a word ended before it."""
+
+    nats: list[float]
+    entropy: list[float] | None = None
+    rank: list[int] | None = None
+    top: list[tuple[tuple[str, float], ...]] | None = None
+    boundary: list[float] | None = None
+
+
+def score_text(
+    predictor: Predictor, tokenizer: Tokenizer, blocks: Iterable[TextBlock], config: ScoreConfig | None = None
+) -> Iterator[Scored]:
+    """Score a text from its beginning, in memory that does not grow with its length.
+
+    The start symbol is fed, so that the first word is scored too; the text is closed as an evaluation closes it (an
+    open last line gets its end symbol, a document its own). Every token belongs to exactly one word or line end: that
+    of its first character that is no space, so spaces belong to what follows them, whatever the tokenizer. Hence the
+    nats of all rows are those of the evaluation of the same text.
+
+    With ``boundary = "trailing"`` the end of a word is part of the word (Oh and Schuler 2024; Pimentel and Meister
+    2024). With B the tokens that begin with a space or a line end, or are an end symbol, and e(t) = -log P(B | tokens
+    before t), a word of tokens i to j has
+
+        surprisal = sum of its tokens' - e(i) + e(j + 1),
+
+    without -e(i) at the beginning of a line; a line end has -e(i) alone. Over a text that ends with a line end or end
+    symbol the corrections cancel. In a word-level vocabulary every e is 0.
+
+    Raises:
+        UsageError: text that the tokenizer cannot read. UnrolledError: another vocabulary; predictions that are not
+            numbers.
+    """
+    check_vocabulary(predictor, tokenizer.vocab_size)
+    return _Scoring(predictor, tokenizer, config or ScoreConfig()).rows(_tokens(tokenizer, blocks))
+
+
+def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock]) -> Iterator[_Tokens]:
+    """Tokens with their units; spaces at the end of a block wait for the unit that follows."""
+    spaces = np.array([not piece.strip(b" ") for piece in tokenizer.pieces])
+    widths = np.array([len(piece) - len(piece.lstrip(b" ")) for piece in tokenizer.pieces], np.int64)
+    none = np.zeros(0, np.int64)
+    ids, offsets, place, last, data = none, none, 0, Unit("", "end", 1, 0, 0, 0), b""
+    for data, units in blocks:
+        encoded = tokenizer.encode_block(data)
+        begins, ends = _spans(tokenizer, data, encoded)
+        characters = np.cumsum(np.concatenate([[0], (np.frombuffer(data, np.uint8) & 0xC0) != 0x80]))
+        first = np.where(spaces[encoded.ids], ends, begins + widths[encoded.ids])
+        owners = np.searchsorted([unit.stop for unit in units], first, side="right")
+        ids = np.concatenate([ids, encoded.ids])
+        offsets = np.concatenate([offsets, characters[begins] + place])
+        owners = np.concatenate([np.zeros(len(ids) - len(owners), np.int64), owners])
+        place += int(characters[-1])
+        whole = int(np.searchsorted(owners, len(units)))
+        if whole:
+            yield _Tokens(ids[:whole], owners[:whole], offsets[:whole], units)
+        ids, offsets = ids[whole:], offsets[whole:]
+        last = units[-1] if units else last
+    closing = tokenizer.end_document(data).ids if data else none
+    ids = np.concatenate([ids, closing])
+    if len(ids):
+        offsets = np.concatenate([offsets, np.full(len(closing), place)])
+        line, index = (last.line + 1, 1) if last.text == "\n" else (last.line, last.index + 1)
+        unit = Unit("", "end", line, index, place, 0, last.text == "\n")
+        yield _Tokens(ids, np.zeros(len(ids), np.int64), offsets, [unit])
+
+
+def _spans(tokenizer: Tokenizer, data: bytes, encoded: Any) -> tuple[np.ndarray, np.ndarray]:
+    """First byte and end of each token in the block."""
+    if tokenizer.tables.implied.any():  # words: spaces are no part of any token, and may be several
+        stops = np.frombuffer(data, np.uint8)
+        inner = (stops != 0x20) & (stops != 0x0A)
+        edge = np.diff(np.concatenate([[0], inner.view(np.int8), [0]]))
+        lines = np.flatnonzero(stops == 0x0A)
+        begins = np.sort(np.concatenate([np.flatnonzero(edge == 1), lines]))
+        ends = np.sort(np.concatenate([np.flatnonzero(edge == -1), lines + 1]))
+    else:
+        sizes = tokenizer.tables.bytes[encoded.ids].astype(np.int64)
+        np.add.at(sizes, encoded.positions, encoded.bytes)
+        ends = np.cumsum(sizes)
+        begins = ends - sizes
+    if len(ends) != len(encoded.ids) or (len(ends) and ends[-1] > len(data)):
+        raise UnrolledError(f"the tokens of the tokenizer {tokenizer.kind!r} do not cover the text; report this.")
+    return begins, ends
+
+
+class _Row:
+    """A unit under way."""
+
+    def __init__(self, first: Scored, unit: Unit, joined: bool, boundary: float):
+        self.first, self.unit, self.tokens, self.nats, self.unknown = first, unit, 0, 0.0, False
+        if joined:
+            self.nats -= boundary
+
+    def add(self, scored: Scored) -> None:
+        self.tokens, self.nats, self.unknown = self.tokens + 1, self.nats + scored.nats, self.unknown or scored.unknown
+
+    def done(self) -> Scored:
+        return self.first._replace(
+            text=self.unit.text, offset=self.unit.offset, tokens=self.tokens, unknown=self.unknown, nats=self.nats
+        )
+
+
+class _Scoring:
+    def __init__(self, predictor: Predictor, tokenizer: Tokenizer, config: ScoreConfig):
+        self.predictor, self.tokenizer, self.config = predictor, tokenizer, config
+        self.unknown = getattr(tokenizer, "unk_id", None)
+        opening = [not piece or piece[:1] in (b" ", b"\n") for piece in tokenizer.pieces]
+        self._opening = torch.tensor(opening | tokenizer.tables.implied, device=predictor.device)
+        self.window = config.window
+        if config.whole:
+            self.window = max(1, min(config.window, _HELD // tokenizer.vocab_size))
+        self.state = predictor.begin(1)
+
+    def rows(self, parts: Iterable[_Tokens]) -> Iterator[Scored]:
+        trailing, row = self.config.boundary == "trailing", None
+        for part in parts:
+            previous = -1
+            for low in range(0, len(part.ids), self.window):
+                window = slice(low, low + self.window)
+                owners = part.owners[window].tolist()
+                measures = self._measure(part, window)
+                for i, (token, owner, offset) in enumerate(
+                    zip(part.ids[window].tolist(), owners, part.offsets[window].tolist(), strict=True)
+                ):
+                    scored = self._token(part.units[owner], token, offset, measures, i)
+                    if self.config.unit == "token":
+                        yield scored
+                        continue
+                    if owner != previous:
+                        boundary = measures.boundary[i] if measures.boundary else 0.0
+                        joined = trailing and row is not None and row.unit.kind == "word"
+                        if row is not None:
+                            row.nats += boundary if joined else 0.0
+                            yield row.done()
+                        row, previous = _Row(scored, part.units[owner], joined, boundary), owner
+                    assert row is not None
+                    row.add(scored)
+            if row is not None and not trailing:  # a unit never goes on in another part
+                yield row.done()
+                row = None
+        if row is not None:
+            if row.unit.kind == "word":
+                row.nats += float(self._ended(self.predictor.predict(self.state).log_prob)[0])
+            yield row.done()
+
+    def _token(self, unit: Unit, token: int, offset: int, of: _Measures, i: int) -> Scored:
+        return Scored(
+            self.tokenizer.token(token), unit, offset, 1, token == self.unknown, of.nats[i],
+            None if of.entropy is None else of.entropy[i], None if of.rank is None else of.rank[i],
+            None if of.top is None else of.top[i],
+        )  # fmt: skip
+
+    def _measure(self, part: _Tokens, window: slice) -> _Measures:
+        ids = torch.from_numpy(part.ids[window]).to(self.predictor.device).unsqueeze(0)
+        reset = self._resets(part, window)
+        if not self.config.whole:
+            scores = self.predictor.window(self.state, ids, reset)
+            self.state = scores.state
+            found = _Measures(_checked(scores.nll[0].detach(), window.start, part))
+        else:
+            log_prob, self.state = self.predictor.distributions(self.state, ids, reset)
+            found = self._of(log_prob[0].detach(), ids[0], window.start, part)
+        return found
+
+    def _of(self, log_prob: Tensor, ids: Tensor, low: int, part: _Tokens) -> _Measures:
+        config = self.config
+        own = log_prob.gather(1, ids.unsqueeze(1))
+        top = None
+        if config.top_k is not None:
+            best = log_prob.topk(min(config.top_k, log_prob.shape[1]), 1)
+            names = [[self.tokenizer.token(token) for token in each] for each in best.indices.tolist()]
+            top = [tuple(zip(*pair, strict=True)) for pair in zip(names, best.values.exp().tolist(), strict=True)]
+        return _Measures(
+            _checked(-own[:, 0], low, part),
+            torch.special.entr(log_prob.exp()).sum(1).tolist() if config.entropy else None,
+            ((log_prob > own).sum(1) + 1).tolist() if config.rank else None,
+            top,
+            self._ended(log_prob).tolist() if config.boundary == "trailing" else None,
+        )
+
+    def _ended(self, log_prob: Tensor) -> Tensor:
+        """Nats (n,) of the event that the next token begins with a space or line end, or is an end symbol."""
+        return -log_prob[:, self._opening].logsumexp(1)
+
+    def _resets(self, part: _Tokens, window: slice) -> Tensor | None:
+        if self.config.reset == "none":
+            return None
+        owners = part.owners[window]
+        before = part.owners[window.start - 1] if window.start else -1
+        first = np.diff(owners, prepend=before) != 0
+        line = self.config.reset == "line"
+        flags = [
+            new and (unit.new_line if line else unit.new_document)
+            for new, unit in zip(first.tolist(), (part.units[owner] for owner in owners.tolist()), strict=True)
+        ]
+        return torch.tensor([flags], device=self.predictor.device) if any(flags) else None
+
+
+def _checked(nats: Tensor, low: int, part: _Tokens) -> list[float]:
+    if not bool(nats.isfinite().all()):
+        unit = part.units[part.owners[low + int((~nats.isfinite()).nonzero()[0])]]
+        raise UnrolledError(
+            f"word {unit.index} of line {unit.line} has a log-probability that is not a finite number; the model's "
+            "weights are damaged, or its training or adaptation diverged."
+        )
+    return nats.double().tolist()
