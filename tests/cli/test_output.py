@@ -18,6 +18,7 @@ VERBS = [
     ["generate"],
     ["cells"],
     ["info"],
+    ["inspect", "recovery"],
     ["corpora", "list"],
     ["corpora", "get"],
     ["corpora", "check"],

@@ -10,13 +10,13 @@ let a model recover from a surprising symbol.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.analyse.corruption import Corruption, RecoveryConfig, draw_corruption
 from unrolled.core import tree
@@ -150,13 +150,13 @@ class _Reader:
         self._seen: list[Tensor] = [torch.empty(0)] * len(self._cells)
 
     def __enter__(self) -> Self:
-        def listen(i: int, y: Tensor) -> None:
-            self._seen[i] = y
+        def listener(i: int) -> Callable[[nn.Module, Any, Any], None]:
+            def listen(layer: nn.Module, given: Any, made: Any) -> None:
+                self._seen[i] = made[0]
 
-        self._hooks = [
-            cell.register_forward_hook(lambda module, given, made, i=i: listen(i, made[0]))
-            for i, cell in enumerate(self._cells)
-        ]
+            return listen
+
+        self._hooks = [cell.register_forward_hook(listener(i)) for i, cell in enumerate(self._cells)]
         return self
 
     def __exit__(
