@@ -17,7 +17,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point of ``unrolled``. Exit code 0, 1 (failed) or 2 (bad usage); user errors are one sentence."""
-    from unrolled.cli import corpora, evaluate, export, generate, info, inspect, train  # noqa: F401  (each registers its verb)
+    from unrolled.cli import corpora, evaluate, export, generate, info, inspect, train  # noqa: F401  (they register)
 
     # at the end Python would look through all that torch has loaded for garbage, which takes most of a second
     atexit.register(gc.freeze)

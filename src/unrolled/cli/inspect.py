@@ -14,11 +14,6 @@ verbs = typer.Typer(help="Look into trained models: probes of what they do.", no
 app.add_typer(verbs, name="inspect")
 
 
-@verbs.callback()
-def _keep_commands() -> None:
-    """Look into trained models: probes of what they do."""
-
-
 @verbs.command()
 def recovery(
     runs: Annotated[list[Path], typer.Argument(help="Run directories; each is compared with the first.")],
@@ -60,19 +55,11 @@ def recovery(
     from unrolled.core.files import make_folder
     from unrolled.runs import Run
 
-    config = RecoveryConfig.parse(
-        {
-            "split": split,
-            "limit": limit,
-            "places": places,
-            "length": length,
-            "corruption": corruption,
-            "lags": lags,
-            "columns": columns,
-            "batch": batch,
-            "seed": seed,
-        }  # fmt: skip
-    )
+    options = {
+        "split": split, "limit": limit, "places": places, "length": length, "corruption": corruption,
+        "lags": lags, "columns": columns, "batch": batch, "seed": seed,
+    }  # fmt: skip
+    config = RecoveryConfig.parse(options)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
