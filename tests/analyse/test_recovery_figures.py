@@ -1,5 +1,7 @@
 """Figures read off curves that are known, intervals that cover, and paired differences."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from unrolled.analyse import Corruption, Recovery, RecoveryConfig, recovery_diff
 from unrolled.analyse.recovery_figures import labels, why_unpaired
 
 
-def made(excess: np.ndarray, correlation: np.ndarray | None = None, name: str = "a", **changes: object) -> Recovery:
+def made(excess: np.ndarray, correlation: np.ndarray | None = None, name: str = "a", **changes: Any) -> Recovery:
     """A measurement with these figures (P, lags + 1), the same for every site."""
     likeness = np.ones_like(excess) if correlation is None else correlation
     sites = {"output": likeness, "layer 1": likeness}
@@ -108,5 +110,6 @@ def test_who_may_be_paired() -> None:
         "b reads other tokens than a"
     )
     assert "another text" in str(why_unpaired(first, other._replace(provenance={"text_sha256": "u", "tokenizer": "x"})))
-    for changes in ({"seed": 2}, {"limit": 9}, {"corruption": "delete"}, {"length": 2}):
+    settings: list[dict[str, Any]] = [{"seed": 2}, {"limit": 9}, {"corruption": "delete"}, {"length": 2}]
+    for changes in settings:
         assert "other settings" in str(why_unpaired(first, made(np.ones((10, 3)), name="b", **changes)))
