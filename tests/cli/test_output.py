@@ -21,6 +21,7 @@ VERBS = [
     ["info"],
     ["compress"],
     ["decompress"],
+    ["inspect", "recovery"],
     ["corpora", "list"],
     ["corpora", "get"],
     ["corpora", "check"],

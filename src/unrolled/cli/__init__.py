@@ -24,6 +24,7 @@ def main() -> None:
         export,
         generate,
         info,
+        inspect,
         score,
         train,
     )
