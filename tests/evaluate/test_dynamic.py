@@ -104,6 +104,40 @@ def test_every_loss_is_that_of_the_formulas(key: str, rule: str, segment: int, t
     assert result.protocol.comparable_key != static.protocol.comparable_key
 
 
+@every_model
+@pytest.mark.parametrize("rule", ["sgd", "sgd_decay", "rms"])
+def test_learning_rate_zero_is_static(key: str, rule: str, tokenizer: Any) -> None:
+    made, config = model(key), settings(rule, segment=4).model_copy(update={"lr": 0.0})
+    statistics = gradient_statistics(made, START, split(tokenizer), config) if rule == "rms" else None
+    with DynamicPredictor(made, START, config, statistics) as predictor:
+        result = evaluate_predictor(predictor, split(tokenizer), EvalConfig(window=8))
+    static = evaluate_predictor(NeuralPredictor(made, START), split(tokenizer), EvalConfig(window=4))
+    assert result.nats == pytest.approx(static.nats, rel=1e-14)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "sgd_decay", "rms"])
+def test_a_change_of_topic_is_learned(rule: str, tokenizer: Any) -> None:
+    """The model is trained on one half of the symbols; the text turns to the other half, which it then learns."""
+    rng = np.random.default_rng(6)
+    known, shifted = rng.integers(0, 5, 600), rng.integers(5, V, 600)
+    torch.manual_seed(3)
+    made = LanguageModel(ModelConfig.parse(MODELS["lstm"]), V).double()
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
+    before, after = torch.from_numpy(known[:-1].copy())[None], torch.from_numpy(known[1:].copy())[None]
+    for _ in range(40):
+        optimizer.zero_grad()
+        (made.loss(before, after)[0] / 599).backward()
+        optimizer.step()
+    made.eval()
+    config = settings(rule, lr=0.3 if rule != "rms" else 3e-3, decay=1e-3)
+    statistics = gradient_statistics(made, START, split(tokenizer, known), config) if rule == "rms" else None
+    text = split(tokenizer, np.concatenate([known[:100], shifted]))
+    with DynamicPredictor(made, START, config, statistics) as predictor:
+        dynamic = evaluate_predictor(predictor, text, EvalConfig())
+    static = evaluate_predictor(NeuralPredictor(made, START), text, EvalConfig())
+    assert dynamic.nats < 0.7 * static.nats
+
+
 @pytest.mark.parametrize("normalize", ["tensors", "tensor_sum", "scalars"])
 @pytest.mark.parametrize("loss", ["mean", "sum"])
 def test_flavours(normalize: str, loss: str, tokenizer: Any) -> None:

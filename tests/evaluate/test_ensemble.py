@@ -35,6 +35,14 @@ def test_mixing_and_weights_against_a_general_optimiser() -> None:
     assert reached > mix(log_prob, np.full(4, 0.25)).mean()
 
 
+@pytest.mark.parametrize("worse", [1e-7, 1e-3, 3.0])
+def test_never_worse_than_the_best_model_on_the_text_of_the_fit(worse: float) -> None:
+    best = table(1)[0]
+    others = np.stack([best - worse * RNG.uniform(0.1, 1, best.shape), best - worse])
+    log_prob = np.concatenate([others[:1], best[None], others[1:]])
+    assert mix(log_prob, fit_weights(log_prob)).mean() >= best.mean() - 1e-14
+
+
 def test_impossible_for_one_model_is_no_trouble_for_the_mixture() -> None:
     log_prob = np.array([[-800.0, -1.0], [-2.0, -900.0]])
     np.testing.assert_allclose(mix(log_prob, np.array([0.5, 0.5])), [-2 - np.log(2), -1 - np.log(2)])
