@@ -16,6 +16,7 @@ from unrolled.core.files import read_json
 from unrolled.core.registry import unknown_name
 from unrolled.counts import KneserNeyConfig, NgramModel, load_ngrams
 from unrolled.data import Corpus, CorpusConfig, StreamConfig, TokenSplit, corpus_named, open_corpus
+from unrolled.data.spec import WHOLE
 from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.model.published import LAYOUTS, load_published
@@ -214,10 +215,30 @@ class Run:
 
     def splits(self, corpus: CorpusConfig | str | None = None) -> tuple[Corpus, dict[str, TokenSplit]]:
         """A corpus (its config, name or path; absent: the run's own) as tokens of this run's tokenizer."""
+        opened = self._open(corpus, False)
+        return opened, encode_corpus(opened, self.tokenizer)
+
+    def to_measure(
+        self, split: str, corpus: CorpusConfig | str | None = None
+    ) -> tuple[str, TokenSplit, dict[str, TokenSplit]]:
+        """A split of a corpus: the corpus's name, the split, and all splits.
+
+        Args:
+            split: train, valid or test; or whole, all of a text of your own.
+            corpus: see :meth:`splits`.
+        Raises:
+            UsageError: no such split.
+        """
+        opened = self._open(corpus, split == WHOLE)
+        splits = encode_corpus(opened, self.tokenizer)
+        if split not in splits:
+            raise UsageError(f"corpus {opened.name} has no split {split!r}; it has: {', '.join(splits)}.")
+        return opened.name, splits[split], splits
+
+    def _open(self, corpus: CorpusConfig | str | None, whole: bool) -> Corpus:
         if isinstance(corpus, str):
             corpus = corpus_named(corpus)
-        opened = open_corpus(corpus if corpus is not None else self.config.corpus)
-        return opened, encode_corpus(opened, self.tokenizer)
+        return open_corpus(corpus if corpus is not None else self.config.corpus, whole)
 
 
 def arpa_words(tokenizer: Tokenizer) -> list[str]:

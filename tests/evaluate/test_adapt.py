@@ -144,3 +144,16 @@ def test_refusals(run: Path) -> None:
         Run(run, weights="rwa")  # type: ignore[arg-type]
     assert set(SEARCHES) == {"temperature", "dynamic", "cache"}
     assert EvalConfig().reset == "corpus"
+
+
+def test_all_of_a_text_of_ones_own_is_a_split(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("the cat sat on the mat\n")
+    opened = Run(run)
+    result = evaluate_run(opened, str(path), EvalConfig(split="whole"))
+    assert result.bytes == 23
+    assert result.provenance["split"] == "whole"
+    with pytest.raises(UsageError, match="'whole' is all of a text of your own; name its path"):
+        evaluate_run(opened, "pydoc", EvalConfig(split="whole"))
+    with pytest.raises(UsageError, match="too short to be cut"):
+        evaluate_run(opened, str(path), EvalConfig(split="test"))

@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 class RecoveryConfig(Config):
     """How recovery from a corrupted input is measured."""
 
-    split: str = Field(default="test", description="split of the corpus")
+    split: str = Field(default="test", description="split of the corpus; whole is all of a text of your own")
     limit: int | None = Field(default=None, ge=1, description="only the first so many tokens (absent: all)")
     places: int = Field(default=500, ge=10, description="places in the text that are corrupted, each by itself")
     length: int = Field(default=1, ge=1, description="symbols corrupted at a place, one after another")

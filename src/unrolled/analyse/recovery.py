@@ -65,14 +65,11 @@ def recovery_of_run(
     """
     config = config or RecoveryConfig()
     predictor = NeuralPredictor(run.model, run.tokenizer.start_id)
-    text, splits = run.splits(corpus)
-    if config.split not in splits:
-        raise UsageError(f"corpus {text.name} has no split {config.split!r}; it has: {', '.join(splits)}.")
-    split = splits[config.split]
+    name, split, _ = run.to_measure(config.split, corpus)
     found = measure_recovery(predictor, split, config, progress=progress)
     provenance = {
         **run.provenance(),
-        "corpus": text.name,
+        "corpus": name,
         "split": config.split,
         "text_sha256": split.checksum,
         "precision": predictor.precision,

@@ -40,7 +40,7 @@ def evaluate(
         Path | None, typer.Argument(help="A run directory; with --against also a per-token file.", show_default=False)
     ] = None,
     corpus: Annotated[str | None, typer.Option(help="A known corpus or a path; absent: the run's own.")] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, valid or test; or whole, all of a text of your own.")] = "test",
     window: Annotated[int, typer.Option(min=1, help="Tokens at once; does not change the figure.")] = 512,
     columns: Annotated[int, typer.Option(min=1, help="Parallel columns; above 1 is another protocol.")] = 1,
     first: Annotated[

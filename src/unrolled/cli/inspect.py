@@ -28,7 +28,7 @@ app.add_typer(verbs, name="inspect")
 def recovery(
     runs: Annotated[list[Path], typer.Argument(help="Run directories; each is compared with the first.")],
     corpus: Annotated[str | None, typer.Option(help="A known corpus or a path; absent: each run's own.")] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, valid or test; or whole, all of a text of your own.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tokens.")] = None,
     places: Annotated[int, typer.Option(min=10, help="Places in the text that are corrupted, each by itself.")] = 500,
     length: Annotated[int, typer.Option(min=1, help="Symbols corrupted at a place.")] = 1,

@@ -15,9 +15,9 @@ from unrolled.core.registry import unknown_name
 from unrolled.data.embedded import embedded_parts
 from unrolled.data.places import corpus_folders
 from unrolled.data.reading import Part, Piece, check_utf8, read_parts
-from unrolled.data.spec import SPLITS, CorpusSpec, FileSpec
+from unrolled.data.spec import SPLITS, WHOLE, CorpusSpec, FileSpec
 from unrolled.data.table import CORPORA
-from unrolled.data.user import cut_parts, user_parts
+from unrolled.data.user import cut_parts, files_at, user_parts
 
 __all__ = ["Corpus", "CorpusConfig", "MissingCorpusError", "find_files", "list_corpora", "open_corpus", "show_corpus"]
 
@@ -108,8 +108,8 @@ class Corpus:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that this corpus has, in the order train, valid, test."""
-        return tuple(split for split in SPLITS if split in self._parts)
+        """The splits that this corpus has, in the order train, valid, test; or ``whole`` alone."""
+        return tuple(split for split in (*SPLITS, WHOLE) if split in self._parts)
 
     @property
     def default_tokenizer(self) -> str:
@@ -227,11 +227,12 @@ def missing_message(spec: CorpusSpec, folder: str | None = None) -> str:
     return f"corpus {spec.name} is not on this machine and has no address it could be verified from; {by_hand}."
 
 
-def open_corpus(config: CorpusConfig | str) -> Corpus:
+def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
     """Open a corpus.
 
     Args:
         config: a configuration, or a name of the table.
+        whole: take all of your own text at ``path`` as one split of that name, to be measured on.
     Raises:
         UsageError: unknown, not found, or too short to cut; the sentence names the remedy.
     """
@@ -240,7 +241,11 @@ def open_corpus(config: CorpusConfig | str) -> Corpus:
     explicit = {split: path for split in SPLITS if (path := getattr(config, split))}
     own = bool(explicit or config.path)
     spec = CORPORA.get(config.name or ("" if own else config.label))
-    if spec is None or explicit:
+    if whole:
+        if spec is not None or not config.path:
+            raise UsageError(f"split {WHOLE!r} is all of a text of your own; name its path with --corpus.")
+        parts = {WHOLE: [Part(str(file), file) for file in files_at(config.path)]}
+    elif spec is None or explicit:
         parts = user_parts(config.path, explicit, config.fractions)
     elif spec.embedded:
         parts = embedded_parts(spec.embedded)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["SPLITS", "CorpusSpec", "Download", "FileSpec", "Published"]
+__all__ = ["SPLITS", "WHOLE", "CorpusSpec", "Download", "FileSpec", "Published"]
 
 SPLITS = ("train", "valid", "test")
+WHOLE = "whole"
 
 Reset = Literal["none", "document", "line"]
 

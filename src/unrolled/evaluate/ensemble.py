@@ -158,7 +158,7 @@ def fit_weights(log_prob: np.ndarray) -> np.ndarray:
             break
         last = gained
     weights = weights / weights.sum()
-    # its steps are small near a corner, and may end before they reach it; no mixture may be worse than one of its models
+    # steps are small near a corner and may end before it; no mixture may be worse than one of its models
     best = int(log_prob.mean(1).argmax())
     return weights if mix(log_prob, weights).mean() >= log_prob[best].mean() else np.eye(len(p))[best]
 

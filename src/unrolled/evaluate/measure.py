@@ -28,7 +28,7 @@ _BLOCK = 1 << 20
 class EvalConfig(Config):
     """How a split is read (see docs/protocols.md)."""
 
-    split: str = Field(default="test", description="split of the corpus")
+    split: str = Field(default="test", description="split of the corpus; whole is all of a text of your own")
     window: int = Field(
         default=512,
         ge=1,

@@ -56,14 +56,12 @@ def evaluate_run(
             raise unknown_name("search", part, SEARCHES)
         if part != "temperature" and getattr(predict, part) is None:
             raise UsageError(f"there is no {part} to search the settings of; switch it on as well.")
-    text, splits = run.splits(corpus)
-    if config.split not in splits:
-        raise UsageError(f"corpus {text.name} has no split {config.split!r}; it has: {', '.join(splits)}.")
+    name, split, splits = run.to_measure(config.split, corpus)
     if searches and "valid" not in splits:
-        raise UsageError(f"corpus {text.name} has no validation split to search on.")
+        raise UsageError(f"corpus {name} has no validation split to search on.")
     if per_token is not None:
         make_folder(Path(per_token).parent)
-    provenance = {"corpus": text.name, **run.provenance()}
+    provenance = {"corpus": name, **run.provenance()}
     for part in searches:
         tokens = search_tokens or _SEARCH_TOKENS[part]
         on = config.model_copy(update={"split": "valid", "limit": tokens, "columns": 1})
@@ -77,4 +75,4 @@ def evaluate_run(
         seen = [{k: v if v != float("inf") else None for k, v in one.items()} for one in seen]
         provenance.setdefault("search", {})[part] = {"valid_tokens": tokens, "tried": seen}
     with open_predictor(run, predict, DTYPES[dtype], progress) as predictor:
-        return evaluate_predictor(predictor, splits[config.split], config, progress, provenance, per_token)
+        return evaluate_predictor(predictor, split, config, progress, provenance, per_token)
