@@ -22,6 +22,7 @@ VERBS = [
     ["compress"],
     ["decompress"],
     ["inspect", "recovery"],
+    ["inspect", "features"],
     ["corpora", "list"],
     ["corpora", "get"],
     ["corpora", "check"],

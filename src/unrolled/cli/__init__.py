@@ -25,6 +25,7 @@ def main() -> None:
         generate,
         info,
         inspect,
+        inspect_features,
         score,
         train,
     )
