@@ -1,7 +1,8 @@
 """A text with a hidden attribute: all the judging words of a line agree, and nothing else tells which they are.
 
 Good and bad words begin alike, so what a model has to keep, from the first such word to the end of the line, is one
-sign; lines end in neutral words, so the sign cannot be read off the last letters.
+sign. A line may end after any neutral word: the sign cannot be read off the last letters, and cannot be
+forgotten there either, since another judgement may follow.
 """
 
 import random
@@ -9,15 +10,13 @@ import re
 
 GOOD = ("good", "warm", "fine", "bold")
 BAD = ("grim", "weak", "foul", "base")
-THINGS = ("cast", "plot", "song")
-END = "so it is"
+LINKS = ("and", "or")
 
 
 def make_line(rng: random.Random, good: bool) -> str:
-    """Five to eight judgements, and a neutral end."""
+    """Three to nine judgements, each with a neutral word after it."""
     words = GOOD if good else BAD
-    parts = [f"{rng.choice(THINGS)} {rng.choice(words)}" for _ in range(rng.randint(5, 8))]
-    return " ".join([*parts, END])
+    return " ".join(f"{rng.choice(words)} {rng.choice(LINKS)}" for _ in range(rng.randint(3, 9)))
 
 
 def make_lines(count: int, seed: int) -> tuple[list[str], list[bool]]:

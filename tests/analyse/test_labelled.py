@@ -62,7 +62,7 @@ def test_refusals(tmp_path: Path, name: str, content: str, says: str) -> None:
 
 def test_damage(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{\n")
-    with pytest.raises(UnrolledError, match="line 1 of .* is not JSON"):
+    with pytest.raises(UnrolledError, match=r"line 1 of .* is not JSON"):
         read_labelled(tmp_path / "a.jsonl")
     (tmp_path / "a.csv").write_text('label,sentence\n1,"open\n')
     with pytest.raises(UnrolledError, match="is no CSV"):
@@ -73,7 +73,7 @@ def test_damage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are no sentences at"):
         read_labelled(tmp_path / "none.csv")
     (tmp_path / "c.csv").write_text("label,sentence\n2,a\n")
-    with pytest.raises(UsageError, match="unknown label in .* '2'; known: 0, 1"):
+    with pytest.raises(UsageError, match=r"unknown label in .* '2'; known: 0, 1"):
         read_labelled(tmp_path / "c.csv", classes=("0", "1"))
 
 

@@ -23,6 +23,7 @@ VERBS = [
     ["decompress"],
     ["inspect", "recovery"],
     ["inspect", "features"],
+    ["inspect", "page"],
     ["corpora", "list"],
     ["corpora", "get"],
     ["corpora", "check"],

@@ -4,6 +4,8 @@ from unrolled.analyse.corruption import Corruption, RecoveryConfig, draw_corrupt
 from unrolled.analyse.features import Features, FeaturesConfig, features_of_run
 from unrolled.analyse.features_report import features_record, plot_histogram, write_features
 from unrolled.analyse.labelled import Labelled, find_sst2, read_labelled
+from unrolled.analyse.page import page_html, page_of_runs, write_page
+from unrolled.analyse.page_data import PageConfig, PageModel
 from unrolled.analyse.probe import BestUnit, LogisticFit, Measured, auc, best_unit, fit_bag_of_words, fit_logistic
 from unrolled.analyse.recovery import Recovery, measure_recovery, recovery_of_run
 from unrolled.analyse.recovery_figures import Figure, Summary, labels, recovery_differences, summarise_recovery
@@ -19,6 +21,8 @@ __all__ = [
     "Labelled",
     "LogisticFit",
     "Measured",
+    "PageConfig",
+    "PageModel",
     "Recovery",
     "RecoveryConfig",
     "StatesConfig",
@@ -33,6 +37,8 @@ __all__ = [
     "fit_logistic",
     "labels",
     "measure_recovery",
+    "page_html",
+    "page_of_runs",
     "plot_histogram",
     "plot_recovery",
     "read_labelled",
@@ -42,5 +48,6 @@ __all__ = [
     "sentence_states",
     "summarise_recovery",
     "write_features",
+    "write_page",
     "write_recovery",
 ]

@@ -26,6 +26,7 @@ def main() -> None:
         info,
         inspect,
         inspect_features,
+        inspect_page,
         score,
         train,
     )
