@@ -48,6 +48,17 @@ def test_best_unit_and_threshold() -> None:
     assert found.aucs.min() >= 0.5
 
 
+def test_equal_units_are_told_apart_by_distance() -> None:
+    positive = np.arange(20) < 10
+    noise = RNG.uniform(-1, 1, (20, 3))
+    values = np.where(positive[:, None], 1.0, -1.0) * [3, 9, 6] + noise
+    found = best_unit(values, positive, values, positive)
+    assert found.aucs.tolist() == [1, 1, 1]
+    assert found.unit == 1
+    flat = np.where(positive[:, None], 1.0, -1.0) * np.ones((1, 2))
+    assert best_unit(flat, positive, flat, positive).train.auc == 1, "no spread within the classes is no fault"
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_threshold_may_lie_outside(flip: bool) -> None:
     """Equal values cannot be divided; the larger class wins."""

@@ -36,7 +36,7 @@ def test_batches_change_nothing(
             config = StatesConfig.parse({"layer": layer, "state": state, "pool": pool, "batch": batch})
             found = sentence_states(model, tokenizer, TEXTS, config)
             np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
-    assert np.abs(wanted[0] - wanted[2]).max() > 1e-3
+        assert np.abs(wanted[0] - wanted[2]).max() > 1e-3
 
 
 def test_defaults_and_refusals(predictor: Callable[..., NeuralPredictor], tokenizer: Tokenizer) -> None:

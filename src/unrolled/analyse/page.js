@@ -287,7 +287,7 @@ const ANYWHERE = { "/": () => byId("find").focus(), "[": () => neighbour(-1), "]
 /** The other model, at the place in the text where this one is. */
 function otherModel() {
   const other = 1 - state.model, place = readings[state.model].offsets[state.cursor[state.model]];
-  state.cursor[other] = Math.min(readings[other].between(place, place)[0], readings[other].count - 1);
+  state.cursor[other] = Math.max(0, readings[other].between(0, place + 1)[1] - 1);
   chooseModel(other);
 }
 

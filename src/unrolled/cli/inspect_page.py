@@ -51,7 +51,8 @@ def page(
     if not text.is_file():
         raise UsageError(f"there is no text at {text}; give the file as the last argument.")
     use_threads(threads)
-    opened = [Run(run, device) for run in runs]
+    # a backend that the run names may not be able to show internals; auto takes one that can
+    opened = [Run(run, device, "auto") for run in runs]
     for run in opened:
         _ = run.model  # a run that cannot be shown is refused before the others have taken minutes
     with progress_bar("reading", not json) as advance:
