@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.analyse.page_data import PageConfig, groups_of, losses_of, page_model, quantise
+from unrolled.analyse.page_data import PageConfig, groups_of, page_model, quantise
+from unrolled.analyse.page_text import losses_of
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data.reading import Part
 from unrolled.evaluate import NeuralPredictor
@@ -33,13 +34,18 @@ def made(model: NeuralPredictor, tokenizer: Tokenizer, budget: float = 1e6, text
 
 
 @pytest.mark.parametrize("cell", ["lstm", "mlstm", "gru", "rnn", "qrnn", "mogrifier"])
-def test_values_are_the_models_own(cell: str, predictor: Callable[..., NeuralPredictor], tokenizer: Tokenizer) -> None:
-    model = predictor(cell)
-    page, losses = made(model, tokenizer)
-    ids = tokenizer.encode(TEXT)
-    assert losses.text == TEXT
+@pytest.mark.parametrize("times", [1, 50])
+def test_values_are_the_models_own(
+    cell: str, times: int, predictor: Callable[..., NeuralPredictor], tokenizer: Tokenizer
+) -> None:
+    """In a text of one window, and in one of several, which are traced side by side."""
+    model, text = predictor(cell), TEXT * times
+    page, losses = made(model, tokenizer, text=text)
+    ids = tokenizer.encode(text)
+    assert losses.text == text
     assert losses.ids.tolist() == ids
-    assert losses.offsets.tolist() == list(range(len(TEXT)))
+    assert losses.offsets.tolist() == list(range(len(text)))
+    assert (len(losses.windows) > 3) == (times == 50)
     traced = list(model.model.trace(torch.tensor([[tokenizer.start_id, *ids]])))[1:]
     names = set()
     for group in page.value["groups"]:

@@ -113,7 +113,7 @@ def plot_histogram(path: str | os.PathLike[str], features: Features) -> None:
         figure = figures.Figure(figsize=(6.3, 3.4), layout="constrained")
         axes = figure.subplots()
         for name, counts, look in zip(features.classes, features.counts, _LOOKS, strict=True):
-            axes.stairs(counts, features.edges, label=name, **({"fill": True, **look}))
+            axes.stairs(counts, features.edges, label=f"label {name}", **({"fill": True, **look}))
         axes.axvline(best.sign * best.threshold, color="0.2", linewidth=1, linestyle="--", label="threshold")
         axes.set_xlabel(f"{features.state} of unit {best.unit}, layer {features.layer}")
         axes.set_ylabel("test sentences")

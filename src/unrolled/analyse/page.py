@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unrolled.analyse.page_data import PageConfig, PageModel, losses_of, page_model
+from unrolled.analyse.page_data import PageConfig, PageModel, page_model
+from unrolled.analyse.page_text import losses_of
 from unrolled.core.files import atomic_write, make_folder
 from unrolled.data.reading import Part
 from unrolled.evaluate import Progress
@@ -19,6 +20,7 @@ from unrolled.runs import Run
 __all__ = ["page_html", "page_of_runs", "write_page"]
 
 VERSION = 1
+SCRIPTS = ("page_data.js", "page_view.js", "page.js")  # in this order, as one script
 _FRAME = 60_000  # bytes kept for what is no data: skeleton, style and scripts
 
 
@@ -56,7 +58,7 @@ def page_html(text: str, models: Sequence[dict[str, Any]], title: str) -> str:
     content security policy allows this script and this style, by their hashes, and nothing else: no network either.
     """
     data = {"version": VERSION, "title": title, "text": text, "models": list(models)}
-    style, script = _file("page.css"), _file("page_data.js") + _file("page.js")
+    style, script = _file("page.css"), "".join(map(_file, SCRIPTS))
     policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; base-uri 'none'"
     parts = {"policy": policy, "style": style, "script": script, "data": _json(data)}
     # one pass: what is put in is not looked at again

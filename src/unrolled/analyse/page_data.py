@@ -10,7 +10,6 @@ Quantisation, in bits where it is about probability:
 """
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,19 +18,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unrolled.core import tree
+from unrolled.analyse.page_text import TextLosses, trace_text
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
-from unrolled.data.reading import Part
-from unrolled.evaluate import NeuralPredictor, NeuralState, Progress, ScoreConfig, read_text, score_text
-from unrolled.model import LanguageModel, ModelState
+from unrolled.evaluate import Progress
+from unrolled.model import LanguageModel
 from unrolled.tokenizer import Tokenizer
 
-__all__ = ["Group", "PageConfig", "PageModel", "TextLosses", "groups_of", "losses_of", "pack", "page_model", "quantise"]
+__all__ = ["Group", "PageConfig", "PageModel", "groups_of", "pack", "page_model", "quantise"]
 
 LOSS_STEP, ALTERNATIVE_STEP = 1 / 1024, 1 / 16
-_WINDOW, _RANKED = 256, 20_000
+_RANKED = 20_000
 
 
 class PageConfig(Config):
@@ -46,21 +44,6 @@ class PageConfig(Config):
     )
     chosen: tuple[str, ...] = Field(default=(), description="units kept in any case, as LAYER.UNIT, such as 0.17")
     megabytes: float = Field(default=20.0, gt=0, description="greatest size of the page, in units of 1,000,000 bytes")
-
-
-class TextLosses(NamedTuple):
-    """A text as a model's tokens.
-
-    text: the text. ids: (n,). offsets: (n,) characters of the text before each. bits: (n,) its loss. top: (n, k) ids
-    of the likeliest tokens in its place, and top_bits: (n, k) their -log2 probability.
-    """
-
-    text: str
-    ids: np.ndarray
-    offsets: np.ndarray
-    bits: np.ndarray
-    top: np.ndarray
-    top_bits: np.ndarray
 
 
 class Group(NamedTuple):
@@ -84,78 +67,6 @@ class PageModel(NamedTuple):
     kept: int
     total: int
     note: str | None
-
-
-class _Listener(NeuralPredictor):
-    """Keeps the ids that it is asked about, and the distributions' likeliest tokens."""
-
-    def __init__(self, model: LanguageModel, start_id: int, k: int):
-        super().__init__(model, start_id)
-        self.k = min(k, model.vocab_size)
-        self.ids: list[Tensor] = []
-        self.top: list[Tensor] = []
-        self.nats: list[Tensor] = []
-
-    def distributions(self, state: NeuralState, ids: Tensor, reset: Tensor | None = None) -> tuple[Tensor, NeuralState]:
-        """See :meth:`Predictor.distributions`."""
-        log_prob, after = super().distributions(state, ids, reset)
-        best = log_prob[0].topk(self.k, 1)
-        self.ids.append(ids[0].cpu())
-        self.top.append(best.indices.cpu())
-        self.nats.append(best.values.double().cpu())
-        return log_prob, after
-
-
-def losses_of(
-    model: LanguageModel, tokenizer: Tokenizer, part: Part, alternatives: int = 4, progress: Progress | None = None
-) -> TextLosses:
-    """Read a text once, from the start symbol on, as :func:`score_text` does.
-
-    Raises:
-        UsageError: an empty text, not UTF-8, or one that the tokenizer cannot read.
-    """
-    listener = _Listener(model, tokenizer.start_id, alternatives)
-    blocks = list(read_text(part))
-    text = b"".join(block.data for block in blocks).decode()
-    if not text:
-        raise UsageError(f"{part.name} is empty; give a text.")
-    offsets, nats = [], []
-    for scored in score_text(listener, tokenizer, blocks, ScoreConfig(unit="token", rank=True)):
-        offsets.append(scored.offset)
-        nats.append(scored.nats)
-        if progress is not None:
-            progress(scored.offset, len(text), 0.0)
-    return TextLosses(
-        text, torch.cat(listener.ids).numpy(), np.array(offsets), np.array(nats) / math.log(2),
-        torch.cat(listener.top).numpy(), -torch.cat(listener.nats).numpy() / math.log(2),
-    )  # fmt: skip
-
-
-@torch.no_grad()
-def _trace(
-    model: LanguageModel, start_id: int, ids: np.ndarray, units: Mapping[str, np.ndarray], progress: Progress | None
-) -> dict[str, np.ndarray]:
-    """Some units of some internals after every token, float32 (n, units). units: by ``layer.name``."""
-    kept = {name: np.empty((len(ids), len(chosen)), np.float32) for name, chosen in units.items()}
-    index = {name: torch.from_numpy(chosen).to(model.device) for name, chosen in units.items()}
-    place = dict.fromkeys(units, 0)
-
-    def tap(layer: int, name: str, value: Tensor) -> None:
-        key = f"{layer}.{name}"
-        if key in kept:
-            kept[key][place[key]] = value[0, index[key]].float().cpu().numpy()
-            place[key] += 1
-
-    start = torch.tensor([[start_id]], device=model.device)
-    state = model(start, model.initial_state(1)).state
-    for low in range(0, len(ids), _WINDOW):
-        window = torch.from_numpy(ids[low : low + _WINDOW]).to(model.device).unsqueeze(0)
-        state = ModelState(tree.detach(model(window, ModelState(state.cells), tap=tap).state.cells))
-        if progress is not None:
-            progress(min(low + _WINDOW, len(ids)), len(ids), 0.0)
-    if any(count != len(ids) for count in place.values()):
-        raise UnrolledError("a cell does not name each of its internals once a step; it cannot be shown.")
-    return kept
 
 
 @torch.no_grad()
@@ -226,10 +137,10 @@ def page_model(
         )
     groups = groups_of(model, config.internals)
     total = sum(group.width for group in groups)
-    groups = _select(model, tokenizer.start_id, groups, losses.ids, config, left)
+    groups = _select(model, groups, losses, config, left)
     kept = sum(len(group.units) for group in groups)
     units = {f"{group.layer}.{inner}": group.units for group in groups for inner in group.names}
-    traces = _trace(model, tokenizer.start_id, losses.ids, units, progress) if kept else {}
+    traces = trace_text(model, losses, len(ids), units, progress) if kept else {}
     value["groups"] = [_group_value(group, traces) for group in groups if len(group.units)]
     note = None
     if kept < total and config.units is None:
@@ -241,7 +152,7 @@ def page_model(
 
 
 def _select(
-    model: LanguageModel, start_id: int, groups: list[Group], ids: np.ndarray, config: PageConfig, left: float
+    model: LanguageModel, groups: list[Group], losses: TextLosses, config: PageConfig, left: float
 ) -> list[Group]:
     """The groups with the units that are kept: as many of each as fit, first those chosen, then by variance."""
     chosen: dict[int, list[int]] = {i: [] for i in range(len(groups))}
@@ -258,7 +169,7 @@ def _select(
     def size(count: int) -> float:
         """Bytes of so many units of every group."""
         kept = [max(min(count, g.width), len(set(chosen[i]))) * len(g.names) for i, g in enumerate(groups)]
-        return sum(kept) * (4 * ((len(ids) + 2) // 3) + 40)
+        return sum(kept) * (4 * ((len(losses.ids) + 2) // 3) + 40)
 
     wanted = max((group.width for group in groups), default=0) if config.units is None else config.units
     most = wanted
@@ -271,9 +182,9 @@ def _select(
         )
     if all(most >= group.width for group in groups):
         return groups
-    read = ids[:_RANKED]
+    read = min(_RANKED, len(losses.ids))
     mains = {f"{group.layer}.{group.main}": group.units for group in groups} if most else {}
-    traces = _trace(model, start_id, read, mains, None) if most else {}
+    traces = trace_text(model, losses, read, mains, None) if most else {}
     found = []
     for i, group in enumerate(groups):
         order = list(dict.fromkeys(chosen[i]))

@@ -94,6 +94,7 @@ def _print(record: dict[str, Any]) -> None:
     for name, fit in fits:
         if fit is not None:
             used = f"{fit['nonzero_weights']:,} of {fit['features']:,} weights, C {fit['strength']:g}"
+            used += " (the last one tried)" if fit["strength_at_end"] else ""
             rows.append([name, *_cells(fit["test"]), used])
     rows.insert(1, [f"unit {best['unit']}", *_cells(best["test"]), f"threshold {best['threshold']:.4g}, higher when "
                     f"{best['higher_when']}"])  # fmt: skip
