@@ -90,12 +90,12 @@ def test_places_are_counted_as_a_browser_does(text: str) -> None:
     model = LanguageModel(ModelConfig.parse({"width": 4}), 256)
     losses = losses_of(model, tokenizer, part(text))
     page = page_model("it", model, tokenizer, losses, PageConfig(), 1e6)
-    units = text.encode("utf-16-le")
-    starts = unpack(page.value["offsets"]).tolist()
-    ends = [*starts[1:], len(units) // 2]
-    joined = b"".join(units[2 * a : 2 * b] for a, b in zip(starts, ends, strict=True))
-    assert joined == units
-    assert len(starts) == len(text.encode())
+    begun = np.cumsum([0, *(len(sign.encode("utf-16-le")) // 2 for sign in text)])  # units before each character
+    wanted = []
+    for number, sign in enumerate(text):
+        size = len(sign.encode())
+        wanted += [begun[number]] + [begun[number + 1]] * (size - 1)
+    assert unpack(page.value["offsets"]).tolist() == wanted
 
 
 def test_words_and_their_spaces() -> None:

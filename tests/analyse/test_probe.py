@@ -112,6 +112,7 @@ def test_dev_chooses_the_strength() -> None:
     assert found.at_end == (found.strength in (4.0, 1e-6))
     np.testing.assert_allclose(found.weights, alone[found.strength].weights, rtol=1e-3, atol=1e-4)
     assert alone[1e-6].nonzero == 0
+    assert fit_logistic(x, y, dev, dev_y, test, test_y, [1e-6, 1e-7]).strength == 1e-7, "of equals the sparser"
 
 
 @needs_sklearn

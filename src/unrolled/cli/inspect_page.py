@@ -27,7 +27,7 @@ def page(
     unit: Annotated[
         list[str] | None, typer.Option(help="A unit kept in any case, as LAYER.UNIT, such as 0.17; repeatable.")
     ] = None,
-    megabytes: Annotated[float, typer.Option(help="Greatest size of the page.")] = 20.0,
+    megabytes: Annotated[float, typer.Option(help="Greatest size of the page.")] = 50.0,
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
