@@ -107,6 +107,19 @@ def test_the_text_comes_out_as_it_is(opened: Callable[..., Page]) -> None:
     assert page.complaints() == []
 
 
+def test_lines_of_words_begin_with_a_space(browser: Browser, tmp_path: Path) -> None:
+    """The end of a line stands in its own row, also where a space follows that belongs to no word."""
+    cls, text = TOKENIZERS["word"], " the cat \n the  dog \n"
+    words = cls.train(cls.Config.parse({"name": "word", "min_count": 1}), [text.encode()])
+    write_page(tmp_path / "page.html", text, [_read("words", 2, words, text)], "t")
+    page = browser.open(tmp_path / "page.html")
+    page.until("document.querySelectorAll('.t').length > 0")
+    shown = page.eval("[...document.querySelectorAll('.cell')].map((c) => [...c.children].map((t) => t.textContent))")
+    assert shown == [["the", "cat", "⏎"], ["the", "dog", "⏎"]]
+    heights = page.eval("[...document.querySelectorAll('.row')].map((r) => r.offsetHeight)")
+    assert heights[0] == heights[1] < 40, "one line each"
+
+
 def test_colours_are_the_losses(opened: Callable[..., Page], models: list[dict[str, Any]]) -> None:
     page = opened()
     loss = bits(models[0])
@@ -211,7 +224,7 @@ def test_two_models_side_by_side(opened: Callable[..., Page], models: list[dict[
     page = opened(2)
     assert page.eval("document.querySelectorAll('.row')[0].childElementCount") == 2
     assert page.eval("document.getElementById('names').innerText").split() == ["<i>bytes</i>", "words"]
-    assert page.eval("document.querySelector('[data-m=\"1\"] .t').textContent") == "the "
+    assert page.eval("document.querySelector('[data-m=\"1\"] .t').textContent") == "the"
     page.hover(*middle(page, 1, 1))
     assert told(page).split()[:3] == ["cat", "token", "2"]
     page.eval("document.getElementById('text').focus()")

@@ -56,12 +56,13 @@ function fill(row) {
     const reading = readings[m], cell = element("div", { class: "cell", "data-m": m });
     const [first, last] = reading.between(from, to + (to === DATA.text.length ? 1 : 0));
     for (let i = first; i < last; i++) {
-      const text = DATA.text.slice(reading.offsets[i], reading.end(i));
-      // a token without text of its own: a line end, an end symbol, a byte in the middle of a character
-      const mark = text === "" ? "▫" : text === "\n" ? "⏎" : null;
-      const span = element("span", { class: mark ? "t mark" : "t", "data-i": i }, mark ?? text);
+      // a line end is shown by a sign; the spaces after a word belong to it, but take no colour
+      const text = DATA.text.slice(reading.offsets[i], reading.end(i)).replaceAll("\n", "⏎");
+      const body = text.trimEnd() || text;
+      // a token may have no text of its own: an end symbol, or a byte in the middle of a character
+      const span = element("span", { class: /^⏎*$/.test(body) ? "t mark" : "t", "data-i": i }, body || "▫");
       paint(span, m, i);
-      cell.append(span);
+      cell.append(span, text.slice(body.length));
     }
     row.append(cell);
   }
