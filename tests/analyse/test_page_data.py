@@ -34,7 +34,7 @@ def made(model: NeuralPredictor, tokenizer: Tokenizer, budget: float = 1e6, text
 
 
 @pytest.mark.parametrize("cell", ["lstm", "mlstm", "gru", "rnn", "qrnn", "mogrifier"])
-@pytest.mark.parametrize("times", [1, 50])
+@pytest.mark.parametrize("times", [1, 42])
 def test_values_are_the_models_own(
     cell: str, times: int, predictor: Callable[..., NeuralPredictor], tokenizer: Tokenizer
 ) -> None:
@@ -45,7 +45,7 @@ def test_values_are_the_models_own(
     assert losses.text == text
     assert losses.ids.tolist() == ids
     assert losses.offsets.tolist() == list(range(len(text)))
-    assert (len(losses.windows) > 3) == (times == 50)
+    assert (len(losses.windows) > 3) == (times == 42)
     traced = list(model.model.trace(torch.tensor([[tokenizer.start_id, *ids]])))[1:]
     names = set()
     for group in page.value["groups"]:
