@@ -104,6 +104,25 @@ def test_without_matplotlib(
     assert {path.name for path in Path("made").iterdir()} == {"record.json", "units.tsv", "histogram.tsv"}
 
 
+def test_without_scikit_learn(
+    refused: Callable[..., str], trained: Path, labelled: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before any sentence is read."""
+    from unrolled.analyse import features, probe
+
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    def read(*_: object) -> None:
+        raise AssertionError("it has read")
+
+    monkeypatch.setattr(probe, "importlib", type("Absent", (), {"import_module": staticmethod(absent)}))
+    monkeypatch.setattr(features, "sentence_states", read)
+    sentence = refused(*_arguments(trained, labelled), code=1)
+    assert sentence == 'the logistic regression needs scikit-learn; install it with: pip install "unrolled[probe]".'
+
+
+@needs_sklearn
 def test_refusals(
     refused: Callable[..., str], unrolled: Command, trained: Path, labelled: tuple[Path, Path], text: Path
 ) -> None:

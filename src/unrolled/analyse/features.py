@@ -10,7 +10,15 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from unrolled.analyse.labelled import Labelled
-from unrolled.analyse.probe import BestUnit, LogisticFit, auc, best_unit, fit_bag_of_words, fit_logistic
+from unrolled.analyse.probe import (
+    BestUnit,
+    LogisticFit,
+    auc,
+    best_unit,
+    fit_bag_of_words,
+    fit_logistic,
+    need_scikit_learn,
+)
 from unrolled.analyse.sentence_states import StatesConfig, sentence_states
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
@@ -98,6 +106,7 @@ def features_of_run(
         UnrolledError: scikit-learn is not installed.
     """
     config = config or FeaturesConfig()
+    need_scikit_learn()
     predictor = NeuralPredictor(run.model, run.tokenizer.start_id)
     layer, state = config.states.chosen(run.model.initial_state(1).cells)
     if dev is None:

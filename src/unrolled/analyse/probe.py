@@ -11,9 +11,18 @@ import numpy as np
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.evaluate.pairs import wilson
 
-__all__ = ["BestUnit", "LogisticFit", "Measured", "auc", "best_unit", "fit_bag_of_words", "fit_logistic"]
+__all__ = [
+    "BestUnit",
+    "LogisticFit",
+    "Measured",
+    "auc",
+    "best_unit",
+    "fit_bag_of_words",
+    "fit_logistic",
+    "need_scikit_learn",
+]
 
-_MISSING = 'the logistic regression needs scikit-learn; install it with: pip install "unrolled[probe]"'
+_MISSING = 'the logistic regression needs scikit-learn; install it with: pip install "unrolled[probe]".'
 
 
 class Measured(NamedTuple):
@@ -58,6 +67,14 @@ class BestUnit(NamedTuple):
     train: Measured
     test: Measured
     aucs: np.ndarray
+
+
+def need_scikit_learn() -> None:
+    """Raises UnrolledError where it is not installed; for before the sentences are read, which takes long."""
+    try:
+        importlib.import_module("sklearn")
+    except ImportError as error:
+        raise UnrolledError(_MISSING) from error
 
 
 def auc(values: np.ndarray, positive: np.ndarray) -> np.ndarray:
