@@ -1,5 +1,7 @@
 """What README and docs tell people to type: verbs and options exist, and the Python example runs."""
 
+import importlib
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -7,7 +9,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from unrolled.cli import app, corpora, evaluate, generate, info, train  # noqa: F401
+import unrolled.cli
+from unrolled.cli import app
+
+for _module in pkgutil.iter_modules(unrolled.cli.__path__):  # each registers its verb
+    importlib.import_module(f"unrolled.cli.{_module.name}")
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -22,6 +22,8 @@ VERBS = [
     ["compress"],
     ["decompress"],
     ["inspect", "recovery"],
+    ["inspect", "features"],
+    ["inspect", "page"],
     ["corpora", "list"],
     ["corpora", "get"],
     ["corpora", "check"],

@@ -25,6 +25,8 @@ def main() -> None:
         generate,
         info,
         inspect,
+        inspect_features,
+        inspect_page,
         score,
         train,
     )

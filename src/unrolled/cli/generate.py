@@ -42,6 +42,13 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal text.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Continuations, made in one batch.")] = 1,
+    clamp: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="LAYER.NAME.UNIT=VALUE, such as 0.c.17=1.5 (from 0): hold a unit of the carried state at a value, in "
+            "the prompt too; may be given several times."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
@@ -52,6 +59,8 @@ def generate(
     The text appears as it is generated; memory does not grow with its length.
 
     Example: unrolled generate runs/x --prompt "The " --temperature 0.8 --tokens 500
+
+    Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
     """
     from unrolled.core.errors import UsageError
     from unrolled.generate import SamplerConfig
@@ -72,7 +81,8 @@ def generate(
     sampler = SamplerConfig.parse(
         {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     )
-    print_generation(Run(run, device, backend, precision), text, tokens, sampler, stop or (), samples, json)
+    opened = Run(run, device, backend, precision)
+    print_generation(opened, text, tokens, sampler, stop or (), samples, json, clamp or ())
 
 
 def print_generation(
@@ -83,13 +93,18 @@ def print_generation(
     stop: Sequence[str] = (),
     samples: int = 1,
     json: bool = False,
+    clamps: Sequence[str] = (),
 ) -> None:
     """Generate over a run and print: one sample as it comes, several when they are whole."""
-    from unrolled.evaluate import open_predictor
+    from unrolled.evaluate import NeuralPredictor, open_predictor
+    from unrolled.generate import Clamp, ClampedPredictor, stream
     from unrolled.generate import generate as whole
-    from unrolled.generate import stream
 
-    predictor = open_predictor(run)
+    if clamps:
+        parsed = [Clamp.parse(one) for one in clamps]
+        predictor = ClampedPredictor(NeuralPredictor(run.model, run.tokenizer.start_id), parsed)
+    else:
+        predictor = open_predictor(run)
     arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples)
     if json:
         emit([done._asdict() for done in whole(*arguments)])

@@ -1,0 +1,128 @@
+"""Sentences with one of two labels: CSV, tab-separated or JSON lines, plain or compressed."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.registry import unknown_name
+from unrolled.data.places import corpus_folders
+from unrolled.data.reading import Part
+
+__all__ = ["Labelled", "find_sst2", "read_labelled"]
+
+
+class Labelled(NamedTuple):
+    """Sentences and their labels.
+
+    name: of the file. texts: n sentences. positive: boolean (n,). classes: the negative label and the positive one.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    positive: np.ndarray
+    classes: tuple[str, str]
+
+    def part(self, rows: np.ndarray) -> "Labelled":
+        """Some of the sentences. rows: integer indices."""
+        return self._replace(texts=tuple(self.texts[i] for i in rows.tolist()), positive=self.positive[rows])
+
+
+def find_sst2() -> tuple[Path, Path, Path]:
+    """Train, dev and test of the binary Stanford Sentiment Treebank. Raises UsageError where they are not found."""
+    for folder in corpus_folders():
+        for end in (".csv", ".csv.gz"):
+            paths = [folder / "sst2" / f"{split}_binary_sent{end}" for split in ("train", "dev", "test")]
+            if all(path.is_file() for path in paths):
+                return paths[0], paths[1], paths[2]
+    raise UsageError(
+        "SST-2 is not on this machine; put train_binary_sent.csv, dev_binary_sent.csv and test_binary_sent.csv of "
+        "github.com/openai/generating-reviews-discovering-sentiment into the folder sst2 below $UNROLLED_DATA."
+    )
+
+
+def read_labelled(
+    path: str | os.PathLike[str],
+    text: str = "sentence",
+    label: str = "label",
+    classes: tuple[str, str] | None = None,
+) -> Labelled:
+    """Read a file whose name ends in .csv, .tsv or .jsonl, and perhaps in .gz or .xz.
+
+    CSV has quoted fields; in a tab-separated file quotes are plain characters. Labels are compared as text.
+
+    Args:
+        text, label: names of the columns or keys.
+        classes: labels that must be meant, the positive one last; absent: the two of the file, in order of their text.
+    Raises:
+        UsageError: no such file, kind of file or column; a row without both; not two labels. UnrolledError: damage.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"there are no sentences at {path}; give a .csv, .tsv or .jsonl file, or sst2.")
+    try:
+        content = b"".join(Part(str(path), path).chunks()).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 at byte {error.start}; convert it.") from error
+    kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
+    if kind == ".jsonl":
+        rows = list(_json_rows(content, path, text, label))
+    elif kind in (".csv", ".tsv"):
+        rows = list(_table_rows(content, path, text, label, kind))
+    else:
+        raise UsageError(f"{path} is neither .csv nor .tsv nor .jsonl (nor one of these with .gz or .xz); rename it.")
+    found = sorted({row[1] for row in rows})
+    if classes is None:
+        if len(found) != 2:
+            shown = ", ".join(map(repr, found[:5])) or "none"
+            raise UsageError(f"{path} must have two labels in {label!r}, and has {len(found)} ({shown}).")
+        classes = found[0], found[1]
+    elif odd := [value for value in found if value not in classes]:
+        raise unknown_name(f"label in {path}:", odd[0], classes)
+    if not rows:
+        raise UsageError(f"{path} has no sentences.")
+    positive = np.array([row[1] == classes[1] for row in rows])
+    return Labelled(path.name, tuple(row[0] for row in rows), positive, classes)
+
+
+def _table_rows(content: str, path: Path, text: str, label: str, kind: str) -> Iterator[tuple[str, str]]:
+    lines = io.StringIO(content, newline="")
+    quoted = kind == ".csv"
+    reader = csv.reader(lines, strict=True) if quoted else csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    header: Sequence[str] | None = None
+    at = (0, 0)
+    try:
+        for row in reader:
+            if header is None:
+                header = row
+                for column in (text, label):
+                    if column not in header:
+                        raise unknown_name(f"column of {path}:", column, header)
+                at = header.index(text), header.index(label)
+            elif row:
+                if len(row) <= max(at):
+                    raise UsageError(
+                        f"line {reader.line_num} of {path} has {len(row)} field(s), fewer than the header."
+                    )
+                yield row[at[0]], row[at[1]]
+    except csv.Error as error:
+        raise UnrolledError(f"line {reader.line_num} of {path} is no {kind[1:].upper()}: {error}.") from error
+
+
+def _json_rows(content: str, path: Path, text: str, label: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UnrolledError(f"line {number} of {path} is not JSON; it is damaged or of another kind.") from error
+        if not isinstance(value, dict) or not isinstance(value.get(text), str) or value.get(label) is None:
+            raise UsageError(f"line {number} of {path} has no text {text!r} with a label {label!r}; name the keys.")
+        yield value[text], str(value[label])
