@@ -1,23 +1,61 @@
 """Probes of what a trained model does with its states."""
 
 from unrolled.analyse.corruption import Corruption, RecoveryConfig, draw_corruption
+from unrolled.analyse.passage import Passage, PassageText, passage_of, passage_of_run, passage_text
 from unrolled.analyse.recovery import Recovery, measure_recovery, recovery_of_run
 from unrolled.analyse.recovery_figures import Figure, Summary, labels, recovery_differences, summarise_recovery
 from unrolled.analyse.recovery_report import plot_recovery, recovery_record, write_recovery
+from unrolled.analyse.saturation import (
+    GateUse,
+    Saturation,
+    measure_saturation,
+    saturation_record,
+    write_saturation,
+)
+from unrolled.analyse.tracing import (
+    Selection,
+    Trace,
+    Traced,
+    collect_trace,
+    open_reader,
+    read_nats,
+    save_trace,
+    sites,
+    trace_passage,
+)
 
 __all__ = [
     "Corruption",
     "Figure",
+    "GateUse",
+    "Passage",
+    "PassageText",
     "Recovery",
     "RecoveryConfig",
+    "Saturation",
+    "Selection",
     "Summary",
+    "Trace",
+    "Traced",
+    "collect_trace",
     "draw_corruption",
     "labels",
     "measure_recovery",
+    "measure_saturation",
+    "open_reader",
+    "passage_of",
+    "passage_of_run",
+    "passage_text",
     "plot_recovery",
+    "read_nats",
     "recovery_differences",
     "recovery_of_run",
     "recovery_record",
+    "saturation_record",
+    "save_trace",
+    "sites",
     "summarise_recovery",
+    "trace_passage",
     "write_recovery",
+    "write_saturation",
 ]

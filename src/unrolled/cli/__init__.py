@@ -25,6 +25,8 @@ def main() -> None:
         generate,
         info,
         inspect,
+        inspect_gates,
+        inspect_trace,
         score,
         train,
     )
