@@ -2,16 +2,11 @@
 
 from unrolled.analyse.corruption import Corruption, RecoveryConfig, draw_corruption
 from unrolled.analyse.passage import Passage, PassageText, passage_of, passage_of_run, passage_text
+from unrolled.analyse.properties import PROPERTIES, Property, property_of, read_property
 from unrolled.analyse.recovery import Recovery, measure_recovery, recovery_of_run
 from unrolled.analyse.recovery_figures import Figure, Summary, labels, recovery_differences, summarise_recovery
 from unrolled.analyse.recovery_report import plot_recovery, recovery_record, write_recovery
-from unrolled.analyse.saturation import (
-    GateUse,
-    Saturation,
-    measure_saturation,
-    saturation_record,
-    write_saturation,
-)
+from unrolled.analyse.saturation import GateUse, Saturation, measure_saturation, saturation_record, write_saturation
 from unrolled.analyse.tracing import (
     Selection,
     Trace,
@@ -23,13 +18,16 @@ from unrolled.analyse.tracing import (
     sites,
     trace_passage,
 )
+from unrolled.analyse.units import UnitScores, bin_units, rank_units, units_record, write_units
 
 __all__ = [
+    "PROPERTIES",
     "Corruption",
     "Figure",
     "GateUse",
     "Passage",
     "PassageText",
+    "Property",
     "Recovery",
     "RecoveryConfig",
     "Saturation",
@@ -37,6 +35,8 @@ __all__ = [
     "Summary",
     "Trace",
     "Traced",
+    "UnitScores",
+    "bin_units",
     "collect_trace",
     "draw_corruption",
     "labels",
@@ -47,7 +47,10 @@ __all__ = [
     "passage_of_run",
     "passage_text",
     "plot_recovery",
+    "property_of",
+    "rank_units",
     "read_nats",
+    "read_property",
     "recovery_differences",
     "recovery_of_run",
     "recovery_record",
@@ -56,6 +59,8 @@ __all__ = [
     "sites",
     "summarise_recovery",
     "trace_passage",
+    "units_record",
     "write_recovery",
     "write_saturation",
+    "write_units",
 ]

@@ -27,6 +27,7 @@ def main() -> None:
         inspect,
         inspect_gates,
         inspect_trace,
+        inspect_units,
         score,
         train,
     )
