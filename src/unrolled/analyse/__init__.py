@@ -1,6 +1,16 @@
 """Probes of what a trained model does with its states."""
 
 from unrolled.analyse.corruption import Corruption, RecoveryConfig, draw_corruption
+from unrolled.analyse.loss_parts import (
+    CATEGORIES,
+    LossParts,
+    LossPartsConfig,
+    Memory,
+    loss_parts,
+    read_memory,
+    token_kinds,
+)
+from unrolled.analyse.loss_parts_report import loss_parts_record, write_loss_parts
 from unrolled.analyse.passage import Passage, PassageText, passage_of, passage_of_run, passage_text
 from unrolled.analyse.properties import PROPERTIES, Property, property_of, read_property
 from unrolled.analyse.recovery import Recovery, measure_recovery, recovery_of_run
@@ -21,10 +31,14 @@ from unrolled.analyse.tracing import (
 from unrolled.analyse.units import UnitScores, bin_units, rank_units, units_record, write_units
 
 __all__ = [
+    "CATEGORIES",
     "PROPERTIES",
     "Corruption",
     "Figure",
     "GateUse",
+    "LossParts",
+    "LossPartsConfig",
+    "Memory",
     "Passage",
     "PassageText",
     "Property",
@@ -40,6 +54,8 @@ __all__ = [
     "collect_trace",
     "draw_corruption",
     "labels",
+    "loss_parts",
+    "loss_parts_record",
     "measure_recovery",
     "measure_saturation",
     "open_reader",
@@ -49,6 +65,7 @@ __all__ = [
     "plot_recovery",
     "property_of",
     "rank_units",
+    "read_memory",
     "read_nats",
     "read_property",
     "recovery_differences",
@@ -58,8 +75,10 @@ __all__ = [
     "save_trace",
     "sites",
     "summarise_recovery",
+    "token_kinds",
     "trace_passage",
     "units_record",
+    "write_loss_parts",
     "write_recovery",
     "write_saturation",
     "write_units",

@@ -25,6 +25,7 @@ def main() -> None:
         generate,
         info,
         inspect,
+        inspect_errors,
         inspect_gates,
         inspect_trace,
         inspect_units,
