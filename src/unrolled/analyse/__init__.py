@@ -11,6 +11,8 @@ from unrolled.analyse.loss_parts import (
     token_kinds,
 )
 from unrolled.analyse.loss_parts_report import loss_parts_record, write_loss_parts
+from unrolled.analyse.memory_length import MemoryConfig, MemoryUse, autocorrelation, measure_memory
+from unrolled.analyse.memory_report import memory_record, write_memory_use
 from unrolled.analyse.passage import Passage, PassageText, passage_of, passage_of_run, passage_text
 from unrolled.analyse.properties import PROPERTIES, Property, property_of, read_property
 from unrolled.analyse.recovery import Recovery, measure_recovery, recovery_of_run
@@ -39,6 +41,8 @@ __all__ = [
     "LossParts",
     "LossPartsConfig",
     "Memory",
+    "MemoryConfig",
+    "MemoryUse",
     "Passage",
     "PassageText",
     "Property",
@@ -50,14 +54,17 @@ __all__ = [
     "Trace",
     "Traced",
     "UnitScores",
+    "autocorrelation",
     "bin_units",
     "collect_trace",
     "draw_corruption",
     "labels",
     "loss_parts",
     "loss_parts_record",
+    "measure_memory",
     "measure_recovery",
     "measure_saturation",
+    "memory_record",
     "open_reader",
     "passage_of",
     "passage_of_run",
@@ -79,6 +86,7 @@ __all__ = [
     "trace_passage",
     "units_record",
     "write_loss_parts",
+    "write_memory_use",
     "write_recovery",
     "write_saturation",
     "write_units",

@@ -27,6 +27,7 @@ def main() -> None:
         inspect,
         inspect_errors,
         inspect_gates,
+        inspect_memory,
         inspect_trace,
         inspect_units,
         score,
