@@ -35,11 +35,14 @@ FolderOption = Annotated[
 
 
 def open_runs(paths: Sequence[Path], device: str, folder: Path | None) -> "list[Run]":
-    """Open runs, and make the folder, so that what cannot be done is refused before minutes have gone by."""
+    """Open runs, and make the folder, so that what cannot be done is refused before minutes have gone by.
+
+    The backend is chosen anew: one that the run names may not let anybody listen.
+    """
     from unrolled.core.files import make_folder
     from unrolled.runs import Run
 
-    opened = [Run(path, device) for path in paths]
+    opened = [Run(path, device, backend="auto") for path in paths]
     for run in opened:
         _ = run.model
     if folder is not None:

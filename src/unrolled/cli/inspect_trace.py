@@ -7,7 +7,7 @@ import typer
 
 from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, table, use_threads, write
 from unrolled.cli.inspect import verbs
-from unrolled.cli.inspect_common import CorpusOption, RunArgument, SplitOption, provenance
+from unrolled.cli.inspect_common import CorpusOption, RunArgument, SplitOption, open_runs, provenance
 
 
 @verbs.command()
@@ -56,10 +56,9 @@ def trace(
     from unrolled.cells.taps import tap_name
     from unrolled.core.errors import UsageError
     from unrolled.core.files import make_folder, write_json
-    from unrolled.runs import Run
 
     use_threads(threads)
-    opened = Run(run, device)
+    (opened,) = open_runs([run], device, None)
     selection = Selection(layers=layer and tuple(layer), names=name and tuple(name), units=unit and tuple(unit))  # type: ignore[arg-type]
     predictor = open_reader(opened)
     chosen = selection.check(sites(predictor))
