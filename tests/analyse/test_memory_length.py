@@ -142,6 +142,15 @@ def test_what_is_read_off_the_curves() -> None:
     assert run["effective_length"] == 4, "a mean within the tolerance is not enough where the interval is wide"
 
 
+def test_progress(predictor: Make, text: Text) -> None:
+    heard: list[tuple[int, int]] = []
+    how = config(gradients=5)
+    measure_memory(predictor("lstm"), passage_of(text(90)), how, lambda done, total, nats: heard.append((done, total)))
+    assert heard[-1] == (90 + 7 * 26 + 5 * 6,) * 2
+    assert heard == sorted(heard)
+    assert len(heard) == 1 + 5 * 2 + 2
+
+
 def test_refusals(predictor: Make, text: Text) -> None:
     message = r"only 9 tokens have 11 tokens of their text before them and 20 are wanted"
     with pytest.raises(UsageError, match=message):

@@ -74,7 +74,7 @@ def measure_memory(
     """Measure a model on a passage.
 
     Args:
-        progress: hears of the pass over the text, which comes first.
+        progress: hears of the tokens read, those of the text first.
     Raises:
         UsageError: a passage with too few places. UnrolledError: a figure that is not a finite number.
     """
@@ -83,17 +83,27 @@ def measure_memory(
     names = tuple(
         dict.fromkeys(name for key in sites(predictor) if tap_name(name := key.split(".", 1)[1]).role == "state")
     )
-    trace = collect_trace(predictor, passage, Selection(names=names), progress)
+    chosen = places[: config.gradients]
+    total = len(passage.ids) + len(places) * sum(config.contexts()) + len(chosen) * config.lags
+
+    def tell(done: int, nats: float = 0.0) -> None:
+        if progress is not None:
+            progress(done, total, nats)
+
+    trace = collect_trace(predictor, passage, Selection(names=names), lambda done, _, nats: tell(done, nats))
     correlated = {key: autocorrelation(value, config.lags) for key, value in trace.values.items()}
-    ids = torch.from_numpy(passage.ids).to(predictor.device)
+    ids, done = torch.from_numpy(passage.ids).to(predictor.device), len(passage.ids)
     truncated = np.zeros((len(places), len(config.contexts())))
     for column, context in enumerate(config.contexts()):
         for rows in _batches(len(places), config.batch):
             truncated[rows, column] = _after(predictor, *_pasts(ids, places[rows], context))
-    chosen = places[: config.gradients]
+            done += len(places[rows]) * context
+            tell(done)
     gradients = np.zeros((len(chosen), config.lags))
     for rows in _batches(len(chosen), config.batch):
         gradients[rows] = _gradients(predictor, *_pasts(ids, chosen[rows], config.lags))
+        done += len(chosen[rows]) * config.lags
+        tell(done)
     if not (np.isfinite(truncated).all() and np.isfinite(gradients).all()):
         raise UnrolledError("a loss or gradient is not a finite number; the model's training diverged.")
     return MemoryUse(
