@@ -64,7 +64,7 @@ def test_equals_the_plain_loops(predictor: Make, text: Text, cell: str) -> None:
             assert found.truncated[row, column] == pytest.approx(expected, abs=1e-9)
     for row, place in enumerate(found.places[:3].tolist()):
         for lag in range(1, 7):
-            expected = plain_norm(model, ids[place - 6 : place], ids[place], lag)
+            expected = plain_norm(model, ids[place - 11 : place], ids[place], lag)
             assert found.gradients[row, lag - 1] == pytest.approx(expected, rel=1e-4, abs=1e-8)
     assert {key.split(".")[1] for key in found.autocorrelation} >= {"h"}
     assert not model.model.embedding._forward_hooks
@@ -146,7 +146,7 @@ def test_progress(predictor: Make, text: Text) -> None:
     heard: list[tuple[int, int]] = []
     how = config(gradients=5)
     measure_memory(predictor("lstm"), passage_of(text(90)), how, lambda done, total, nats: heard.append((done, total)))
-    assert heard[-1] == (90 + 7 * 26 + 5 * 6,) * 2
+    assert heard[-1] == (90 + 7 * 26 + 5 * 11,) * 2
     assert heard == sorted(heard)
     assert len(heard) == 1 + 5 * 2 + 2
 

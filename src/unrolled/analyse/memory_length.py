@@ -5,9 +5,9 @@ r"""How far back a model uses what it has read: three views.
   smallest k tried from which on the mean excess is below a tolerance with its whole interval. The start symbol is read
   as at the beginning of any text: models that always carried their state may be lost where the first token comes
   straight upon the initial state.
-- The norm of the gradient of a token's loss with respect to the embedding of the token j places before it, where
-  reading began with the start symbol ``lags`` tokens earlier: :math:`\|\partial L_t / \partial x_{t-j}\|`, j = 1
-  being the last token read.
+- The norm of the gradient of a token's loss with respect to the embedding of the token j places before it:
+  :math:`\|\partial L_t / \partial x_{t-j}\|`, j = 1 being the last token read. Reading begins with the start symbol as
+  far back as the longest past tried, or the longest lag.
 - The autocorrelation of states: of each unit over the text,
   :math:`\sum_t (s_t - \bar s)(s_{t+j} - \bar s) / \sum_t (s_t - \bar s)^2`, and its mean over the units that vary.
 """
@@ -49,6 +49,11 @@ class MemoryConfig(Config):
         powers = [1 << i for i in range(self.longest.bit_length()) if 1 << i < self.longest]
         return [*powers, self.longest]
 
+    @property
+    def reach(self) -> int:
+        """Tokens that a place needs before it."""
+        return max(self.longest, self.lags)
+
 
 class MemoryUse(NamedTuple):
     """What was measured.
@@ -84,7 +89,7 @@ def measure_memory(
         dict.fromkeys(name for key in sites(predictor) if tap_name(name := key.split(".", 1)[1]).role == "state")
     )
     chosen = places[: config.gradients]
-    total = len(passage.ids) + len(places) * sum(config.contexts()) + len(chosen) * config.lags
+    total = len(passage.ids) + len(places) * sum(config.contexts()) + len(chosen) * config.reach
 
     def tell(done: int, nats: float = 0.0) -> None:
         if progress is not None:
@@ -101,8 +106,8 @@ def measure_memory(
             tell(done)
     gradients = np.zeros((len(chosen), config.lags))
     for rows in _batches(len(chosen), config.batch):
-        gradients[rows] = _gradients(predictor, *_pasts(ids, chosen[rows], config.lags))
-        done += len(chosen[rows]) * config.lags
+        gradients[rows] = _gradients(predictor, *_pasts(ids, chosen[rows], config.reach), config.lags)
+        done += len(chosen[rows]) * config.reach
         tell(done)
     if not (np.isfinite(truncated).all() and np.isfinite(gradients).all()):
         raise UnrolledError("a loss or gradient is not a finite number; the model's training diverged.")
@@ -117,7 +122,7 @@ def draw_places(passage: Passage, config: MemoryConfig) -> np.ndarray:
     Raises:
         UsageError: fewer of them than are wanted.
     """
-    need = max(config.longest, config.lags)
+    need = config.reach
     at = np.arange(len(passage.ids))
     begun = passage.starts[np.searchsorted(passage.starts, at, side="right") - 1]
     able = at[at - begun >= need]
@@ -147,9 +152,10 @@ def _after(predictor: NeuralPredictor, past: Tensor, targets: Tensor) -> np.ndar
     return -log_prob[:, 0].double().cpu().numpy()
 
 
-def _gradients(predictor: NeuralPredictor, past: Tensor, targets: Tensor) -> np.ndarray:
+def _gradients(predictor: NeuralPredictor, past: Tensor, targets: Tensor, lags: int) -> np.ndarray:
     """Norms (batch, lags) of the gradients of the targets' nats by the embeddings of the past, the last token first."""
-    model, read, start = predictor.model, [], predictor.begin(len(past))
+    start = predictor.consume(predictor.begin(len(past)), past[:, :-lags])
+    model, read, past = predictor.model, [], past[:, -lags:]
 
     def cut(module: Any, given: Any, made: Tensor) -> Tensor:
         read.append(made.detach().requires_grad_())
