@@ -19,12 +19,14 @@ napoleon_google_docstring = True
 def _cells_page() -> str:
     """The cells page, made from the table: docstrings, options, counts."""
     from unrolled.cells import CELLS
+    from unrolled.cells.taps import tapped
 
     parts = [
         "# Cells",
         "",
         "`unrolled cells` prints the counts for any width. I is the width of the input, N that of the cell.",
         "",
+        *_names(),
     ]
     for name in CELLS:
         cls = CELLS[name]
@@ -37,8 +39,29 @@ def _cells_page() -> str:
             f"At I = N = 256: {cls.num_params(config, 256, 256):,} parameters, {cell.state_size():,} numbers of state; "
             f"backends: {', '.join(cell.backends())}.",
             "",
+            f"Internals by name: {', '.join(f'`{name}`' for name in tapped(cls, config))}.",
+            "",
         ]
     return "\n".join(parts)
+
+
+def _names() -> list[str]:
+    """What the names of internals mean, as a table."""
+    from unrolled.cells.taps import TAP_NAMES
+
+    rows = [f"| `{name}` | {kind.role} | {kind.meaning} |" for name, kind in TAP_NAMES.items()]
+    return [
+        "## Internals",
+        "",
+        "`model.trace(tokens)` and `unrolled inspect` name an internal `layer.name`, layers from 0: `0.f` is that of the",
+        "lowest layer's forget gate. A name means the same in every cell. `*` stands for a number, a gate's letter, or before",
+        "`_pre` a name. Every field of a cell's state is among them.",
+        "",
+        "| name | role | |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+    ]
 
 
 def _options(cls: type, parts: list[str]) -> None:

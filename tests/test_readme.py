@@ -12,8 +12,8 @@ import typer
 import unrolled.cli
 from unrolled.cli import app
 
-for _module in pkgutil.iter_modules(unrolled.cli.__path__):  # each registers its verb
-    importlib.import_module(f"unrolled.cli.{_module.name}")
+for found in pkgutil.iter_modules(unrolled.cli.__path__, "unrolled.cli."):
+    importlib.import_module(found.name)  # each registers its verb
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

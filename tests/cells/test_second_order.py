@@ -249,7 +249,7 @@ def test_m_has_one_variance_in_all_forms(name: str, init: str) -> None:
         cell = CELLS[name](i, n, CELLS.parse({"name": name, "sharing": sharing, "factor": factor, "init": init}))
         seen: dict[str, Tensor] = {}
         cell(x, cell.initial_state(400)._replace(h=h), tap=lambda key, value, seen=seen: seen.update({key: value}))
-        m = seen["m"].detach()
+        m = torch.cat([value for key, value in seen.items() if key == "m" or key.startswith("m_")], -1).detach()
         assert m.shape[1] == (factor if sharing in ("shared", "block_readout") else factor * cell.layout.gates)
         found[sharing] = float(m.square().mean())
         readouts[sharing] = float(cell.get_parameter("weight_m").detach().square().sum(-1).mean())

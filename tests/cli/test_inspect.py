@@ -98,13 +98,13 @@ def test_plots(unrolled: Command, trained: Path) -> None:
 
 
 def test_without_matplotlib(unrolled: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unrolled.analyse import plot_recovery, recovery_report
+    from unrolled.analyse import plot_recovery, plots
     from unrolled.core.errors import UnrolledError
 
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(recovery_report.importlib, "import_module", absent)
+    monkeypatch.setattr(plots.importlib, "import_module", absent)
     code, out, err = unrolled(*SMALL, trained, "--out", "made", "--json")
     assert code == 0
     assert json.loads(out)["kind"] == "recovery"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,12 @@ def test_pages_are_not_mapped_anew():
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(memory.sys, "platform", "win32")
     assert memory.keep_freed_memory() is False
+
+
+def test_free_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    found = memory.free_memory()
+    if Path("/proc/meminfo").exists():
+        assert found is not None
+        assert 1 << 20 < found < 1 << 50
+    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / "absent")
+    assert memory.free_memory() is None

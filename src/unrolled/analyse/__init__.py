@@ -4,31 +4,77 @@ from unrolled.analyse.corruption import Corruption, RecoveryConfig, draw_corrupt
 from unrolled.analyse.features import Features, FeaturesConfig, features_of_run
 from unrolled.analyse.features_report import features_record, plot_histogram, write_features
 from unrolled.analyse.labelled import Labelled, find_sst2, read_labelled
+from unrolled.analyse.loss_parts import (
+    CATEGORIES,
+    LossParts,
+    LossPartsConfig,
+    Memory,
+    loss_parts,
+    read_memory,
+    token_kinds,
+)
+from unrolled.analyse.loss_parts_report import loss_parts_record, write_loss_parts
+from unrolled.analyse.memory_length import MemoryConfig, MemoryUse, autocorrelation, measure_memory
+from unrolled.analyse.memory_report import memory_record, write_memory_use
 from unrolled.analyse.page import page_html, page_of_runs, write_page
 from unrolled.analyse.page_data import PageConfig, PageModel
+from unrolled.analyse.passage import Passage, PassageText, passage_of, passage_of_run, passage_text
 from unrolled.analyse.probe import BestUnit, LogisticFit, Measured, auc, best_unit, fit_bag_of_words, fit_logistic
+from unrolled.analyse.properties import PROPERTIES, Property, property_of, read_property
 from unrolled.analyse.recovery import Recovery, measure_recovery, recovery_of_run
 from unrolled.analyse.recovery_figures import Figure, Summary, labels, recovery_differences, summarise_recovery
 from unrolled.analyse.recovery_report import plot_recovery, recovery_record, write_recovery
+from unrolled.analyse.saturation import GateUse, Saturation, measure_saturation, saturation_record, write_saturation
 from unrolled.analyse.sentence_states import StatesConfig, sentence_states
+from unrolled.analyse.tracing import (
+    Selection,
+    Trace,
+    Traced,
+    collect_trace,
+    open_reader,
+    read_nats,
+    save_trace,
+    sites,
+    trace_passage,
+)
+from unrolled.analyse.units import UnitScores, bin_units, rank_units, units_record, write_units
 
 __all__ = [
+    "CATEGORIES",
+    "PROPERTIES",
     "BestUnit",
     "Corruption",
     "Features",
     "FeaturesConfig",
     "Figure",
+    "GateUse",
     "Labelled",
     "LogisticFit",
+    "LossParts",
+    "LossPartsConfig",
     "Measured",
+    "Memory",
+    "MemoryConfig",
+    "MemoryUse",
     "PageConfig",
     "PageModel",
+    "Passage",
+    "PassageText",
+    "Property",
     "Recovery",
     "RecoveryConfig",
+    "Saturation",
+    "Selection",
     "StatesConfig",
     "Summary",
+    "Trace",
+    "Traced",
+    "UnitScores",
     "auc",
+    "autocorrelation",
     "best_unit",
+    "bin_units",
+    "collect_trace",
     "draw_corruption",
     "features_of_run",
     "features_record",
@@ -36,18 +82,42 @@ __all__ = [
     "fit_bag_of_words",
     "fit_logistic",
     "labels",
+    "loss_parts",
+    "loss_parts_record",
+    "measure_memory",
     "measure_recovery",
+    "measure_saturation",
+    "memory_record",
+    "open_reader",
     "page_html",
     "page_of_runs",
+    "passage_of",
+    "passage_of_run",
+    "passage_text",
     "plot_histogram",
     "plot_recovery",
+    "property_of",
+    "rank_units",
     "read_labelled",
+    "read_memory",
+    "read_nats",
+    "read_property",
     "recovery_differences",
     "recovery_of_run",
     "recovery_record",
+    "saturation_record",
+    "save_trace",
     "sentence_states",
+    "sites",
     "summarise_recovery",
+    "token_kinds",
+    "trace_passage",
+    "units_record",
     "write_features",
+    "write_loss_parts",
+    "write_memory_use",
     "write_page",
     "write_recovery",
+    "write_saturation",
+    "write_units",
 ]

@@ -1,25 +1,20 @@
 """What the recovery probe writes: a record, a table of the curves and a plot."""
 
-import importlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unrolled.analyse.plots import COLOURS, STYLES, draw, plots_wanted
 from unrolled.analyse.recovery import Recovery
 from unrolled.analyse.recovery_figures import Summary, recovery_differences, why_unpaired
-from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_write, make_folder, write_json
 from unrolled.core.record import environment
 
 __all__ = ["plot_recovery", "recovery_record", "write_recovery"]
 
 RECORD, CURVES, PLOT = "record.json", "recovery.tsv", "recovery"
-_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
-# Okabe and Ito (2008): told apart by the colour-blind, and dark enough for print
-_COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
 
 def recovery_record(recoveries: Sequence[Recovery], summaries: Sequence[Summary]) -> dict[str, Any]:
@@ -57,12 +52,10 @@ def write_recovery(
     path = make_folder(folder)
     write_json(path / RECORD, record)
     atomic_write(path / CURVES, _table([recovery.name for recovery in recoveries], summaries))
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError:
-        return 'the plot needs matplotlib and is left out; install it with: pip install "unrolled[report]"'
-    plot_recovery(path / PLOT, [recovery.name for recovery in recoveries], summaries)
-    return None
+    note = plots_wanted()
+    if note is None:
+        plot_recovery(path / PLOT, [recovery.name for recovery in recoveries], summaries)
+    return note
 
 
 def _table(names: Sequence[str], summaries: Sequence[Summary]) -> str:
@@ -88,19 +81,11 @@ def plot_recovery(path: str | os.PathLike[str], names: Sequence[str], summaries:
     Raises:
         UnrolledError: matplotlib is not installed.
     """
-    # found by name, since it is an extra that the type checker need not have
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-        figures = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise UnrolledError('a plot needs matplotlib; install it with: pip install "unrolled[report]"') from error
-    settings = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "unrolled", "axes.spines.top": False,
-                "axes.spines.right": False}  # fmt: skip
-    with matplotlib.rc_context(settings):
-        figure = figures.Figure(figsize=(6.3, 5.6), layout="constrained")
+
+    def fill(figure: Any) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for i, (name, summary) in enumerate(zip(names, summaries, strict=True)):
-            look = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _STYLES[i % len(_STYLES)]}
+            look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]}
             for axes, curve in ((upper, "excess"), (lower, "correlation")):
                 mean, low, high = summary.curves[curve].T
                 lags = np.arange(len(mean))
@@ -118,10 +103,5 @@ def plot_recovery(path: str | os.PathLike[str], names: Sequence[str], summaries:
         lower.set_xticks([], minor=True)
         lower.set_ylabel("correlation with the uncorrupted state")
         lower.set_xlabel("lag, tokens after the corruption")
-        for kind, options in ((".png", {"dpi": 200}), (".svg", {"metadata": {"Date": None}})):
-            target = Path(f"{os.fspath(path)}{kind}")
-            atomic_write(target, lambda part, kind=kind, options=options: _save(figure, part, kind, options))
 
-
-def _save(figure: Any, part: Path, kind: str, options: dict[str, Any]) -> None:
-    figure.savefig(part, format=kind[1:], **options)
+    draw(path, (6.3, 5.6), fill)

@@ -9,6 +9,7 @@ from torch.nn.functional import layer_norm
 
 from unrolled.cells.base import CellConfig, HiddenState, StepCell, Tap, Weights
 from unrolled.cells.init import Init, fill_matrix, fill_vectors
+from unrolled.cells.taps import tap_blocks
 from unrolled.cells.torch_form import TorchForm
 
 __all__ = ["GRU", "GRUConfig"]
@@ -115,7 +116,8 @@ class GRU(StepCell):
                 recurrent = recurrent + shift
             if self.config.layer_norm:
                 recurrent = self._split_norm(recurrent, w["gain_h"])
-            r, z = torch.sigmoid(pre[..., :n] + recurrent[..., :n]).chunk(2, -1)
+            before = pre[..., :n] + recurrent[..., :n]
+            r, z = torch.sigmoid(before).chunk(2, -1)
             candidate = r * recurrent[..., n:]
         else:
             gates = w.linear("weight_hh", h)
@@ -123,15 +125,18 @@ class GRU(StepCell):
                 gates = gates + shift[:n]
             if self.config.layer_norm:
                 gates = self._norm(gates, w["gain_h"][:n])
-            r, z = torch.sigmoid(pre[..., :n] + gates).chunk(2, -1)
+            before = pre[..., :n] + gates
+            r, z = torch.sigmoid(before).chunk(2, -1)
             candidate = w.linear("weight_hn", r * h)
             if shift is not None:
                 candidate = candidate + shift[n:]
             if self.config.layer_norm:
                 candidate = self._norm(candidate, w["gain_h"][n:])
-        candidate = torch.tanh(pre[..., n:] + candidate)
+        candidate_pre = pre[..., n:] + candidate
+        candidate = torch.tanh(candidate_pre)
         h = candidate + z * (h - candidate)
-        for name, value in (("r", r), ("z", z), ("n", candidate), ("h", h)):
+        tap_blocks(tap, ("r_pre", "z_pre"), before)
+        for name, value in (("n_pre", candidate_pre), ("r", r), ("z", z), ("n", candidate), ("h", h)):
             tap(name, value)
         return h, HiddenState(h)
 

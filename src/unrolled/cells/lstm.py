@@ -132,11 +132,15 @@ class LSTM(StepCell):
             gates = w.linear("weight_hh", state.h, pre)
         seen = lstm_gates(gates, state.c, self.config.coupled, self.config.cap_input_gate)
         c = seen["c"]
-        normed = layer_norm(c, c.shape[-1:], w["gain_c"], w["shift_c"]) if self.config.layer_norm else c
-        h = seen["o"] * torch.tanh(normed)
         for name, value in seen.items():
             tap(name, value)
+        normed = c
+        if self.config.layer_norm:
+            normed = layer_norm(c, c.shape[-1:], w["gain_c"], w["shift_c"])
+            tap("c_norm", normed)
+        h = seen["o"] * torch.tanh(normed)
         if self.config.projection:
+            tap("h_wide", h)
             h = w.linear("weight_hr", h)
         tap("h", h)
         return h, LSTMState(h, c)

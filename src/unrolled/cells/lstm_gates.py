@@ -14,16 +14,18 @@ def lstm_gates(gates: Tensor, c: Tensor, coupled: bool = False, cap: bool = Fals
         c: (batch, N) cell state before the step.
         coupled: the input gate is 1 - f. cap: the input gate is min(1 - f, i).
     Returns:
-        i, f, g, o after their nonlinearities, and the new c.
+        i, f, g, o after their nonlinearities, the new c, and by ``i_pre`` ... what went into the nonlinearities.
     """
     if coupled:
-        f, g, o = gates.chunk(3, -1)
-        f = torch.sigmoid(f)
+        f_pre, g_pre, o_pre = gates.chunk(3, -1)
+        pre = {"f_pre": f_pre, "g_pre": g_pre, "o_pre": o_pre}
+        f = torch.sigmoid(f_pre)
         i = 1 - f
     else:
-        i, f, g, o = gates.chunk(4, -1)
-        i, f = torch.sigmoid(i), torch.sigmoid(f)
+        i_pre, f_pre, g_pre, o_pre = gates.chunk(4, -1)
+        pre = {"i_pre": i_pre, "f_pre": f_pre, "g_pre": g_pre, "o_pre": o_pre}
+        i, f = torch.sigmoid(i_pre), torch.sigmoid(f_pre)
         if cap:
             i = torch.minimum(1 - f, i)
-    g, o = torch.tanh(g), torch.sigmoid(o)
-    return {"i": i, "f": f, "g": g, "o": o, "c": f * c + i * g}
+    g, o = torch.tanh(g_pre), torch.sigmoid(o_pre)
+    return {**pre, "i": i, "f": f, "g": g, "o": o, "c": f * c + i * g}

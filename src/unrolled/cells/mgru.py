@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unrolled.cells.base import HiddenState, Tap, Weights
 from unrolled.cells.second_order import Layout, MultiplicativeCell, MultiplicativeConfig
+from unrolled.cells.taps import tap_blocks
 from unrolled.core.errors import UsageError
 
 __all__ = ["MGRU", "MGRUConfig"]
@@ -96,23 +97,28 @@ class MGRU(MultiplicativeCell):
         if self.config.reset == "hidden":
             factor, factor_n = self._split(pre[1], layout.inputs == 1)
             m = self.intermediate(factor, recurrent)
-            r, z = torch.sigmoid(self.readout(m, w, first)).chunk(2, -1)
+            gates = self.readout(m, w, first)
+            r, z = torch.sigmoid(gates).chunk(2, -1)
             m_n = self.intermediate(factor_n, w.linear("weight_mh" if layout.recurrents == 1 else "weight_mh_n", r * h))
             tap("m_n", m_n)
-            candidate = self.readout(m_n, w, first_n, "weight_m_n")
+            candidate_pre = self.readout(m_n, w, first_n, "weight_m_n")
         else:
             m = self.intermediate(pre[1], recurrent)
             if self.config.reset == "before":
                 m_gates, m_n = self._split(m, layout.inputs == layout.recurrents == 1)
-                r, z = torch.sigmoid(self.readout(m_gates, w, first)).chunk(2, -1)
-                candidate = self.readout(r * m_n, w, first_n, "weight_m_n")
+                gates = self.readout(m_gates, w, first)
+                r, z = torch.sigmoid(gates).chunk(2, -1)
+                candidate_pre = self.readout(r * m_n, w, first_n, "weight_m_n")
             else:
                 term = self.readout(m, w)
-                r, z = torch.sigmoid(first + term[..., :n]).chunk(2, -1)
-                candidate = first_n + r * term[..., n:]
-        candidate = torch.tanh(candidate)
+                gates = first + term[..., :n]
+                r, z = torch.sigmoid(gates).chunk(2, -1)
+                candidate_pre = first_n + r * term[..., n:]
+        candidate = torch.tanh(candidate_pre)
         h = candidate + z * (h - candidate)
-        for name, value in (("m", m), ("r", r), ("z", z), ("n", candidate), ("h", h)):
+        self.tap_intermediate(tap, m)
+        tap_blocks(tap, ("r_pre", "z_pre"), gates)
+        for name, value in (("n_pre", candidate_pre), ("r", r), ("z", z), ("n", candidate), ("h", h)):
             tap(name, value)
         return h, HiddenState(h)
 

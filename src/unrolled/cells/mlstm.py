@@ -105,11 +105,13 @@ class MLSTM(MultiplicativeCell):
         """One step of the class's equations."""
         gates = self.gates(pre, state.h, w, tap)
         if self.config.form == "early":
-            i, f, g, o = gates.chunk(4, -1)
-            i, f, o = torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)
+            i_pre, f_pre, g, o_pre = gates.chunk(4, -1)
+            i, f, o = torch.sigmoid(i_pre), torch.sigmoid(f_pre), torch.sigmoid(o_pre)
             c = f * state.c + i * g
-            h = torch.tanh(o * c + w["bias"][2 * self.width : 3 * self.width])
-            seen = {"i": i, "f": f, "g": g, "o": o, "c": c}
+            h_pre = o * c + w["bias"][2 * self.width : 3 * self.width]
+            h = torch.tanh(h_pre)
+            seen = {"i_pre": i_pre, "f_pre": f_pre, "o_pre": o_pre, "i": i, "f": f, "g": g, "o": o, "c": c}
+            seen["h_pre"] = h_pre
         else:
             seen = lstm_gates(gates, state.c, self.config.coupled)
             c = seen["c"]

@@ -144,12 +144,15 @@ class Mogrifier(StepCell):
                 gate = w.linear(f"round{i}", source, bias)
             else:
                 gate = w.linear(f"round{i}_out", w.linear(f"round{i}_in", source), bias)
+            tap(f"round{i}_pre", gate)
             gate = 2 * torch.sigmoid(gate)
             tap(f"round{i}", gate)
             if i % 2:
                 x = gate * x
+                tap(f"x{i}", x)
             else:
                 h = gate * h
+                tap(f"h{i}", h)
         inner = w.scope("cell")
         return self.cell.step(self.cell.project(x, inner), state._replace(h=h), inner, tap)
 

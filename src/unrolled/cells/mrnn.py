@@ -51,6 +51,8 @@ class MRNN(MultiplicativeCell):
 
     def step(self, pre: tuple[Tensor, Tensor], state: HiddenState, w: Weights, tap: Tap) -> tuple[Tensor, HiddenState]:
         """One step of the class's equations."""
-        h = torch.tanh(self.gates(pre, state.h, w, tap))
+        h_pre = self.gates(pre, state.h, w, tap)
+        h = torch.tanh(h_pre)
+        tap("h_pre", h_pre)
         tap("h", h)
         return h, HiddenState(h)

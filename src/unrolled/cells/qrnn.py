@@ -123,8 +123,13 @@ class QRNN(Cell):
         c, last = operation.diag_scan(a, b, state.c, reset, backend=wish, subject=self.name)
         h = rest[0] * c if rest else c
         if tap is not None:
+            # f as in the other cells and the paper, the share that is kept; z is the update gate elsewhere
+            seen = {"g": z, "f": 1 - f, **dict(zip(("o", "i"), rest, strict=False)), "c": c, "h": h}
+            before = {"g_pre": gates[0], "f_pre": -gates[1]}
+            before |= {f"{name}_pre": gate for name, gate in zip(("o", "i"), gates[2:], strict=False)}
+            seen = before | seen | ({"x": x} if self.config.window == 2 else {})
             for t in range(x.shape[1]):
-                for name, value in zip(("z", "f", "c", "h", "o", "i"), (z, f, c, h, *rest), strict=False):
+                for name, value in seen.items():
                     tap(name, value[:, t])
         return h, PooledState(last) if self.config.window == 1 else WindowedState(last, x[:, -1])
 

@@ -58,7 +58,7 @@ class RNN(StepCell):
     def step(self, pre: Tensor, state: HiddenState, w: Weights, tap: Tap) -> tuple[Tensor, HiddenState]:
         """One step of the class's equation."""
         a = w.linear("weight_hh", state.h, pre)
-        tap("pre", a)
+        tap("h_pre", a)
         h = torch.tanh(a) if self.config.nonlinearity == "tanh" else torch.relu(a)
         tap("h", h)
         return h, HiddenState(h)

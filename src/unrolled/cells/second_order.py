@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
 from unrolled.cells.init import Init, fill_matrix, fill_vectors
+from unrolled.cells.taps import tap_blocks
 from unrolled.core.errors import UsageError
 
 __all__ = ["MultiplicativeCell", "MultiplicativeConfig", "Sharing"]
@@ -234,8 +235,14 @@ class MultiplicativeCell(StepCell):
     def gates(self, pre: tuple[Tensor, Tensor], h: Tensor, w: Weights, tap: Tap) -> Tensor:
         """All gates' pre-activations (batch, GN), where no gate acts inside another's term."""
         m = self.intermediate(pre[1], w.linear("weight_mh", h))
-        tap("m", m)
+        self.tap_intermediate(tap, m)
         return self.readout(m, w, pre[0])
+
+    def tap_intermediate(self, tap: Tap, m: Tensor) -> None:
+        """Tap ``m`` where one is shared, else those of the gates one after another as ``m_i``, ``m_f``, ..."""
+        count = m.shape[-1] // self.layout.size
+        names = self.GATES[-self.layout.gates :][:count]  # coupled gates lack the first
+        tap_blocks(tap, ["m"] if count == 1 else [f"m_{name}" for name in names], m)
 
     @classmethod
     def _sizes(cls, config: Any, in_width: int, width: int) -> tuple[int, int, int, int, int]:

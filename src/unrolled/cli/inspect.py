@@ -1,4 +1,4 @@
-"""``unrolled inspect``: recovery."""
+"""``unrolled inspect``: recovery; the other probes are in files of their own."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,11 @@ from unrolled.cli.common import (
 if TYPE_CHECKING:
     from unrolled.analyse import Recovery
 
-verbs = typer.Typer(help="Look into trained models: probes of what they do.", no_args_is_help=True)
+verbs = typer.Typer(
+    help="Look into trained models: probes of what they do. For loss, entropy and predictions of each token see "
+    "`unrolled score --unit token`.",
+    no_args_is_help=True,
+)
 app.add_typer(verbs, name="inspect")
 
 

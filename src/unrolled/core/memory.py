@@ -2,8 +2,9 @@
 
 import ctypes
 import sys
+from pathlib import Path
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["free_memory", "keep_freed_memory"]
 
 # Parameters of mallopt, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -22,3 +23,13 @@ def keep_freed_memory() -> bool:
     if mallopt is None:  # a C library other than glibc
         return False
     return bool(mallopt(_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(_TRIM_THRESHOLD, (1 << 31) - 1))
+
+
+def free_memory() -> int | None:
+    """Bytes that a program can still have without swapping; None where the system does not say."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as file:
+            found = [int(line.split()[1]) for line in file if line.startswith("MemAvailable:")]
+    except OSError:
+        return None
+    return found[0] * 1024 if found else None

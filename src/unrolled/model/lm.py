@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unrolled.cells import CELLS, AnyCellConfig, Noise
-from unrolled.core import tree
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
@@ -18,6 +17,7 @@ from unrolled.model.embedding import Embedding, EmbeddingConfig
 from unrolled.model.heads import HEADS, AnyHeadConfig
 from unrolled.model.heads.softmax import SoftmaxConfig
 from unrolled.model.stack import Stack, StackConfig
+from unrolled.model.tracing import Wanted, trace_window
 
 __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState"]
 
@@ -250,20 +250,17 @@ class LanguageModel(nn.Module):
         total, nll, head = self.head.loss(out.dropped, targets, weight, out.state.head, reset, drawn)
         return total, nll, ModelState(out.state.cells, head)
 
-    @torch.no_grad()
-    def trace(self, tokens: Tensor, state: ModelState | None = None) -> Iterator[dict[str, Tensor]]:
-        """Every tapped internal, one mapping a time step, in constant memory.
+    def trace(
+        self, tokens: Tensor, state: ModelState | None = None, wanted: Wanted | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Every internal of every layer, one mapping a time step, in constant memory.
 
         Args:
-            tokens: (batch, time) ids.
+            tokens: (batch, time) ids. wanted: says of (layer, name) whether it is kept; absent: all are.
         Yields:
-            ``layer.name`` -> (batch, width); names are those that the cells give to ``tap``.
+            ``layer.name`` -> (batch, units), layers from 0; the names are those of :mod:`unrolled.cells.taps`.
         """
-        state = state if state is not None else self.initial_state(len(tokens))
         for t in range(tokens.shape[1]):
-            seen: dict[str, Tensor] = {}
-            out = self(
-                tokens[:, t : t + 1], state, tap=lambda i, name, value, seen=seen: seen.update({f"{i}.{name}": value})
-            )
-            state = tree.detach(out.state)
-            yield seen
+            seen, out = trace_window(self, tokens[:, t : t + 1], state, wanted)
+            state = out.state
+            yield {name: value[:, 0] for name, value in seen.items()}

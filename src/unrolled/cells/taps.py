@@ -1,0 +1,76 @@
+"""What the names mean that cells give to ``tap``: one scheme for all of them.
+
+A name has one meaning in every cell. That of a cell of your own which is not in the table is traced like the others
+and has the role "other".
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unrolled.kernels.cell_loop import Tap, silent
+
+__all__ = ["TAP_NAMES", "TapName", "tap_blocks", "tap_name", "tapped"]
+
+
+class TapName(NamedTuple):
+    """role: gate, candidate, state, intermediate, pre-activation or other. high: a gate lies between 0 and this."""
+
+    role: str
+    meaning: str
+    high: float = 1.0
+
+
+TAP_NAMES = {
+    "i": TapName("gate", "input gate: the share of the candidate that is written"),
+    "f": TapName("gate", "forget gate: the share of c that is kept (QRNN: the paper's f, 1 - f of the equation here)"),
+    "o": TapName("gate", "output gate"),
+    "r": TapName("gate", "reset gate"),
+    "z": TapName("gate", "update gate: the share of h that is kept"),
+    "round*": TapName("gate", "gate of a Mogrifier round, 2σ(...): on x in odd rounds, on h in even ones", 2.0),
+    "g": TapName("candidate", "what is written into c (z in the QRNN's equation)"),
+    "n": TapName("candidate", "what is mixed into h"),
+    "c": TapName("state", "cell state"),
+    "h": TapName("state", "output, and in all cells but the QRNN the recurrent state"),
+    "x": TapName("state", "input that is kept for the next step (QRNN of window 2)"),
+    "m": TapName("intermediate", "multiplicative intermediate state that all gates share"),
+    "m_*": TapName("intermediate", "that of one gate: m_i, m_f, m_g, m_o, m_r, m_z, m_n"),
+    "x*": TapName("intermediate", "x after an odd Mogrifier round, before the wrapped cell's step"),
+    "h*": TapName("intermediate", "h after an even Mogrifier round, before the wrapped cell's step"),
+    "c_norm": TapName("intermediate", "c after layer normalisation"),
+    "h_wide": TapName("intermediate", "output before the projection to h"),
+    "*_pre": TapName("pre-activation", "what goes into the nonlinearity that makes the name before ``_pre``"),
+}
+"""Name -> what it is; ``*`` stands for a number, a gate's letter or, before ``_pre``, a name."""
+
+
+def tap_name(name: str) -> TapName:
+    """What a name stands for."""
+    if name in TAP_NAMES:
+        return TAP_NAMES[name]
+    if name.endswith("_pre"):
+        return TAP_NAMES["*_pre"]
+    if name.startswith("m_"):
+        return TAP_NAMES["m_*"]
+    base = name.rstrip("0123456789")
+    return TAP_NAMES.get(f"{base}*", TapName("other", "named by the cell alone"))
+
+
+def tap_blocks(tap: Tap, names: Iterable[str], value: Tensor) -> None:
+    """Tap equal blocks of (batch, k N) by name; free where nobody listens, for that the blocks are not even made."""
+    if tap is not silent:
+        names = list(names)
+        for name, block in zip(names, value.chunk(len(names), -1), strict=True):
+            tap(name, block)
+
+
+def tapped(cls: Any, config: Any) -> list[str]:
+    """Names that a cell taps, in its order. cls: the class; config: its configuration."""
+    seen: dict[str, None] = {}
+    width = 12  # divisible by the gates of every cell
+    cell = cls(width, width, config)
+    with torch.no_grad():
+        cell(torch.zeros(1, 1, width), tap=lambda name, value: seen.setdefault(name))
+    return list(seen)
