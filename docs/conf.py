@@ -53,8 +53,9 @@ def _names() -> list[str]:
     return [
         "## Internals",
         "",
-        "`model.trace(tokens)` and `unrolled inspect` name an internal `layer.name`, layers from 0: `0.f` is that of the",
-        "lowest layer's forget gate. A name means the same in every cell. `*` stands for a number, a gate's letter, or before",
+        "`model.trace(tokens)` and `unrolled inspect` name an internal `layer.name`, layers from 0: `0.f` is the",
+        "forget gate of the lowest layer. A name means the same in every cell. `*` stands for a number, a gate's",
+        "letter, or before",
         "`_pre` a name. Every field of a cell's state is among them.",
         "",
         "| name | role | |",
