@@ -16,6 +16,14 @@ def _shapes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """Commands that run in this process flush small numbers to zero and set threads; the next test finds neither."""
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def collecting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weight gradients are collected for matrices of any size, also for those of tests, too small to be worth it."""

@@ -58,7 +58,7 @@ def test_values_are_the_models_own(
             found = low + steps * (high - low) / 255
             assert (np.abs(found - wanted) <= (high - low) / 510 + 1e-5).all()
             np.testing.assert_allclose(series["variance"], wanted.var(0), rtol=1e-3, atol=1e-9)
-    assert names == set(traced[0])
+    assert names == {name for name in traced[0] if not name.endswith("_pre")}
     assert page.note is None
     assert (page.kept, page.tokens) == (page.total, len(ids))
 

@@ -37,7 +37,8 @@ class PageConfig(Config):
 
     alternatives: int = Field(default=4, ge=1, le=32, description="likeliest tokens kept of every place")
     internals: tuple[str, ...] | None = Field(
-        default=None, description="internals kept, as LAYER.NAME, such as 0.c (absent: all that the cells name)"
+        default=None,
+        description="internals kept, as LAYER.NAME, such as 0.c (absent: all that the cells name, but for pre-activations)",
     )
     units: int | None = Field(
         default=None, ge=0, description="units kept of every layer, those that vary most (absent: as many as fit)"
@@ -89,7 +90,7 @@ def groups_of(model: LanguageModel, internals: Sequence[str] | None = None) -> l
     names: dict[tuple[int, int], list[str]] = {}
     for key, width in widths.items():
         layer, name = key.split(".", 1)
-        if internals is None or key in internals:
+        if key in internals if internals is not None else not key.endswith("_pre"):
             names.setdefault((int(layer), width), []).append(name)
     groups = []
     for (layer, width), inside in sorted(names.items()):

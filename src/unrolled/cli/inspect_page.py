@@ -19,7 +19,9 @@ def page(
     alternatives: Annotated[int, typer.Option(min=1, max=32, help="Likeliest tokens kept of every place.")] = 4,
     internals: Annotated[
         list[str] | None,
-        typer.Option(help="An internal to keep, as LAYER.NAME, such as 0.c; repeatable; absent: all that cells name."),
+        typer.Option(
+            help="An internal to keep, as LAYER.NAME, such as 0.c; repeatable; absent: all but pre-activations."
+        ),
     ] = None,
     units: Annotated[
         int | None, typer.Option(min=0, help="Units kept of a layer, by variance; absent: as many as fit.")
