@@ -38,7 +38,7 @@ class PageConfig(Config):
     alternatives: int = Field(default=4, ge=1, le=32, description="likeliest tokens kept of every place")
     internals: tuple[str, ...] | None = Field(
         default=None,
-        description="internals kept, as LAYER.NAME, such as 0.c (absent: all that the cells name, but for pre-activations)",
+        description="internals kept, as LAYER.NAME, such as 0.c (absent: all but pre-activations)",
     )
     units: int | None = Field(
         default=None, ge=0, description="units kept of every layer, those that vary most (absent: as many as fit)"
