@@ -64,10 +64,8 @@ def passage_of_run(
         UsageError: no such file, corpus or split; a text that the tokenizer cannot read, or without a token.
     """
     if text is None:
-        opened, splits = run.splits(corpus)
-        if split not in splits:
-            raise UsageError(f"corpus {opened.name} has no split {split!r}; it has: {', '.join(splits)}.")
-        return passage_of(splits[split], limit, corpus=opened.name, split=split)
+        name, tokens, _ = run.to_measure(split, corpus)
+        return passage_of(tokens, limit, corpus=name, split=split)
     if corpus is not None:
         raise UsageError("give a text or a corpus, not both.")
     if text != "-" and not Path(text).is_file():

@@ -1,7 +1,6 @@
 """``unrolled inspect``: recovery; the other probes are in files of their own."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -10,15 +9,20 @@ from unrolled.cli.common import (
     JsonOption,
     ThreadsOption,
     app,
-    emit,
     progress_bar,
     table,
     use_threads,
     write,
 )
-
-if TYPE_CHECKING:
-    from unrolled.analyse import Recovery
+from unrolled.cli.inspect_common import (
+    CorpusOption,
+    FolderOption,
+    RunsArgument,
+    SplitOption,
+    names_apart,
+    open_runs,
+    present,
+)
 
 verbs = typer.Typer(
     help="Look into trained models: probes of what they do. For loss, entropy and predictions of each token see "
@@ -30,9 +34,9 @@ app.add_typer(verbs, name="inspect")
 
 @verbs.command()
 def recovery(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories; each is compared with the first.")],
-    corpus: Annotated[str | None, typer.Option(help="A known corpus or a path; absent: each run's own.")] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test; or whole, all of a text of your own.")] = "test",
+    runs: RunsArgument,
+    corpus: CorpusOption = None,
+    split: SplitOption = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tokens.")] = None,
     places: Annotated[int, typer.Option(min=10, help="Places in the text that are corrupted, each by itself.")] = 500,
     length: Annotated[int, typer.Option(min=1, help="Symbols corrupted at a place.")] = 1,
@@ -45,15 +49,14 @@ def recovery(
     ] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Places continued at once; bounds the memory.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of places, replacements and intervals.")] = 1,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Write recovery.tsv, record.json and the plots into this folder."),
-    ] = None,
+    folder: FolderOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Measure how fast models recover from a wrong input: excess loss and likeness of states after it.
+
+    Each run is compared with the first.
 
     Example: unrolled inspect recovery runs/lstm runs/mlstm --out recovery
     """
@@ -64,8 +67,6 @@ def recovery(
         summarise_recovery,
         write_recovery,
     )
-    from unrolled.core.files import make_folder
-    from unrolled.runs import Run
 
     options = {
         "split": split, "limit": limit, "places": places, "length": length, "corruption": corruption,
@@ -73,31 +74,15 @@ def recovery(
     }  # fmt: skip
     config = RecoveryConfig.parse(options)
     use_threads(threads)
-    opened = [Run(run, device) for run in runs]
-    for run in opened:
-        _ = run.model  # a run that cannot be measured is refused before the others have taken minutes
-    if folder is not None:
-        make_folder(folder)
+    opened = open_runs(runs, device, folder)
     found = []
-    for run in opened:
-        with progress_bar(f"reading {split}, {run.path.name}", not json) as advance:
-            found.append(recovery_of_run(run, corpus, config, advance))
-    found = _named_apart(found)
+    for run, name in zip(opened, names_apart(opened), strict=True):
+        with progress_bar(f"reading {name}", not json) as advance:
+            found.append(recovery_of_run(run, corpus, config, advance)._replace(name=name))
     summaries = [summarise_recovery(one) for one in found]
     record = recovery_record(found, summaries)
     note = None if folder is None else write_recovery(folder, found, summaries, record)
-    if json:
-        emit(record)
-    else:
-        _print(record)
-    if note is not None:
-        typer.echo(note, err=True)
-
-
-def _named_apart(found: "list[Recovery]") -> "list[Recovery]":
-    """Runs whose folders have one name are called by their paths."""
-    names = [one.name for one in found]
-    return [one._replace(name=one.provenance["run"]) if names.count(one.name) > 1 else one for one in found]
+    present(record, json, lambda: _print(record), note)
 
 
 def _print(record: dict[str, Any]) -> None:

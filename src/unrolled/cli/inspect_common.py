@@ -1,12 +1,15 @@
 """Options and helpers that the verbs of ``unrolled inspect`` share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unrolled.cli.common import emit, progress_bar
+
 if TYPE_CHECKING:
+    from unrolled.analyse import Passage
     from unrolled.runs import Run
 
 __all__ = [
@@ -19,6 +22,9 @@ __all__ = [
     "TextOption",
     "names_apart",
     "open_runs",
+    "passages",
+    "present",
+    "provenance",
 ]
 
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
@@ -27,7 +33,9 @@ TextOption = Annotated[
     str | None, typer.Option("--text", help="A text to read (.gz, .xz too), - for standard input; absent: the corpus.")
 ]
 CorpusOption = Annotated[str | None, typer.Option(help="A known corpus or a path; absent: each run's own.")]
-SplitOption = Annotated[str, typer.Option(help="train, valid or test of the corpus.")]
+SplitOption = Annotated[
+    str, typer.Option(help="train, valid or test of the corpus; or whole, all of a text of your own.")
+]
 LimitOption = Annotated[int, typer.Option(min=1, help="Only the first so many tokens.")]
 FolderOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Write record.json, tables and plots into this folder.")
@@ -59,3 +67,32 @@ def names_apart(runs: "Sequence[Run]") -> list[str]:
 def provenance(run: "Run", origin: dict[str, Any]) -> dict[str, Any]:
     """What was measured and on what."""
     return {**run.provenance(), "precision": run.model.precision, **origin}
+
+
+def passages(
+    runs: "Sequence[Run]", text: str | None, corpus: str | None, split: str, limit: int | None, progress: bool
+) -> "Iterator[tuple[Run, str, Passage, Callable[[int, int, float], None]]]":
+    """Every run with its name, what it is to read, and what hears of the tokens read; a bar is shown meanwhile.
+
+    Raises:
+        UsageError: several runs are to read standard input; or see :func:`unrolled.analyse.passage_of_run`.
+    """
+    from unrolled.analyse import passage_of_run
+    from unrolled.core.errors import UsageError
+
+    if text == "-" and len(runs) > 1:
+        raise UsageError("standard input can be read once, by one run; write the text to a file and name it.")
+    for run, name in zip(runs, names_apart(runs), strict=True):
+        passage = passage_of_run(run, text, corpus, split, limit)
+        with progress_bar(f"reading {name}", progress) as advance:
+            yield run, name, passage, advance
+
+
+def present(record: dict[str, Any], json: bool, show: Callable[[], object], note: str | None = None) -> None:
+    """Print a record as JSON or as ``show`` does; ``note``, what could not be written, goes to standard error."""
+    if json:
+        emit(record)
+    else:
+        show()
+    if note is not None:
+        typer.echo(note, err=True)

@@ -1,11 +1,11 @@
 """``unrolled inspect errors``."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, table, use_threads
+from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, table, use_threads
 from unrolled.cli.inspect import verbs
 from unrolled.cli.inspect_common import (
     CorpusOption,
@@ -13,8 +13,9 @@ from unrolled.cli.inspect_common import (
     RunsArgument,
     SplitOption,
     TextOption,
-    names_apart,
     open_runs,
+    passages,
+    present,
     provenance,
 )
 
@@ -48,7 +49,6 @@ def errors(
         loss_parts,
         loss_parts_record,
         open_reader,
-        passage_of_run,
         passage_text,
         read_memory,
         write_loss_parts,
@@ -56,32 +56,28 @@ def errors(
 
     config = LossPartsConfig(order=order, rare=rare, train_tokens=train_tokens)
     use_threads(threads)
-    opened = open_runs(runs, device, folder)
     found, memories = [], {}
-    for run, name in zip(opened, names_apart(opened), strict=True):
-        passage = passage_of_run(run, text, corpus, split, limit)
+    for run, name, passage, advance in passages(open_runs(runs, device, folder), text, corpus, split, limit, not json):
         key = (run.tokenizer.fingerprint(), run.config.corpus.model_dump_json())
         if key not in memories:  # runs of one training text share its counts
             memories[key] = read_memory(run, config)
         spelled = passage_text(run.tokenizer, passage)
-        with progress_bar(f"reading {name}", not json) as advance:
-            one = loss_parts(open_reader(run), passage, spelled, memories[key], config, advance)
+        one = loss_parts(open_reader(run), passage, spelled, memories[key], config, advance)
         about = provenance(run, passage.origin) | {"counted_tokens": memories[key].tokens}
         found.append(one._replace(name=name, provenance=about))
     record = loss_parts_record(found, config)
     note = None if folder is None else write_loss_parts(folder, record)
-    if json:
-        emit(record)
-    else:
-        rows = []
-        for run in record["runs"]:
-            tokens = run["tokens"]
-            for name, part in run["categories"].items():
-                bits, counted = (part[of] / math.log(2) / tokens for of in ("nats", "count_model_nats"))
-                rows.append([run["name"], name, f"{part['tokens'] / tokens:.1%}", f"{part['nats']:.2f}",
-                             f"{part['share']:.1%}", f"{bits:.4f}", f"{counted:.4f}"])  # fmt: skip
-            bits, counted = (run[of] / math.log(2) / tokens for of in ("nats", "count_model_nats"))
-            rows.append([run["name"], "all", "100.0%", f"{run['nats']:.2f}", "100.0%", f"{bits:.4f}", f"{counted:.4f}"])
-        table(["run", "category", "tokens", "nats", "share", "bits per token", "count model's"], rows)
-    if note is not None:
-        typer.echo(note, err=True)
+    present(record, json, lambda: _print(record), note)
+
+
+def _print(record: dict[str, Any]) -> None:
+    rows = []
+    for run in record["runs"]:
+        tokens = run["tokens"]
+        for name, part in run["categories"].items():
+            bits, counted = (part[of] / math.log(2) / tokens for of in ("nats", "count_model_nats"))
+            rows.append([run["name"], name, f"{part['tokens'] / tokens:.1%}", f"{part['nats']:.2f}",
+                         f"{part['share']:.1%}", f"{bits:.4f}", f"{counted:.4f}"])  # fmt: skip
+        bits, counted = (run[of] / math.log(2) / tokens for of in ("nats", "count_model_nats"))
+        rows.append([run["name"], "all", "100.0%", f"{run['nats']:.2f}", "100.0%", f"{bits:.4f}", f"{counted:.4f}"])
+    table(["run", "category", "tokens", "nats", "share", "bits per token", "count model's"], rows)

@@ -5,15 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, table, use_threads, write
+from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, progress_bar, table, use_threads, write
 from unrolled.cli.inspect import verbs
+from unrolled.cli.inspect_common import FolderOption, RunArgument, open_runs, present
 
 __all__ = ["features"]
 
 
 @verbs.command()
 def features(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: RunArgument,
     train: Annotated[str, typer.Argument(help="Labelled sentences: .csv, .tsv or .jsonl (.gz, .xz too); or sst2.")],
     test: Annotated[Path | None, typer.Option(help="Labelled sentences to measure on; needed but for sst2.")] = None,
     dev: Annotated[
@@ -31,10 +32,7 @@ def features(
     bins: Annotated[int, typer.Option(min=2, help="Bins of the histogram.")] = 40,
     words: Annotated[bool, typer.Option("--words/--no-words", help="Compare with a bag of words.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the held-out part and the solver.")] = 1,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Write record.json, units.tsv, histogram.tsv and the plot into this folder."),
-    ] = None,
+    folder: FolderOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -57,8 +55,6 @@ def features(
         write_features,
     )
     from unrolled.core.errors import UsageError
-    from unrolled.core.files import make_folder
-    from unrolled.runs import Run
 
     states = {"layer": layer, "state": state, "pool": pool, "batch": batch}
     config = FeaturesConfig.parse({"states": states, "held_out": held_out, "bins": bins, "seed": seed})
@@ -72,20 +68,12 @@ def features(
     measured = read_labelled(test, text, label, learnt.classes)
     chosen = None if dev is None else read_labelled(dev, text, label, learnt.classes)
     use_threads(threads)
-    opened = Run(run, device)
-    _ = opened.model  # a run without states is refused before a folder is made
-    if folder is not None:
-        make_folder(folder)
+    (opened,) = open_runs([run], device, folder)
     with progress_bar("reading sentences", not json) as advance:
         found = features_of_run(opened, learnt, measured, chosen, config, words, advance)
     record = features_record(found)
     note = None if folder is None else write_features(folder, found, record)
-    if json:
-        emit(record)
-    else:
-        _print(record)
-    if note is not None:
-        typer.echo(note, err=True)
+    present(record, json, lambda: _print(record), note)
 
 
 def _print(record: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """``unrolled inspect gates``."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, table, use_threads
+from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, table, use_threads
 from unrolled.cli.inspect import verbs
 from unrolled.cli.inspect_common import (
     CorpusOption,
@@ -13,8 +13,9 @@ from unrolled.cli.inspect_common import (
     RunsArgument,
     SplitOption,
     TextOption,
-    names_apart,
     open_runs,
+    passages,
+    present,
     provenance,
 )
 
@@ -37,28 +38,24 @@ def gates(
 
     Example: unrolled inspect gates runs/lstm runs/gru --out gates
     """
-    from unrolled.analyse import measure_saturation, open_reader, passage_of_run, saturation_record, write_saturation
+    from unrolled.analyse import measure_saturation, open_reader, saturation_record, write_saturation
 
     use_threads(threads)
-    opened = open_runs(runs, device, folder)
     found = []
-    for run, name in zip(opened, names_apart(opened), strict=True):
-        passage = passage_of_run(run, text, corpus, split, limit)
-        with progress_bar(f"reading {name}", not json) as advance:
-            one = measure_saturation(open_reader(run), passage, low, high, advance)
+    for run, name, passage, advance in passages(open_runs(runs, device, folder), text, corpus, split, limit, not json):
+        one = measure_saturation(open_reader(run), passage, low, high, advance)
         found.append(one._replace(name=name, provenance=provenance(run, passage.origin)))
     record = saturation_record(found)
     note = None if folder is None else write_saturation(folder, found, record)
-    if json:
-        emit(record)
-    else:
-        heads = ["run", "gate", "units", f"below {low:g}", f"above {high:g}", "mean", "units mostly below", "above"]
-        rows = []
-        for run in record["runs"]:
-            for key, use in run["gates"].items():
-                shares = [f"{use[part]:.4f}" for part in ("left", "right", "mean")]
-                mostly = [str(use[f"units_mostly_{side}"]) for side in ("left", "right")]
-                rows.append([run["name"], key, str(use["units"]), *shares, *mostly])
-        table(heads, rows)
-    if note is not None:
-        typer.echo(note, err=True)
+    present(record, json, lambda: _print(record, low, high), note)
+
+
+def _print(record: dict[str, Any], low: float, high: float) -> None:
+    heads = ["run", "gate", "units", f"below {low:g}", f"above {high:g}", "mean", "units mostly below", "above"]
+    rows = []
+    for run in record["runs"]:
+        for key, use in run["gates"].items():
+            shares = [f"{use[part]:.4f}" for part in ("left", "right", "mean")]
+            mostly = [str(use[f"units_mostly_{side}"]) for side in ("left", "right")]
+            rows.append([run["name"], key, str(use["units"]), *shares, *mostly])
+    table(heads, rows)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, table, use_threads, write
+from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, table, use_threads, write
 from unrolled.cli.inspect import verbs
 from unrolled.cli.inspect_common import (
     CorpusOption,
@@ -13,8 +13,9 @@ from unrolled.cli.inspect_common import (
     RunsArgument,
     SplitOption,
     TextOption,
-    names_apart,
     open_runs,
+    passages,
+    present,
     provenance,
 )
 
@@ -49,7 +50,6 @@ def memory(
         measure_memory,
         memory_record,
         open_reader,
-        passage_of_run,
         write_memory_use,
     )
 
@@ -59,21 +59,13 @@ def memory(
     }  # fmt: skip
     config = MemoryConfig.parse(options)
     use_threads(threads)
-    opened = open_runs(runs, device, folder)
     found = []
-    for run, name in zip(opened, names_apart(opened), strict=True):
-        passage = passage_of_run(run, text, corpus, split, limit)
-        with progress_bar(f"reading {name}", not json) as advance:
-            one = measure_memory(open_reader(run), passage, config, advance)
+    for run, name, passage, advance in passages(open_runs(runs, device, folder), text, corpus, split, limit, not json):
+        one = measure_memory(open_reader(run), passage, config, advance)
         found.append(one._replace(name=name, provenance=provenance(run, passage.origin)))
     record = memory_record(found)
     note = None if folder is None else write_memory_use(folder, record)
-    if json:
-        emit(record)
-    else:
-        _print(record)
-    if note is not None:
-        typer.echo(note, err=True)
+    present(record, json, lambda: _print(record), note)
 
 
 def _print(record: dict[str, Any]) -> None:

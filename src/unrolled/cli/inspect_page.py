@@ -7,6 +7,7 @@ import typer
 
 from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, use_threads, write
 from unrolled.cli.inspect import verbs
+from unrolled.cli.inspect_common import open_runs
 
 __all__ = ["page"]
 
@@ -42,7 +43,6 @@ def page(
     """
     from unrolled.analyse import PageConfig, page_of_runs, write_page
     from unrolled.core.errors import UsageError
-    from unrolled.runs import Run
 
     if len(runs) > 2:
         raise UsageError(f"a page shows one or two runs, not {len(runs)}; give fewer.")
@@ -53,10 +53,7 @@ def page(
     if not text.is_file():
         raise UsageError(f"there is no text at {text}; give the file as the last argument.")
     use_threads(threads)
-    # a backend that the run names may not be able to show internals; auto takes one that can
-    opened = [Run(run, device, "auto") for run in runs]
-    for run in opened:
-        _ = run.model  # a run that cannot be shown is refused before the others have taken minutes
+    opened = open_runs(runs, device, None)
     with progress_bar("reading", not json) as advance:
         content, models, title = page_of_runs(opened, text, config, advance)
     size = write_page(out, content, [model.value for model in models], title)

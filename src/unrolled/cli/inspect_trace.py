@@ -1,13 +1,13 @@
 """``unrolled inspect trace``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, table, use_threads, write
+from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, progress_bar, table, use_threads, write
 from unrolled.cli.inspect import verbs
-from unrolled.cli.inspect_common import CorpusOption, RunArgument, SplitOption, open_runs, provenance
+from unrolled.cli.inspect_common import CorpusOption, RunArgument, SplitOption, open_runs, present, provenance
 
 
 @verbs.command()
@@ -77,9 +77,11 @@ def trace(
         record |= {**provenance(opened, passage.origin), "file": str(out)}
         names = [opened.tokenizer.token(token) for token in passage.ids.tolist()]
         write_json(f"{out}.json", {**record, "tokens_text": names})
-    if json:
-        emit(record)
-        return
+    present(record, json, lambda: _print(record))
+
+
+def _print(record: dict[str, Any]) -> None:
+    listed = record["internals"]
     table(["internal", "role", "units"], [[key, one["role"], f"{one['units']:,}"] for key, one in listed.items()])
-    if out is not None:
-        write(f"{record['tokens']:,} tokens written to {out}")
+    if "file" in record:
+        write(f"{record['tokens']:,} tokens written to {record['file']}")

@@ -1,11 +1,11 @@
 """``unrolled inspect units``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, emit, progress_bar, table, use_threads, write
+from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, progress_bar, table, use_threads, write
 from unrolled.cli.inspect import verbs
 from unrolled.cli.inspect_common import (
     CorpusOption,
@@ -15,6 +15,7 @@ from unrolled.cli.inspect_common import (
     SplitOption,
     TextOption,
     open_runs,
+    present,
     provenance,
 )
 
@@ -104,17 +105,16 @@ def units(
     config = {"by": by, "selection": selection.model_dump(mode="json"), "constant": still}
     record = units_record(found, top, provenance(opened, passage.origin), config)
     note = None if folder is None else write_units(folder, found, record, values, trace.values)
-    if json:
-        emit(record)
-    else:
-        rows = [
-            [kind, one["internal"], str(one["unit"]), f"{one['correlation']:+.4f}", f"{one['information_bits']:.4f}",
-             f"{of['entropy_bits']:.4f}"]
-            for kind, of in record["properties"].items()
-            for one in of["units"]
-        ]  # fmt: skip
-        table(["property", "internal", "unit", "correlation", "information, bits", "of at most"], rows)
-        if still:
-            write(f"the same at every token, so left out: {', '.join(still)}")
-    if note is not None:
-        typer.echo(note, err=True)
+    present(record, json, lambda: _print(record), note)
+
+
+def _print(record: dict[str, Any]) -> None:
+    rows = [
+        [kind, one["internal"], str(one["unit"]), f"{one['correlation']:+.4f}", f"{one['information_bits']:.4f}",
+         f"{of['entropy_bits']:.4f}"]
+        for kind, of in record["properties"].items()
+        for one in of["units"]
+    ]  # fmt: skip
+    table(["property", "internal", "unit", "correlation", "information, bits", "of at most"], rows)
+    if still := record["config"]["constant"]:
+        write(f"the same at every token, so left out: {', '.join(still)}")
