@@ -28,12 +28,15 @@ dev: $(VENV)/.dev ## The same, with what tests, lint and docs need
 
 demo: install ## Train the default model for about two minutes; print validation bits per character and a sample
 	@rm -rf runs/demo
+	$(BIN)/unrolled build --optional
 	$(BIN)/unrolled train --out runs/demo
 
 test: dev ## The test suite
+	$(BIN)/unrolled build --optional
 	$(BIN)/python -m pytest -n $(JOBS)
 
 test-all: dev ## The test suite with the slow tests
+	$(BIN)/unrolled build --optional
 	$(BIN)/python -m pytest -n $(JOBS) -m "slow or not slow"
 
 lint: dev ## ruff and pyright

@@ -17,6 +17,7 @@ VERBS = [
     ["export"],
     ["generate"],
     ["score"],
+    ["build"],
     ["cells"],
     ["info"],
     ["compress"],

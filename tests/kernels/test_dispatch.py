@@ -140,7 +140,7 @@ def test_a_subclass_with_its_own_step_is_computed_by_that_step() -> None:
     found = cell(X)[0]
     cell.compute = Compute(backend="reference")
     assert torch.allclose(found, cell(X)[0])
-    assert cell.backends() == ["generic", "reference"]
+    assert not {"torch", "fused"} & set(cell.backends())
     for backend in ("torch", "fused"):
         cell.compute = Compute(backend=backend)
         with pytest.raises(UsageError, match="Doubled has a step of its own"):

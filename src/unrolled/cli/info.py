@@ -54,8 +54,9 @@ def info(json: JsonOption = False) -> None:
     import torch
 
     from unrolled.cells import CELLS
+    from unrolled.core.places import cache_folder
     from unrolled.core.record import environment
-    from unrolled.data.places import cache_folder
+    from unrolled.kernels.cpu import instruction_sets, why_no_library
     from unrolled.model.heads import HEADS
     from unrolled.optim import OPTIMIZERS
     from unrolled.tokenizer import TOKENIZERS
@@ -65,6 +66,7 @@ def info(json: JsonOption = False) -> None:
     result = {
         **environment(),
         "bf16_products": "fast" if fast_bf16 else "emulated here, slower than float32",
+        "native_library": why_no_library() or f"built, uses {instruction_sets()[0]}",
         "data": os.environ.get("UNROLLED_DATA"),
         "cache": str(cache_folder()),
         "cells": list(CELLS),

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import unrolled
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write
+from unrolled.core.places import cache_folder
 from unrolled.core.registry import unknown_name
 from unrolled.data.corpora import find_files, missing_message
-from unrolled.data.places import cache_folder
 from unrolled.data.spec import CorpusSpec, Download, FileSpec
 from unrolled.data.table import CORPORA
 

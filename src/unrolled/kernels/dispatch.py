@@ -34,12 +34,14 @@ class Compute(Config):
 class Backend(NamedTuple):
     """One implementation of an operation.
 
-    ``refuse`` takes the call's arguments and gives the reason why this backend cannot serve it, or None.
+    ``refuse`` takes the call's arguments and gives the reason why this backend cannot serve it, or None. ``pays`` says
+    whether ``auto`` is to take it for a call that it can serve.
     """
 
     name: str
     refuse: Callable[..., str | None]
     run: Callable[..., Any]
+    pays: Callable[..., bool] = lambda *_: True
 
 
 _choices: dict[str, list[str]] = {}
@@ -71,7 +73,7 @@ def choose(operation: str, backends: Mapping[str, Backend], wish: str, subject: 
         UsageError: unknown backend, or a named one that cannot serve this call.
     """
     if wish == "auto":
-        backend = next(b for b in backends.values() if b.refuse(*args) is None)
+        backend = next(b for b in backends.values() if b.pays(*args) and b.refuse(*args) is None)
     elif wish not in backends:
         raise unknown_name(f"{operation} backend", wish, [*backends, "auto"])
     else:

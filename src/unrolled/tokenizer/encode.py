@@ -13,8 +13,8 @@ import tokenizers
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_folder, make_folder, write_json
+from unrolled.core.places import cache_folder
 from unrolled.data.corpora import Corpus
-from unrolled.data.places import cache_folder
 from unrolled.data.tokens import Encoded, TokenSplit, TokenWriter
 from unrolled.tokenizer import TOKENIZERS, load_tokenizer, save_tokenizer
 from unrolled.tokenizer.base import Tokenizer

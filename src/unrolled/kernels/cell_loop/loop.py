@@ -10,7 +10,7 @@ from unrolled.core.tree import leaves, map_tree, reset_rows
 from unrolled.kernels.cell_loop.weights import Weights
 from unrolled.kernels.dispatch import Compute
 
-__all__ = ["Noise", "SteppedCell", "Tap", "foreign_step", "run_loop", "silent"]
+__all__ = ["Noise", "SteppedCell", "Tap", "foreign_step", "noisy_step", "run_loop", "silent"]
 
 Tap = Callable[[str, Tensor], None]
 
@@ -74,6 +74,27 @@ def _unbind(pre: Any, steps: int) -> list[Any]:
     return columns
 
 
+def noisy_step(
+    cell: SteppedCell,
+    pre: Any,
+    state: Any,
+    weights: Weights,
+    tap: Tap,
+    mask_in: Tensor | None,
+    mask_out: Tensor | None,
+    zoneout: Mapping[str, Tensor],
+) -> tuple[Tensor, Any]:
+    """One step with its masks, (batch, width) each; see :class:`Noise`."""
+    entry = state if mask_in is None else state._replace(h=state.h * mask_in)
+    y, new = cell.step(pre, entry, weights, tap)
+    is_h = y is new.h
+    for name, z in zoneout.items():
+        new = new._replace(**{name: z * getattr(state, name) + (1 - z) * getattr(new, name)})
+    if mask_out is not None:
+        new = new._replace(h=new.h * mask_out)
+    return new.h if is_h else y, new
+
+
 def run_loop(
     cell: SteppedCell,
     x: Tensor,
@@ -108,15 +129,7 @@ def run_loop(
         row = resets[t]
         if row is not None:
             state = reset_rows(state, initial, row)
-        entry = state if mask_in[t] is None else state._replace(h=state.h * mask_in[t])
-        y, new = cell.step(pre[t], entry, step_weights, tap)
-        is_h = y is new.h
-        for name, masks in zoneout.items():
-            z: Any = masks[t]
-            old, fresh = getattr(state, name), getattr(new, name)
-            new = new._replace(**{name: z * old + (1 - z) * fresh})
-        if mask_out[t] is not None:
-            new = new._replace(h=new.h * mask_out[t])
-        outputs.append(new.h if is_h else y)
-        state = new
+        kept: dict[str, Any] = {name: masks[t] for name, masks in zoneout.items()}
+        y, state = noisy_step(cell, pre[t], state, step_weights, tap, mask_in[t], mask_out[t], kept)
+        outputs.append(y)
     return torch.stack(outputs).transpose(0, 1), state

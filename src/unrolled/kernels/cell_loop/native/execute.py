@@ -1,0 +1,169 @@
+"""Runs programs on tensors: memory, packed matrices, and the gradients that are made once for a window."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
+from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
+from unrolled.kernels.cpu import Library
+
+__all__ = ["Window", "run_program"]
+
+# A thread has at least so many rows: with fewer the matrices are read more often than the arithmetic needs.
+_ROWS_PER_THREAD = 8
+
+
+def run_program(
+    library: Library,
+    program: Program,
+    storages: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
+    steps: int,
+    batch: int,
+    like: Tensor,
+    backwards: bool = False,
+) -> None:
+    """Run a program over a window.
+
+    Args:
+        storages: (slices, batch, width) by name; what the program needs of its own is added.
+        like: a tensor of the dtype to compute in.
+    """
+    threads = max(1, min(torch.get_num_threads(), batch // _ROWS_PER_THREAD))
+    slices: dict[str, int] = {}
+    for place in program.places:
+        if place.kind not in ("given", "vector") and place.storage not in storages:
+            count = {"stream": steps + place.first, "flip": 2}.get(place.kind, 1)
+            slices[place.storage] = max(count, slices.get(place.storage, 0))
+    for place in program.places:
+        if place.storage in slices and place.storage not in storages:
+            rows = threads if place.kind == "row" else batch
+            storages[place.storage] = like.new_empty(slices[place.storage], rows, place.width)
+    places = []
+    for place in program.places:
+        if place.kind == "vector":
+            places.append((weights[place.storage].data_ptr(), 0, 0, 0, 0, 0))
+            continue
+        memory = storages[place.storage]
+        step, row, _ = memory.stride()
+        if place.kind == "row":
+            places.append((memory.data_ptr(), 0, 0, row, 0, 0))
+        elif place.kind == "scratch" or len(memory) == 1:
+            places.append((memory.data_ptr(), 0, row, 0, 0, 0))
+        else:
+            places.append((memory.data_ptr(), step, row, 0, place.first, 2 if place.kind == "flip" else 0))
+    packed = [_pack(library, weights, matrix) for matrix in program.matrices]
+    library.run(program.operations, program.numbers, places, packed, steps, batch, threads, backwards, like.dtype)
+
+
+def _pack(library: Library, weights: Mapping[str, Tensor], matrix: Matrix) -> Tensor:
+    weight = weights[matrix.name]
+    if matrix.block is not None:
+        weight = weight[matrix.block]
+    return library.pack(weight if matrix.transposed else weight.t())
+
+
+def _over_time(storages: Mapping[str, Tensor], one: Slice, steps: int) -> Tensor:
+    """(steps, batch, width) of a value that has been kept."""
+    memory = storages[one.place.storage]
+    if one.place.kind == "stream":
+        memory = memory[one.place.first : one.place.first + steps]
+    memory = memory[..., one.at : one.at + one.width]
+    return memory.expand(steps, -1, -1) if len(memory) == 1 != steps else memory
+
+
+class Window(torch.autograd.Function):
+    """A window as one node: ``apply(library, compiled, names, steps, batch, *tensors)``.
+
+    The tensors are those of ``names``: what goes in, time-major (steps or 1, batch, width); the state's fields (batch,
+    width); the weights. Results: y (steps, batch, width), and the fields of the final state.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, library: Library, compiled: Compiled, names: Sequence[str], steps: int, batch: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        named = dict(zip(names, (one.detach() for one in tensors), strict=True))
+        like = named[f"state.{compiled.fields[0]}"]
+        storages = {name: _rows_in_order(named[name]) for name in compiled.inputs}
+        final = _begin(compiled, storages, named, steps, batch)
+        run_program(library, compiled.forward, storages, named, steps, batch, like)
+        y = _over_time(storages, compiled.y, steps)
+        ends = [storages[name][at].clone() for name, at in final.items()]
+        if compiled.backward is not None:
+            kept = [name for name in storages if name not in compiled.inputs and _lasts(compiled, name)]
+            ctx.save_for_backward(*tensors, *(storages[name] for name in kept))
+            ctx.call = library, compiled, names, steps, batch, kept
+        return y, *ends
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor, *grad_state: Tensor) -> Any:
+        library, compiled, names, steps, batch, kept = ctx.call
+        tensors = ctx.saved_tensors[: len(names)]
+        named = dict(zip(names, (one.detach() for one in tensors), strict=True))
+        storages = {name: _rows_in_order(named[name]) for name in compiled.inputs}
+        storages |= dict(zip(kept, ctx.saved_tensors[len(names) :], strict=True))
+        storages["grad.y"] = _rows_in_order(grad_y)
+        for name, grad in zip(compiled.fields, grad_state, strict=True):
+            storages[f"carry.{name}"] = carry = grad.new_empty(2, *grad.shape)
+            carry[steps % 2] = grad
+        run_program(library, compiled.backward, storages, named, steps, batch, grad_y, backwards=True)
+        wanted = dict(zip(names, ctx.needs_input_grad[5:], strict=True))
+        grads: dict[str, Tensor | None] = {f"state.{name}": storages[f"carry.{name}"][0] for name in compiled.fields}
+        for name, one in compiled.grads:
+            grad = _over_time(storages, one, steps)
+            grads[name] = grad if len(named[name]) == steps else grad.sum(0, keepdim=True)
+        for share in compiled.matrices:
+            if wanted[share.name]:
+                _add_matrix(grads, named[share.name], share, storages, steps)
+        for share in compiled.vectors:
+            if wanted[share.name]:
+                total = grads.get(share.name)
+                if total is None:
+                    total = grads[share.name] = torch.zeros_like(named[share.name])
+                total[share.at : share.at + share.grad.width] += _over_time(storages, share.grad, steps).sum((0, 1))
+        return (None,) * 5 + tuple(grads.get(name) if wanted[name] else None for name in names)
+
+
+def _begin(
+    compiled: Compiled, storages: dict[str, Tensor], named: Mapping[str, Tensor], steps: int, batch: int
+) -> dict[str, int]:
+    """Make the memory of the state and put the first in; storage -> index of the final state in it."""
+    final = {}
+    for place in compiled.forward.places:
+        if place.storage.startswith("state.") and place.storage not in final:
+            memory = named[place.storage].new_empty(2 if place.kind == "flip" else steps + 1, batch, place.width)
+            memory[0] = named[place.storage]
+            storages[place.storage] = memory
+            final[place.storage] = steps % 2 if place.kind == "flip" else steps
+    return {f"state.{name}": final[f"state.{name}"] for name in compiled.fields}
+
+
+def _lasts(compiled: Compiled, storage: str) -> bool:
+    return any(one.storage == storage and one.kind == "stream" for one in compiled.forward.places)
+
+
+def _rows_in_order(x: Tensor) -> Tensor:
+    """The columns of a row lie side by side."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _add_matrix(
+    grads: dict[str, Tensor | None], weight: Tensor, share: MatrixShare, storages: Mapping[str, Tensor], steps: int
+) -> None:
+    """Add one product's share to the gradient of its matrix."""
+    grad, rows = (_over_time(storages, one, steps).flatten(0, 1) for one in (share.grad, share.rows))
+    total = grads.get(share.name)
+    if share.block is not None:
+        if total is None:
+            total = grads[share.name] = torch.zeros_like(weight)
+        total[share.block].addmm_(grad.t(), rows)
+    elif total is None:
+        grads[share.name] = grad.t() @ rows
+    else:
+        total.addmm_(grad.t(), rows)

@@ -1,0 +1,15 @@
+"""The native library: C++ kernels for CPUs, built by ``unrolled build``. Without it everything works, slower."""
+
+from unrolled.kernels.cpu.build import Built, build, find_compiler
+from unrolled.kernels.cpu.library import Library, forget_library, instruction_sets, library, why_no_library
+
+__all__ = [
+    "Built",
+    "Library",
+    "build",
+    "find_compiler",
+    "forget_library",
+    "instruction_sets",
+    "library",
+    "why_no_library",
+]

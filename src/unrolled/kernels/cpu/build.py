@@ -1,0 +1,104 @@
+"""Builds the native library from its C++ sources, once for each version of them."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.places import cache_folder, cache_root
+
+__all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "library_path"]
+
+_SOURCES = Path(__file__).parent / "csrc"
+_COMMON = ("-O3", "-std=c++17", "-fPIC", "-pthread")
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
+
+# widest first; what the processor has is asked at run time (csrc/choose.cpp)
+INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
+    "avx512": ("-DVECTOR_BYTES=64", *_AVX512),
+    "avx2": ("-DVECTOR_BYTES=32", "-mavx2", "-mfma"),
+    "plain": ("-DVECTOR_BYTES=16",),
+}
+
+
+class Built(NamedTuple):
+    """path: of the library. compiler: what made it; None where it was there already."""
+
+    path: Path
+    compiler: str | None
+
+
+def _sets() -> list[str]:
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return [name for name in INSTRUCTION_SETS if x86 or name == "plain"]
+
+
+def library_path() -> Path:
+    """Where the library of these sources is, or would be, for this kind of machine."""
+    digest = hashlib.sha256(repr((_COMMON, INSTRUCTION_SETS, platform.system(), platform.machine())).encode())
+    for path in sorted(_SOURCES.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return cache_root() / "native" / digest.hexdigest()[:16] / "libunrolled.so"
+
+
+def find_compiler() -> str | None:
+    """``$CXX``, or g++, clang++ or c++ on the path."""
+    given = os.environ.get("CXX")
+    for name in [given] if given else ["g++", "clang++", "c++"]:
+        if found := shutil.which(name):
+            return found
+    return None
+
+
+def build(again: bool = False) -> Built:
+    """Compile the library, unless it is there.
+
+    Args:
+        again: compile it even so.
+    Raises:
+        UsageError: no compiler, or a folder that cannot be written. UnrolledError: the compiler failed.
+    """
+    path = library_path()
+    if path.is_file() and not again:
+        return Built(path, None)
+    compiler = find_compiler()
+    if compiler is None:
+        raise UsageError(
+            "no C++ compiler found; install g++ or clang++, or name one with CXX. Without it everything works, slower."
+        )
+    folder = cache_folder("native", path.parent.name)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        # one process an instruction set, at most as many at once as there are processors
+        objects, running = [], []
+        for name in _sets():
+            objects.append(f"{work}/{name}.o")
+            source = (*INSTRUCTION_SETS[name], f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / "program.cpp"))
+            running.append(_start(compiler, *source, "-o", objects[-1]))
+            if len(running) >= (os.cpu_count() or 1):
+                _finish(running.pop(0))
+        for one in running:
+            _finish(one)
+        made = f"{work}/libunrolled.so"
+        sets = [f"-DHAVE_{name.upper()}" for name in _sets()]
+        _finish(_start(compiler, *sets, "-shared", str(_SOURCES / "choose.cpp"), *objects, "-o", made))
+        Path(made).replace(path)
+    return Built(path, compiler)
+
+
+def _start(compiler: str, *options: str) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen([compiler, *_COMMON, *options], stderr=subprocess.PIPE, text=True)
+    except OSError as error:
+        raise UsageError(f"{compiler} cannot be run ({error.strerror}); name another compiler with CXX.") from error
+
+
+def _finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate()
+    if process.returncode:
+        first = next((line for line in errors.splitlines() if "error" in line), errors.strip()[:200])
+        raise UnrolledError(f"the compiler could not build the native library: {first}")

@@ -1,0 +1,95 @@
+// Vectors of the width that this file is compiled for, and the functions that gates are made of.
+//
+// The sources use the compiler's vector extension, so that one text serves every instruction set; they are compiled
+// once for each (see build.py) and the widest that the processor has is taken at run time.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#ifndef VECTOR_BYTES
+#define VECTOR_BYTES 16
+#endif
+
+namespace {
+
+template <class T>
+struct Simd {
+    static constexpr int lanes = VECTOR_BYTES / int(sizeof(T));
+    typedef T Register __attribute__((vector_size(VECTOR_BYTES)));
+    typedef T Memory __attribute__((vector_size(VECTOR_BYTES), aligned(alignof(T)), may_alias));
+
+    static Register load(const T* p) { return *reinterpret_cast<const Memory*>(p); }
+    static void store(T* p, Register v) { *reinterpret_cast<Memory*>(p) = v; }
+    static Register all(T x) { return x - Register{}; }
+    static Register load(const T* p, int count) {
+        T lane[lanes] = {};
+        std::memcpy(lane, p, size_t(count) * sizeof(T));
+        return load(lane);
+    }
+    static void store(T* p, Register v, int count) {
+        T lane[lanes];
+        store(lane, v);
+        std::memcpy(p, lane, size_t(count) * sizeof(T));
+    }
+};
+
+typedef Simd<float>::Register Floats;
+typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES)));
+
+inline Floats either(Ints mask, Floats yes, Floats no) {
+    return (Floats)((mask & (Ints)yes) | (~mask & (Ints)no));
+}
+
+// e^x for |x| <= 87: 2^n times a polynomial on [-ln2/2, ln2/2], relative error below 2e-7.
+inline Floats exponential(Floats x) {
+    const Floats magic = Simd<float>::all(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
+    Floats n = x * 1.44269504088896341f + magic;
+    const Ints power = ((Ints)n - (Ints)magic) << 23;
+    n -= magic;
+    Floats r = x - n * 0.693145751953125f;
+    r -= n * 1.42860682030941723e-6f;
+    Floats p = Simd<float>::all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.f;
+    return (Floats)((Ints)p + power);
+}
+
+inline Floats clamp(Floats x, float limit) {
+    const Floats high = Simd<float>::all(limit);
+    x = either(x > high, high, x);  // a NaN fails both comparisons and stays
+    return either(x < -high, -high, x);
+}
+
+inline Floats logistic(Floats x) { return 1.f / (1.f + exponential(clamp(-x, 87.f))); }
+
+// Near 0 a polynomial, elsewhere 1 - 2 / (e^2x + 1); the polynomial is Cephes's (S. Moshier, public domain).
+inline Floats hyperbolic(Floats x) {
+    const Floats wide = 1.f - 2.f / (exponential(clamp(x + x, 87.f)) + 1.f);
+    const Floats s = x * x;
+    Floats p = Simd<float>::all(-5.70498872745e-3f);
+    p = p * s + 2.06390887954e-2f;
+    p = p * s - 5.37397155531e-2f;
+    p = p * s + 1.33314422036e-1f;
+    p = p * s - 3.33332819422e-1f;
+    return either(s < 0.390625f, p * s * x + x, wide);
+}
+
+typedef Simd<double>::Register Doubles;
+
+inline Doubles logistic(Doubles x) {
+    for (int i = 0; i < Simd<double>::lanes; ++i) x[i] = 1. / (1. + std::exp(-x[i]));
+    return x;
+}
+
+inline Doubles hyperbolic(Doubles x) {
+    for (int i = 0; i < Simd<double>::lanes; ++i) x[i] = std::tanh(x[i]);
+    return x;
+}
+
+}  // namespace
