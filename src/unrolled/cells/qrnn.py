@@ -90,8 +90,9 @@ class QRNN(Cell):
         return WindowedState(c, torch.zeros(batch, self.in_width, device=device, dtype=dtype))
 
     def backends(self) -> list[str]:
-        """Those of ``diag_scan``."""
-        return list(operation.BACKENDS)
+        """Those of ``diag_scan`` that can run it."""
+        x = torch.zeros(1, 1, self.width)
+        return [backend.name for backend in operation.BACKENDS.values() if backend.refuse(x, x) is None]
 
     def forward(
         self,

@@ -1,6 +1,7 @@
 """Builds the native library from its C++ sources, once for each version of them."""
 
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ from unrolled.core.places import cache_folder, cache_root
 __all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "library_path"]
 
 _SOURCES = Path(__file__).parent / "csrc"
+_KERNELS = ("program.cpp", "scan.cpp")
 _COMMON = ("-O3", "-std=c++17", "-fPIC", "-pthread")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
 
@@ -73,12 +75,12 @@ def build(again: bool = False) -> Built:
         )
     folder = cache_folder("native", path.parent.name)
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        # one process an instruction set, at most as many at once as there are processors
+        # at most as many at once as there are processors
         objects, running = [], []
-        for name in _sets():
-            objects.append(f"{work}/{name}.o")
-            source = (*INSTRUCTION_SETS[name], f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / "program.cpp"))
-            running.append(_start(compiler, *source, "-o", objects[-1]))
+        for name, source in itertools.product(_sets(), _KERNELS):
+            objects.append(f"{work}/{source}.{name}.o")
+            options = (*INSTRUCTION_SETS[name], f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / source))
+            running.append(_start(compiler, *options, "-o", objects[-1]))
             if len(running) >= (os.cpu_count() or 1):
                 _finish(running.pop(0))
         for one in running:

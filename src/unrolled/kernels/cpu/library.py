@@ -28,7 +28,7 @@ class Library:
         self.instruction_set = instruction_set
         self._functions: dict[str, Any] = {}
         for kind in _TYPES.values():
-            for name in ("packed_size", "pack", "run"):
+            for name in ("packed_size", "pack", "run", "scan_forward", "scan_backward"):
                 function = getattr(loaded, f"{name}_{kind}_{instruction_set}")
                 function.restype = ctypes.c_int64 if name == "packed_size" else None
                 self._functions[f"{name}_{kind}"] = function
@@ -67,6 +67,14 @@ class Library:
             ctypes.c_int64(len(operations)), table.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(len(table)),
             packed, *(ctypes.c_int64(number) for number in (steps, int(backwards), rows, threads)),
         )  # fmt: skip
+
+    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
+        """Call a function by its name: tensors as addresses, None as the null address."""
+        given = (
+            ctypes.c_int64(one) if isinstance(one, int) else _address(one) if one is not None else ctypes.c_void_p(None)
+            for one in arguments
+        )
+        self._functions[f"{name}_{_TYPES[dtype]}"](*given)
 
 
 def _address(tensor: Tensor) -> ctypes.c_void_p:

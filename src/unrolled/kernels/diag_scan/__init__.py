@@ -1,13 +1,14 @@
 """``diag_scan``: h(t) = a(t) h(t-1) + b(t), elementwise (operation K1).
 
-Backends: ``inplace`` (one time-major pass in place, with a backward written by hand) and ``reference`` (the plain loop
-under autograd, which defines the operation).
+Backends: ``native`` (in C++ on a CPU, real types, once ``unrolled build`` has been run), ``inplace`` (one time-major pass
+in place, with a backward written by hand) and ``reference`` (the plain loop under autograd, which defines the
+operation).
 """
 
 import torch
 from torch import Tensor
 
-from unrolled.kernels.diag_scan import inplace, reference
+from unrolled.kernels.diag_scan import inplace, native, reference
 from unrolled.kernels.dispatch import Backend, choose
 
 __all__ = ["BACKENDS", "diag_scan"]
@@ -19,7 +20,11 @@ def _never(*_: object) -> None:
 
 BACKENDS = {
     backend.name: backend
-    for backend in (Backend("inplace", _never, inplace.scan), Backend("reference", _never, reference.scan))
+    for backend in (
+        Backend("native", native.refuse, native.scan),
+        Backend("inplace", _never, inplace.scan),
+        Backend("reference", _never, reference.scan),
+    )
 }
 
 
@@ -54,6 +59,6 @@ def diag_scan(
     zero = b.new_zeros(b.shape[0], b.shape[2], dtype=work)
     h0 = zero if h0 is None else h0.to(work)
     initial = zero if initial is None else initial.to(work).expand_as(zero)
-    chosen = choose("diag_scan", BACKENDS, backend, subject or "scan")
-    h, last = chosen.run(a.to(work).expand(b.shape), b.to(work), h0, reset, initial)
+    args = (a.to(work).expand(b.shape), b.to(work), h0, reset, initial)
+    h, last = choose("diag_scan", BACKENDS, backend, subject or "scan", *args).run(*args)
     return h.to(kind), last.to(kind)
