@@ -56,16 +56,16 @@ def info(json: JsonOption = False) -> None:
     from unrolled.cells import CELLS
     from unrolled.core.places import cache_folder
     from unrolled.core.record import environment
+    from unrolled.kernels.bf16 import fast_products
     from unrolled.kernels.cpu import instruction_sets, why_no_library
     from unrolled.model.heads import HEADS
     from unrolled.optim import OPTIMIZERS
     from unrolled.tokenizer import TOKENIZERS
     from unrolled.train.recipes import list_recipes
 
-    fast_bf16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     result = {
         **environment(),
-        "bf16_products": "fast" if fast_bf16 else "emulated here, slower than float32",
+        "bf16_products": "fast" if fast else "emulated here, no faster than float32",
         "native_library": why_no_library() or f"built, uses {instruction_sets()[0]}",
         "data": os.environ.get("UNROLLED_DATA"),
         "cache": str(cache_folder()),

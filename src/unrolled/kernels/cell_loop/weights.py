@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cell_loop.prepare import block_product, prepare
 
 __all__ = ["CollectingWeights", "Weights", "product"]
@@ -23,7 +24,7 @@ _WORTH_COLLECTING = 100_000
 def product(v: Tensor, weight: Tensor, add: Tensor | None, precision: str) -> Tensor:
     """``v @ weight.T (+ add)``; a weight (blocks, out, in) is block-diagonal over the last dimension of v."""
     if precision == "bf16":
-        dtype, v, weight = v.dtype, v.bfloat16(), weight.bfloat16()
+        dtype, v, weight = v.dtype, lowered(v), lowered(weight)
         y = product(v, weight, None, "float32").to(dtype)
         return y if add is None else y + add
     if weight.dim() == 2:
@@ -79,7 +80,7 @@ class _Matrix:
     def __init__(self, weight: Tensor, precision: str, batch: int, steps: int):
         self.low = precision == "bf16"
         self.source = weight.detach()
-        self.weight = self.source.bfloat16() if self.low else self.source
+        self.weight = lowered(self.source) if self.low else self.source
         self.forward = prepare(self.weight, batch, steps)
         self.backward: Callable[[Tensor], Tensor] | None = None
         self.batch, self.steps = batch, steps
@@ -89,7 +90,7 @@ class _Matrix:
 
     def multiply(self, v: Tensor, add: Tensor | None) -> Tensor:
         """v W^T + add."""
-        y = self.forward(v.bfloat16()).to(v.dtype) if self.low else self.forward(v)
+        y = self.forward(lowered(v)).to(v.dtype) if self.low else self.forward(v)
         return y if add is None else y.add_(add)
 
     def multiply_transposed(self, grad: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, v: Tensor, add: Tensor | None, anchor: Tensor, matrix: _Matrix) -> Tensor:
         ctx.matrix = matrix
         # the weight is saved for its version alone: autograd then refuses a backward pass after a change in place
-        ctx.save_for_backward(v.bfloat16() if matrix.low else v, matrix.source)
+        ctx.save_for_backward(lowered(v) if matrix.low else v, matrix.source)
         return matrix.multiply(v, add)
 
     @staticmethod
@@ -146,7 +147,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         matrix = ctx.matrix
         v, _ = ctx.saved_tensors
-        low = grad.bfloat16() if matrix.low else grad.contiguous()
+        low = lowered(grad) if matrix.low else grad.contiguous()
         # a pass that asks for other gradients only (of the inputs, say) never comes to the anchor, the last tensor
         if torch._C._will_engine_execute_node(ctx.next_functions[-1][0]):
             matrix.collect(v, low)

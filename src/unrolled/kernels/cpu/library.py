@@ -53,19 +53,21 @@ class Library:
         rows: int,
         threads: int,
         backwards: bool,
+        rounding: bool,
         dtype: torch.dtype,
     ) -> None:
         """Run a program over a window; see ``csrc/program.cpp``.
 
         Args:
             operations: (count, 12) int64. numbers: (count, 2) float64. places: six integers each. matrices: packed.
+            rounding: round the rows that products read to bf16 (float32 only).
         """
         table = np.array(places, np.int64)
         packed = (ctypes.c_void_p * max(1, len(matrices)))(*(one.data_ptr() for one in matrices))
         self._functions[f"run_{_TYPES[dtype]}"](
             operations.ctypes.data_as(ctypes.c_void_p), numbers.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_int64(len(operations)), table.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(len(table)),
-            packed, *(ctypes.c_int64(number) for number in (steps, int(backwards), rows, threads)),
+            packed, *(ctypes.c_int64(number) for number in (steps, int(backwards), int(rounding), rows, threads)),
         )  # fmt: skip
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:

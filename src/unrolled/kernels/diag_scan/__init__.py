@@ -1,7 +1,7 @@
 """``diag_scan``: h(t) = a(t) h(t-1) + b(t), elementwise (operation K1).
 
-Backends: ``native`` (in C++ on a CPU, real types, once ``unrolled build`` has been run), ``inplace`` (one time-major pass
-in place, with a backward written by hand) and ``reference`` (the plain loop under autograd, which defines the
+Backends: ``native`` (in C++ on a CPU, real types, once ``unrolled build`` has been run), ``inplace`` (one time-major
+pass in place, with a backward written by hand) and ``reference`` (the plain loop under autograd, which defines the
 operation).
 """
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from unrolled.kernels.bf16 import lowered
+
 __all__ = ["blockwise_loss", "low_linear", "softmax_loss"]
 
 
@@ -37,10 +39,10 @@ class _SoftmaxLoss(torch.autograd.Function):
         grad_h = torch.empty_like(h) if grad else None
         grad_matrix = torch.zeros_like(matrix) if grad else None
         grad_bias = torch.zeros_like(bias) if grad and bias is not None else None
-        m = matrix.bfloat16() if low else matrix
+        m = lowered(matrix) if low else matrix
         for start in range(0, len(h), rows):
             part = slice(start, start + rows)
-            x = h[part].bfloat16() if low else h[part]
+            x = lowered(h[part]) if low else h[part]
             logits = (x @ m.t()).to(h.dtype)
             if bias is not None:
                 logits += bias
@@ -58,7 +60,7 @@ class _SoftmaxLoss(torch.autograd.Function):
                 d *= weight[part].unsqueeze(1)
             if grad_bias is not None:
                 grad_bias += d.sum(0)
-            d = d.bfloat16() if low else d
+            d = lowered(d) if low else d
             grad_h[part] = (d @ m).to(h.dtype)
             if low:
                 grad_matrix += (d.t() @ x).to(h.dtype)
@@ -166,5 +168,5 @@ def blockwise_loss(
 
 def low_linear(x: Tensor, matrix: Tensor, bias: Tensor | None, low: bool) -> Tensor:
     """matrix x + bias, the product in bf16 where ``low``."""
-    y = linear(x.bfloat16(), matrix.bfloat16()).to(x.dtype) if low else linear(x, matrix)
+    y = linear(lowered(x), lowered(matrix)).to(x.dtype) if low else linear(x, matrix)
     return y if bias is None else y + bias

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unrolled.core.tree import leaves, reset_rows
+from unrolled.kernels.bf16 import fast_products
 from unrolled.kernels.cell_loop.loop import Noise
 from unrolled.kernels.cell_loop.native.compile import compiled, unsupported
 from unrolled.kernels.cell_loop.native.execute import Window
@@ -41,15 +42,15 @@ def refuse(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise 
         return "it computes on a CPU in float32 and float64"
     if any(part.dtype != x.dtype for part in leaves(state)):
         return f"the state is not of the input's dtype {x.dtype}"
-    if cell.compute.precision != "float32":
-        return f"the native form does not compute with {cell.compute.precision} products"
+    if cell.compute.precision != "float32" and x.dtype != torch.float32:
+        return f"it computes {cell.compute.precision} products of float32 only"
     reason = why_no_library()
     return reason if reason is not None else unsupported(cell, state, _kind(reset, noise), x.shape[-1])
 
 
 def pays(cell: Any, x: Tensor, *others: Any) -> bool:
-    """Whether the window is long enough."""
-    return x.shape[1] >= _FEWEST_STEPS
+    """Whether the window is long enough; bf16 products are left to torch where the processor has them."""
+    return x.shape[1] >= _FEWEST_STEPS and (cell.compute.precision == "float32" or not fast_products())
 
 
 def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | None, tap: Any) -> tuple[Tensor, Any]:
@@ -59,7 +60,7 @@ def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | N
     if reset is not None and not kind.reset:
         state = reset_rows(state, cell.initial_state(batch, x.device, state[0].dtype), reset[:, 0])
     named = cell.effective_weights()
-    pre = leaves(cell.project(x.transpose(0, 1).contiguous(), Weights(named)))
+    pre = leaves(cell.project(x.transpose(0, 1).contiguous(), Weights(named, cell.compute.precision)))
     given = {f"pre.{i}": part for i, part in enumerate(pre)}
     if kind.reset:
         assert reset is not None
@@ -70,10 +71,11 @@ def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | N
     given |= {f"state.{name}": part for name, part in zip(state._fields, state, strict=True)}
     everything = given | {name: weight.contiguous() for name, weight in named.items()}
     gradients = torch.is_grad_enabled() and any(one.requires_grad for one in everything.values())
+    low = cell.compute.precision == "bf16"
     programs = compiled(cell, state, kind, in_width, gradients)
     used = _used(programs)
     names = [name for name in everything if name in given or name in used]
-    y, *ends = Window.apply(library(), programs, names, steps, batch, *(everything[name] for name in names))  # type: ignore
+    y, *ends = Window.apply(library(), programs, low, names, steps, batch, *(everything[name] for name in names))  # type: ignore
     return y.transpose(0, 1), type(state)(*ends)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
 from unrolled.kernels.cpu import Library
@@ -25,13 +26,14 @@ def run_program(
     steps: int,
     batch: int,
     like: Tensor,
+    low: bool,
     backwards: bool = False,
 ) -> None:
     """Run a program over a window.
 
     Args:
         storages: (slices, batch, width) by name; what the program needs of its own is added.
-        like: a tensor of the dtype to compute in.
+        like: a tensor of the dtype to compute in. low: round the factors of products to bf16.
     """
     threads = max(1, min(torch.get_num_threads(), batch // _ROWS_PER_THREAD))
     slices: dict[str, int] = {}
@@ -56,12 +58,14 @@ def run_program(
             places.append((memory.data_ptr(), 0, row, 0, 0, 0))
         else:
             places.append((memory.data_ptr(), step, row, 0, place.first, 2 if place.kind == "flip" else 0))
-    packed = [_pack(library, weights, matrix) for matrix in program.matrices]
-    library.run(program.operations, program.numbers, places, packed, steps, batch, threads, backwards, like.dtype)
+    packed = [_pack(library, weights, matrix, low) for matrix in program.matrices]
+    library.run(program.operations, program.numbers, places, packed, steps, batch, threads, backwards, low, like.dtype)
 
 
-def _pack(library: Library, weights: Mapping[str, Tensor], matrix: Matrix) -> Tensor:
+def _pack(library: Library, weights: Mapping[str, Tensor], matrix: Matrix, low: bool) -> Tensor:
     weight = weights[matrix.name]
+    if low:
+        weight = weight.bfloat16().to(weight.dtype)
     if matrix.block is not None:
         weight = weight[matrix.block]
     return library.pack(weight if matrix.transposed else weight.t())
@@ -77,7 +81,7 @@ def _over_time(storages: Mapping[str, Tensor], one: Slice, steps: int) -> Tensor
 
 
 class Window(torch.autograd.Function):
-    """A window as one node: ``apply(library, compiled, names, steps, batch, *tensors)``.
+    """A window as one node: ``apply(library, compiled, low, names, steps, batch, *tensors)``.
 
     The tensors are those of ``names``: what goes in, time-major (steps or 1, batch, width); the state's fields (batch,
     width); the weights. Results: y (steps, batch, width), and the fields of the final state.
@@ -85,25 +89,32 @@ class Window(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, library: Library, compiled: Compiled, names: Sequence[str], steps: int, batch: int, *tensors: Tensor
+        ctx: Any,
+        library: Library,
+        compiled: Compiled,
+        low: bool,
+        names: Sequence[str],
+        steps: int,
+        batch: int,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         named = dict(zip(names, (one.detach() for one in tensors), strict=True))
         like = named[f"state.{compiled.fields[0]}"]
         storages = {name: _rows_in_order(named[name]) for name in compiled.inputs}
         final = _begin(compiled, storages, named, steps, batch)
-        run_program(library, compiled.forward, storages, named, steps, batch, like)
+        run_program(library, compiled.forward, storages, named, steps, batch, like, low)
         y = _over_time(storages, compiled.y, steps)
         ends = [storages[name][at].clone() for name, at in final.items()]
         if compiled.backward is not None:
             kept = [name for name in storages if name not in compiled.inputs and _lasts(compiled, name)]
             ctx.save_for_backward(*tensors, *(storages[name] for name in kept))
-            ctx.call = library, compiled, names, steps, batch, kept
+            ctx.call = library, compiled, low, names, steps, batch, kept
         return y, *ends
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, *grad_state: Tensor) -> Any:
-        library, compiled, names, steps, batch, kept = ctx.call
+        library, compiled, low, names, steps, batch, kept = ctx.call
         tensors = ctx.saved_tensors[: len(names)]
         named = dict(zip(names, (one.detach() for one in tensors), strict=True))
         storages = {name: _rows_in_order(named[name]) for name in compiled.inputs}
@@ -112,22 +123,22 @@ class Window(torch.autograd.Function):
         for name, grad in zip(compiled.fields, grad_state, strict=True):
             storages[f"carry.{name}"] = carry = grad.new_empty(2, *grad.shape)
             carry[steps % 2] = grad
-        run_program(library, compiled.backward, storages, named, steps, batch, grad_y, backwards=True)
-        wanted = dict(zip(names, ctx.needs_input_grad[5:], strict=True))
+        run_program(library, compiled.backward, storages, named, steps, batch, grad_y, low, backwards=True)
+        wanted = dict(zip(names, ctx.needs_input_grad[6:], strict=True))
         grads: dict[str, Tensor | None] = {f"state.{name}": storages[f"carry.{name}"][0] for name in compiled.fields}
         for name, one in compiled.grads:
             grad = _over_time(storages, one, steps)
             grads[name] = grad if len(named[name]) == steps else grad.sum(0, keepdim=True)
         for share in compiled.matrices:
             if wanted[share.name]:
-                _add_matrix(grads, named[share.name], share, storages, steps)
+                _add_matrix(grads, named[share.name], share, storages, steps, low)
         for share in compiled.vectors:
             if wanted[share.name]:
                 total = grads.get(share.name)
                 if total is None:
                     total = grads[share.name] = torch.zeros_like(named[share.name])
                 total[share.at : share.at + share.grad.width] += _over_time(storages, share.grad, steps).sum((0, 1))
-        return (None,) * 5 + tuple(grads.get(name) if wanted[name] else None for name in names)
+        return (None,) * 6 + tuple(grads.get(name) if wanted[name] else None for name in names)
 
 
 def _begin(
@@ -154,16 +165,23 @@ def _rows_in_order(x: Tensor) -> Tensor:
 
 
 def _add_matrix(
-    grads: dict[str, Tensor | None], weight: Tensor, share: MatrixShare, storages: Mapping[str, Tensor], steps: int
+    grads: dict[str, Tensor | None],
+    weight: Tensor,
+    share: MatrixShare,
+    storages: Mapping[str, Tensor],
+    steps: int,
+    low: bool,
 ) -> None:
     """Add one product's share to the gradient of its matrix."""
     grad, rows = (_over_time(storages, one, steps).flatten(0, 1) for one in (share.grad, share.rows))
+    # bf16 products on a machine that has them come out in bf16
+    product = (lowered(grad).t() @ lowered(rows)).to(weight.dtype) if low else grad.t() @ rows
     total = grads.get(share.name)
     if share.block is not None:
         if total is None:
             total = grads[share.name] = torch.zeros_like(weight)
-        total[share.block].addmm_(grad.t(), rows)
+        total[share.block] += product
     elif total is None:
-        grads[share.name] = grad.t() @ rows
+        grads[share.name] = product
     else:
-        total.addmm_(grad.t(), rows)
+        total += product

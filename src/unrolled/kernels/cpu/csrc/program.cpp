@@ -1,4 +1,5 @@
-// The time loop: a program of products and pointwise operations, run once a step over a block of rows.
+// The time loop: a program of products and pointwise operations, run once a step over a block of rows. With rounding
+// the rows that a product reads are rounded to bf16 first (float only); its matrix comes rounded, its sums stay float.
 //
 // Compiled once for each instruction set; NAME(f) makes the names apart.
 #include <thread>
@@ -29,10 +30,27 @@ struct Rows {
     T* of(int64_t r) const { return at ? at + r * row : nullptr; }
 };
 
+// To the nearest bf16, ties to even; what is not a number stays so.
+void round_row(const float* from, float* to, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, from + i, 4);
+        const uint32_t even = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+        bits = from[i] == from[i] ? even : bits | 0x400000u;
+        std::memcpy(to + i, &bits, 4);
+    }
+}
+
+void round_row(const double* from, double* to, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
 template <class T>
 void run_rows(const Operation* ops, const double* numbers, int64_t count, const Place* places, int64_t place_count,
-              void* const* matrices, int64_t steps, bool backwards, int64_t low, int64_t high, int64_t thread) {
+              void* const* matrices, int64_t steps, bool backwards, bool rounding, int64_t low, int64_t high,
+              int64_t thread) {
     std::vector<Rows<T>> at(size_t(place_count) + 1);
+    std::vector<T> rounded;
     const auto find = [&](int64_t place, int64_t offset) -> Rows<T> {
         if (place < 0) return {nullptr, 0};
         return {at[size_t(place)].at + offset, at[size_t(place)].row};
@@ -47,7 +65,13 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
         for (int64_t i = 0; i < count;) {
             const Operation& op = ops[i];
             if (op.code == LINEAR) {
-                const Rows<T> to = find(op.to, op.to_at), a = find(op.a, op.a_at), acc = find(op.acc, op.acc_at);
+                const Rows<T> to = find(op.to, op.to_at), acc = find(op.acc, op.acc_at);
+                Rows<T> a = find(op.a, op.a_at);
+                if (rounding) {
+                    rounded.resize(size_t((high - low) * op.depth));
+                    for (int64_t r = 0; r < high - low; ++r) round_row(a.of(r), &rounded[size_t(r * op.depth)], op.depth);
+                    a = {rounded.data(), op.depth};
+                }
                 product<T>(high - low, a.at, a.row, static_cast<const T*>(matrices[op.matrix]), op.depth, op.width,
                            acc.at, acc.row, to.at, to.row);
                 ++i;
@@ -68,12 +92,12 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
 
 template <class T>
 void run(const Operation* ops, const double* numbers, int64_t count, const Place* places, int64_t place_count,
-         void* const* matrices, int64_t steps, int64_t backwards, int64_t rows, int64_t threads) {
+         void* const* matrices, int64_t steps, int64_t backwards, int64_t rounding, int64_t rows, int64_t threads) {
     std::vector<std::thread> others;
     for (int64_t i = 0; i + 1 < threads; ++i)
         others.emplace_back(run_rows<T>, ops, numbers, count, places, place_count, matrices, steps, backwards != 0,
-                            rows * i / threads, rows * (i + 1) / threads, i);
-    run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0,
+                            rounding != 0, rows * i / threads, rows * (i + 1) / threads, i);
+    run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0, rounding != 0,
                 rows * (threads - 1) / threads, rows, threads - 1);
     for (std::thread& one : others) one.join();
 }
@@ -87,8 +111,8 @@ void run(const Operation* ops, const double* numbers, int64_t count, const Place
     }                                                                                                                 \
     extern "C" void NAME(run_##KIND)(const Operation* ops, const double* numbers, int64_t count, const Place* places, \
                                      int64_t place_count, void* const* matrices, int64_t steps, int64_t backwards,    \
-                                     int64_t rows, int64_t threads) {                                                 \
-        run<T>(ops, numbers, count, places, place_count, matrices, steps, backwards, rows, threads);                  \
+                                     int64_t rounding, int64_t rows, int64_t threads) {                               \
+        run<T>(ops, numbers, count, places, place_count, matrices, steps, backwards, rounding, rows, threads);        \
     }
 EXPORT(float, float)
 EXPORT(double, double)
