@@ -63,6 +63,7 @@ def info(json: JsonOption = False) -> None:
     from unrolled.tokenizer import TOKENIZERS
     from unrolled.train.recipes import list_recipes
 
+    fast = torch.cuda.is_available() or fast_products()
     result = {
         **environment(),
         "bf16_products": "fast" if fast else "emulated here, no faster than float32",
