@@ -101,10 +101,10 @@ class GRU(StepCell):
 
     def project(self, x: Tensor, w: Weights) -> Tensor:
         """W x + b, (..., 3N)."""
-        pre = w.linear("weight_ih", x)
+        bias = w["bias"] if self.config.bias == "one" else w["bias_ih"]
         if self.config.layer_norm:
-            pre = self._split_norm(pre, w["gain_x"])
-        return pre + (w["bias"] if self.config.bias == "one" else w["bias_ih"])
+            return self._split_norm(w.linear("weight_ih", x), w["gain_x"]) + bias
+        return w.linear("weight_ih", x, bias)
 
     def step(self, pre: Tensor, state: HiddenState, w: Weights, tap: Tap) -> tuple[Tensor, HiddenState]:
         """One step of the class's equations."""

@@ -118,10 +118,10 @@ class LSTM(StepCell):
     def project(self, x: Tensor, w: Weights) -> Tensor:
         """W_x x + b, (..., 4N)."""
         bias = w["bias"] if self.config.bias == "one" else w["bias_ih"] + w["bias_hh"]
-        pre = w.linear("weight_ih", x)
         if self.config.layer_norm:
+            pre = w.linear("weight_ih", x)
             return layer_norm(pre, pre.shape[-1:], w["gain_x"], bias)
-        return pre + bias
+        return w.linear("weight_ih", x, bias)
 
     def step(self, pre: Tensor, state: LSTMState, w: Weights, tap: Tap) -> tuple[Tensor, LSTMState]:
         """One step of the class's equations."""

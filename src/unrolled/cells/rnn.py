@@ -53,7 +53,7 @@ class RNN(StepCell):
     def project(self, x: Tensor, w: Weights) -> Tensor:
         """W_x x + b, (..., N)."""
         bias = w["bias"] if self.config.bias == "one" else w["bias_ih"] + w["bias_hh"]
-        return w.linear("weight_ih", x) + bias
+        return w.linear("weight_ih", x, bias)
 
     def step(self, pre: Tensor, state: HiddenState, w: Weights, tap: Tap) -> tuple[Tensor, HiddenState]:
         """One step of the class's equation."""

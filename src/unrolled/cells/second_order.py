@@ -207,13 +207,11 @@ class MultiplicativeCell(StepCell):
 
     def project(self, x: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
         """The first-order part with bias (..., GN) and the input's factor (..., F times the number of W_mx)."""
-        first = w.linear("weight_x", x)
         if self.config.sharing == "integration":
+            first = w.linear("weight_x", x)
             return w["gain_x"] * first + self.gate_bias(w), w["gain_xh"] * first + w["gain_h"]
-        factor = w.linear("weight_mx", x)
-        if self.config.factor_bias is not None:
-            factor = factor + w["bias_mx"]
-        return first + self.gate_bias(w), factor
+        factor_bias = None if self.config.factor_bias is None else w["bias_mx"]
+        return w.linear("weight_x", x, self.gate_bias(w)), w.linear("weight_mx", x, factor_bias)
 
     def intermediate(self, factor: Tensor, recurrent: Tensor) -> Tensor:
         """m: (batch, F) where one is shared, else those of the gates one after another, (batch, gates * F)."""

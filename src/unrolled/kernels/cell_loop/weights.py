@@ -30,6 +30,8 @@ def product(v: Tensor, weight: Tensor, add: Tensor | None, precision: str) -> Te
     if weight.dim() == 2:
         if add is not None and v.dim() == 2:
             return torch.addmm(add, v, weight.t())
+        if add is not None and add.dim() == 1:
+            return torch.nn.functional.linear(v, weight, add)
         y = torch.nn.functional.linear(v, weight)
     else:
         y = block_product(v.reshape(-1, v.shape[-1]), weight).view(*v.shape[:-1], -1)
@@ -54,7 +56,7 @@ class Weights:
 
         Args:
             v: (..., in).
-            add: (..., out), added to the product; passing it here lets a backend fuse the sum.
+            add: (..., out) or (out,), added to the product; passing it here lets a backend fuse the sum.
         """
         return product(v, self.named[self.prefix + name], add, self.precision)
 
@@ -181,6 +183,8 @@ class CollectingWeights(Weights):
         weight = self.named[key]
         if v.dim() != 2 or weight.numel() < _WORTH_COLLECTING:
             return product(v, weight, add, self.precision)
+        if add is not None and add.dim() == 1:  # a collected product adds rows
+            return self.linear(name, v) + add
         if key not in self.matrices:
             made = _Matrix(weight, self.precision, v.shape[0], self.steps)
             wanted = torch.is_grad_enabled() and weight.requires_grad
