@@ -34,8 +34,8 @@ class Compiled(NamedTuple):
 
     Attributes:
         fields: of the state. inputs: names of what else goes in.
-        y: where the output is. forward: the program. backward: that of the gradients, or None; its places are those of
-            ``forward`` and its own after them.
+        y: where the output is. forward: the program. backward: that of the gradients, or None; it reads what the
+            forward program has left.
         grads: where the gradients of what goes in are, by name; without those that nothing depends on.
     """
 
