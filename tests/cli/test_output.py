@@ -17,6 +17,7 @@ VERBS = [
     ["export"],
     ["generate"],
     ["score"],
+    ["bench"],
     ["build"],
     ["cells"],
     ["info"],

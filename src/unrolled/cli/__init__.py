@@ -18,6 +18,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point of ``unrolled``. Exit code 0, 1 (failed) or 2 (bad usage); user errors are one sentence."""
     from unrolled.cli import (  # noqa: F401  (each registers its verb)
+        bench,
         build,
         compress,
         corpora,

@@ -1,0 +1,73 @@
+"""What is to be measured, and how often."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, field_validator
+
+from unrolled.cells import CELLS, CellConfig
+from unrolled.core.config import Config
+from unrolled.core.registry import unknown_name
+from unrolled.kernels import cell_loop, diag_scan
+
+__all__ = ["SCAN", "BenchConfig", "Mode", "Precision"]
+
+SCAN = "diag_scan"
+"""The name under which the operation ``diag_scan`` itself is measured."""
+
+Mode = Literal["forward", "both", "step"]
+Precision = Literal["float32", "bf16"]
+
+
+def _subject(value: Any) -> Any:
+    if isinstance(value, str) and value != SCAN and value not in CELLS:
+        raise unknown_name("cell", value, [*CELLS, SCAN])
+    return value if value == SCAN else CELLS.parse(value)
+
+
+AnySubject = Annotated[SerializeAsAny[CellConfig] | Literal["diag_scan"], BeforeValidator(_subject)]
+
+
+class BenchConfig(Config):
+    """Which rows are measured: every combination of cells, backends, sizes, passes and precisions."""
+
+    cells: tuple[AnySubject, ...] = Field(
+        default=tuple(_subject(name) for name in ("lstm", "gru", "mlstm", "mgru", "mogrifier")),
+        min_length=1,
+        description="cells by name or as tables; diag_scan for the operation itself",
+    )
+    backends: tuple[str, ...] = Field(
+        default=(), description="backends by name (absent: every one that serves the cell, the reference as a peer)"
+    )
+    widths: tuple[PositiveInt, ...] = Field(default=(256, 512), min_length=1, description="widths of input and cell")
+    batches: tuple[PositiveInt, ...] = Field(default=(32,), min_length=1, description="sequences side by side")
+    windows: tuple[PositiveInt, ...] = Field(default=(100,), min_length=1, description="steps of a window")
+    passes: tuple[Mode, ...] = Field(
+        default=("both",),
+        min_length=1,
+        description="forward (without gradients), both (forward and backward), step (one step a call, no gradients)",
+    )
+    precisions: tuple[Precision, ...] = Field(
+        default=("float32",), min_length=1, description="float32 or bf16 products"
+    )
+    repeats: int = Field(default=7, ge=1, description="repetitions; in each of them every row is timed once")
+    seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="no repetition that would end later is begun, but three there are, if asked for",
+    )
+    peers: bool = Field(default=True, description="time torch.nn.LSTM or GRU, the reference and the published loop too")
+    seed: int = Field(default=0, description="draws the order of the rows in each repetition")
+    peak_size: PositiveInt = Field(
+        default=2048, description="rows and columns of the matrices whose product is the peak"
+    )
+    copy_bytes: int = Field(default=256_000_000, ge=4, description="bytes copied to measure the bandwidth of memory")
+    least_seconds: float = Field(default=0.02, gt=0, description="a call is repeated until it has taken so long")
+
+    @field_validator("backends")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = {*cell_loop.BACKENDS, *diag_scan.BACKENDS, "auto"}
+        for name in value:
+            if name not in known:
+                raise unknown_name("backend", name, known)
+        return value

@@ -1,0 +1,81 @@
+"""Interleaved repetitions: every row once in each, the machine's peak measured directly before and after it."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+__all__ = ["FEWEST", "Sample", "Work", "measure", "timed"]
+
+FEWEST = 3
+"""Repetitions that are made, if asked for, even where the time for the measuring is over."""
+
+Clock = Callable[[], float]
+
+
+class Work(NamedTuple):
+    """call: what is timed. kind: of the peak beside it. amount: operations or bytes of one call."""
+
+    call: Callable[[], object]
+    kind: str
+    amount: float
+
+
+class Sample(NamedTuple):
+    """One row in one repetition: seconds of one call, and the peaks (a second) before and after."""
+
+    seconds: float
+    before: float
+    after: float
+
+
+def timed(call: Callable[[], object], least: float, clock: Clock = time.perf_counter) -> float:
+    """Seconds of one call, the mean of as many as together take ``least`` seconds."""
+    count, start = 0, clock()
+    while True:
+        call()
+        count += 1
+        taken = clock() - start
+        if taken >= least:
+            return taken / count
+
+
+def measure(
+    works: Sequence[Work],
+    peak: Callable[[str], float],
+    repeats: int,
+    seconds: float,
+    least: float,
+    seed: int,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+    clock: Clock = time.perf_counter,
+) -> list[list[Sample]]:
+    """Time every work in every repetition, in an order that is shuffled anew.
+
+    Args:
+        peak: measures the peak of a kind, a second. Between two rows of one kind one measurement serves both.
+        seconds: a repetition that would end later than this is not begun, once there are :data:`FEWEST`.
+        least: seconds that a timed call takes at least, by repetition.
+        advance: hears of the rows done and of all.
+    Returns:
+        for each work its samples, as many as there were repetitions.
+    """
+    order, generator = list(range(len(works))), random.Random(seed)
+    samples: list[list[Sample]] = [[] for _ in works]
+    began, slowest = clock(), 0.0
+    for repeat in range(repeats):
+        start = clock()
+        if repeat >= FEWEST and start - began + slowest > seconds:
+            break
+        generator.shuffle(order)
+        last: tuple[str, float] | None = None
+        for done, index in enumerate(order):
+            work = works[index]
+            before = last[1] if last is not None and last[0] == work.kind else peak(work.kind)
+            taken = timed(work.call, least, clock)
+            after = peak(work.kind)
+            last = work.kind, after
+            samples[index].append(Sample(taken, before, after))
+            advance(repeat * len(works) + done + 1, repeats * len(works))
+        slowest = max(slowest, clock() - start)
+    return samples

@@ -1,0 +1,98 @@
+"""Which rows there are, and which other rows are the peers of a row."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from unrolled.bench.config import SCAN, BenchConfig
+from unrolled.cells import CELLS, CellConfig, StepCell
+from unrolled.kernels import diag_scan
+
+__all__ = ["PUBLISHED", "REFERENCE", "TORCH", "Row", "Sizes", "label", "peers_of", "plan", "serving"]
+
+REFERENCE, PUBLISHED, TORCH = "reference", "published", "torch.nn"
+_LIKE_GRU = ("gru", "mgru")
+
+
+class Sizes(NamedTuple):
+    """width of input and cell; batch: sequences; window: steps."""
+
+    width: int
+    batch: int
+    window: int
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    subject: a cell's name, ``diag_scan``, or a peer such as ``torch.nn.LSTM``. config: of the cell, else None.
+    backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch.
+    """
+
+    subject: str
+    config: CellConfig | None
+    backend: str
+    precision: str
+    sizes: Sizes
+    mode: str
+
+    @property
+    def name(self) -> str:
+        return self.subject if self.config is None else label(self.config)
+
+
+def label(config: CellConfig) -> str:
+    """A cell's name with the options that differ from its defaults: ``mogrifier(rounds=4, rank=64)``."""
+    default = type(config)(name=config.name)
+    parts = []
+    for key in type(config).model_fields:
+        value = getattr(config, key)
+        if value != getattr(default, key):
+            parts.append(f"{key}={label(value) if isinstance(value, CellConfig) else value}")
+    return f"{config.name}({', '.join(parts)})" if parts else config.name
+
+
+def _torch_peer(subject: str, config: CellConfig | None) -> str | None:
+    """The module of torch beside which a subject is measured."""
+    if config is None:
+        return None
+    return f"{TORCH}.GRU" if subject in _LIKE_GRU else f"{TORCH}.LSTM"
+
+
+def peers_of(row: Row) -> dict[str, Row]:
+    """What a row is compared with, by the name of the ratio; a row is no peer of itself."""
+    found = {REFERENCE: row._replace(backend=REFERENCE), "float32": row._replace(precision="float32")}
+    if row.config is not None and issubclass(CELLS[row.subject], StepCell):
+        found[PUBLISHED] = row._replace(backend=PUBLISHED)
+    peer = _torch_peer(row.subject, row.config)
+    if peer is not None:
+        # torch's modules know no bf16 products with float32 states
+        found[TORCH] = Row(peer, None, TORCH, "float32", row.sizes, row.mode)
+    return {name: other for name, other in found.items() if other != row}
+
+
+def serving(config: CellConfig | str, build: Callable[[CellConfig], Any]) -> list[str]:
+    """The backends that are measured where none is named; the reference is a peer. ``build`` makes the cell."""
+    names = list(diag_scan.BACKENDS) if isinstance(config, str) else build(config).backends()
+    return [name for name in names if name != REFERENCE] or names
+
+
+def plan(config: BenchConfig, build: Callable[[CellConfig], Any]) -> list[Row]:
+    """All rows, in the order of the table: by cell, sizes, pass and precision, the peers after the backends."""
+    rows: list[Row] = []
+    for cell in config.cells:
+        subject, own = (SCAN, None) if isinstance(cell, str) else (cell.name, cell)
+        names = config.backends or serving(cell, build)
+        for sizes in _sizes(config):
+            for mode in config.passes:
+                for precision in config.precisions:
+                    group = [Row(subject, own, name, precision, sizes, mode) for name in names]
+                    rows += group
+                    if config.peers:
+                        peers = peers_of(group[0])
+                        # its fellow in float32 is there only where float32 was asked for
+                        rows += [peers[name] for name in (REFERENCE, PUBLISHED, TORCH) if name in peers]
+    return list(dict.fromkeys(rows))
+
+
+def _sizes(config: BenchConfig) -> Sequence[Sizes]:
+    return [Sizes(w, b, t) for w in config.widths for b in config.batches for t in config.windows]

@@ -1,0 +1,194 @@
+"""What is timed and checked: a cell by a backend, the published loop, torch's modules, the scan."""
+
+import copy
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unrolled.bench.config import SCAN
+from unrolled.bench.plan import PUBLISHED, TORCH, Row, Sizes
+from unrolled.cells import CELLS, Cell, CellConfig
+from unrolled.core.tree import flatten, leaves, map_tree
+from unrolled.kernels.cell_loop import Weights, silent
+from unrolled.kernels.diag_scan import diag_scan
+from unrolled.kernels.dispatch import Compute
+
+__all__ = ["Case", "Material", "amount_of", "call_of", "case_of", "make_cell"]
+
+# Passes over the products of a forward step: the gradients of input and of weights are one more each.
+_PASSES = {"forward": 1, "step": 1, "both": 3}
+# What a scan must move in one fused pass, in windows of numbers: read a and b, write h; then read a, h and the gradient
+# of h, write the gradients of a and b.
+_SCAN_MOVES = {"forward": 3, "both": 8}
+
+
+class Case(NamedTuple):
+    """A subject with its inputs.
+
+    wanted: what gradients are made of, by name. forward: gives the output (batch, time, width) and the parts of the
+    final state. stepwise: the same by one call a step, the outputs in pieces; None where there are no steps.
+    """
+
+    wanted: dict[str, Tensor]
+    forward: Callable[[], tuple[Tensor, ...]]
+    stepwise: Callable[[], tuple[list[Tensor], list[Tensor]]] | None
+
+
+class Material:
+    """Numbers and cells that rows share, each made once, the same in every process."""
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+        self._made: dict[Any, Any] = {}
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, made at the first call with this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Normal numbers that depend on the name and the shape alone."""
+
+        return self.once((name, shape), lambda: self._draw(name, shape))
+
+    def _draw(self, name: str, shape: Sequence[int]) -> Tensor:
+        generator = torch.Generator().manual_seed(zlib.crc32(repr((name, *shape)).encode()))
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.dtype)
+
+    def module(self, key: Any, make: Callable[[], nn.Module]) -> Any:
+        """A module, its weights moved a little from where they begin, so that no bias is zero and no gain one."""
+
+        def build() -> nn.Module:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                module = make().to(self.dtype)
+            with torch.no_grad():
+                for name, parameter in module.named_parameters():
+                    parameter.add_(self._draw(name, parameter.shape), alpha=0.3 * parameter.shape[-1] ** -0.5)
+            return module
+
+        return self.once(key, build)
+
+
+def make_cell(config: CellConfig, width: int) -> Cell:
+    """A cell whose input has its own width; the random numbers of the process stay as they are.
+
+    Raises:
+        UsageError: the options do not go with the width.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return CELLS[config.name](width, width, config)
+
+
+def case_of(row: Row, sizes: Sizes, material: Material) -> Case:
+    """The subject of a row at any sizes.
+
+    Raises:
+        UsageError: a cell's options do not go with the width.
+    """
+    if row.subject == SCAN:
+        return _scan(row, sizes, material)
+    if row.backend == TORCH:
+        return _torch_module(row, sizes, material)
+    return _cell(row, sizes, material)
+
+
+def amount_of(row: Row) -> int:
+    """Floating-point operations of the matrix products of one timed call; for a scan the bytes that it must move."""
+    if row.subject == SCAN:
+        return _SCAN_MOVES[row.mode] * 4 * row.sizes.width * row.sizes.batch * row.sizes.window
+    cls = CELLS[row.subject.removeprefix(f"{TORCH}.").lower()] if row.config is None else CELLS[row.subject]
+    each = cls.flops_per_token(row.config or cls.Config(), row.sizes.width, row.sizes.width)
+    return each * row.sizes.batch * row.sizes.window * _PASSES[row.mode]
+
+
+def call_of(case: Case, mode: str, material: Material) -> Callable[[], None]:
+    """One timed call: a window forwards, forwards and backwards, or step by step."""
+
+    def forward() -> None:
+        with torch.no_grad():
+            case.forward()
+
+    def step() -> None:
+        assert case.stepwise is not None
+        with torch.no_grad():
+            case.stepwise()
+
+    def both() -> None:
+        # as in training, nothing comes back from beyond the window: only the output has a gradient
+        y = case.forward()[0]
+        torch.autograd.grad(y, wanted, material.normal("gradient", *y.shape), allow_unused=True)
+
+    wanted = list(case.wanted.values())
+    return {"forward": forward, "step": step, "both": both}[mode]
+
+
+def _cell(row: Row, sizes: Sizes, material: Material) -> Case:
+    assert row.config is not None
+    config = row.config
+    shared: Cell = material.module((config, sizes.width), lambda: make_cell(config, sizes.width))
+    cell = copy.copy(shared)  # the same parameters, computed in another way
+    cell.compute = Compute.parse({"backend": _backend(row), "precision": row.precision})
+    start = cell.initial_state(sizes.batch, dtype=material.dtype)
+    state = map_tree(lambda part: part + 0.5 * material.normal("state", *part.shape), start)
+    return _recurrent(cell, _published(cell) if row.backend == PUBLISHED else cell, state, sizes, material)
+
+
+def _backend(row: Row) -> str:
+    """The published loop calls no operation, so that its backend is never asked for."""
+    return "auto" if row.backend == PUBLISHED else row.backend
+
+
+def _published(cell: Any) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
+    """The loop as it is usually written: one step of the input after another, projected inside the loop."""
+
+    def run(x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        w = Weights(cell.effective_weights(), cell.compute.precision)
+        outputs = []
+        for t in range(x.shape[1]):
+            y, state = cell.step(cell.project(x[:, t], w), state, w, silent)
+            outputs.append(y)
+        return torch.stack(outputs, 1), state
+
+    return run
+
+
+def _torch_module(row: Row, sizes: Sizes, material: Material) -> Case:
+    name, width = row.subject.removeprefix(f"{TORCH}."), sizes.width
+    module = material.module((name, width), lambda: getattr(nn, name)(width, width, batch_first=True))
+    parts = [0.5 * material.normal(f"state {i}", 1, sizes.batch, width) for i in range(2 if name == "LSTM" else 1)]
+    return _recurrent(module, module, tuple(parts) if len(parts) > 1 else parts[0], sizes, material)
+
+
+def _recurrent(module: nn.Module, run: Any, state: Any, sizes: Sizes, material: Material) -> Case:
+    """The case of ``run(x, state) -> (y, state)``, with the parameters of ``module``."""
+    x = material.normal("input", sizes.batch, sizes.window, sizes.width).requires_grad_()
+    state = map_tree(lambda part: part.detach().clone().requires_grad_(part.is_floating_point()), state)
+    wanted = {"input": x, **{f"initial state {name}": part for name, part in flatten(state).items()}}
+    wanted |= dict(module.named_parameters())
+
+    def forward() -> tuple[Tensor, ...]:
+        y, final = run(x, state)
+        return y, *leaves(final)
+
+    def stepwise() -> tuple[list[Tensor], list[Tensor]]:
+        pieces = material.once(("pieces", sizes), lambda: [piece.contiguous() for piece in x.detach().split(1, 1)])
+        outputs, carried = [], state
+        for piece in pieces:
+            y, carried = run(piece, carried)
+            outputs.append(y)
+        return outputs, leaves(carried)
+
+    return Case({name: part for name, part in wanted.items() if part.requires_grad}, forward, stepwise)
+
+
+def _scan(row: Row, sizes: Sizes, material: Material) -> Case:
+    shape = (sizes.batch, sizes.window, sizes.width)
+    a = material.once(("factors", shape), lambda: material.normal("a", *shape).sigmoid().requires_grad_())
+    b = material.normal("b", *shape).requires_grad_()
+    return Case({"a": a, "b": b}, lambda: diag_scan(a, b, backend=row.backend), None)

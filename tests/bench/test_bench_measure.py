@@ -1,0 +1,128 @@
+"""The repetitions, with a clock and peaks of the tests' own."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from unrolled.bench.config import BenchConfig
+from unrolled.bench.measure import FEWEST, Sample, Work, measure, timed
+from unrolled.bench.peak import Peaks, peak_memory
+
+
+class World:
+    """A clock that only work moves on, and what happened, in order."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.events: list[str] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def work(self, name: str, seconds: float) -> Callable[[], None]:
+        def call() -> None:
+            self.now += seconds
+            self.events.append(name)
+
+        return call
+
+    def peak(self, kind: str) -> float:
+        self.events.append(f"peak {kind}")
+        return float(len(self.events))
+
+
+def run(world: World, works: list[Work], repeats: int = 1, seconds: float = 1e9, seed: int = 0) -> list[list[Sample]]:
+    return measure(works, world.peak, repeats, seconds, least=0.0, seed=seed, clock=world.clock)
+
+
+def test_a_short_call_is_repeated() -> None:
+    world = World()
+    assert timed(world.work("a", 0.25), 0.9, world.clock) == pytest.approx(0.25)
+    assert world.events == ["a"] * 4
+    world = World()
+    assert timed(world.work("a", 2.0), 0.9, world.clock) == 2.0
+    assert world.events == ["a"]
+
+
+def test_every_row_once_a_repetition_between_peaks_of_its_kind() -> None:
+    world = World()
+    works = [Work(world.work(name, 1.0 + i), "copy" if name == "s" else "float32", 1) for i, name in enumerate("abs")]
+    samples = run(world, works, repeats=2)
+    assert [[one.seconds for one in row] for row in samples] == [[1, 1], [2, 2], [3, 3]]
+    for index, name in enumerate("abs"):
+        kind = works[index].kind
+        places = [i for i, event in enumerate(world.events) if event == name]
+        assert len(places) == 2
+        for place, sample in zip(places, samples[index], strict=True):
+            assert world.events[place - 1] == world.events[place + 1] == f"peak {kind}"
+            assert (sample.before, sample.after) == (place, place + 2), "the peaks beside it, not others"
+    # a peak between two rows of one kind serves both
+    alike = World()
+    run(alike, [Work(alike.work(name, 1.0), "float32", 1) for name in "abc"])
+    assert sum(event == "peak float32" for event in alike.events) == 4
+
+
+def _orders(seed: int) -> list[list[str]]:
+    world = World()
+    run(world, [Work(world.work(name, 1.0), "float32", 1) for name in "abcdefgh"], repeats=4, seed=seed)
+    names = [event for event in world.events if not event.startswith("peak")]
+    return [names[i : i + 8] for i in range(0, 32, 8)]
+
+
+def test_the_order_is_shuffled_by_the_seed() -> None:
+    orders = _orders(3)
+    assert all(sorted(order) == list("abcdefgh") for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders == _orders(3)
+    assert orders != _orders(4)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1.0, FEWEST), (49.0, 4), (50.0, 5), (1e9, 9)])
+def test_the_limit_of_time(seconds: float, expected: int) -> None:
+    world = World()
+    samples = run(world, [Work(world.work("a", 10.0), "float32", 1)], repeats=9, seconds=seconds)
+    assert len(samples[0]) == expected
+    assert len(run(World(), [Work(World().work("a", 1.0), "float32", 1)], repeats=2, seconds=0.1)[0]) == 2
+
+
+def test_progress() -> None:
+    world, heard = World(), []
+    works = [Work(world.work(name, 1.0), "float32", 1) for name in "ab"]
+    measure(works, world.peak, 2, 9.0, 0.0, 0, lambda done, total: heard.append((done, total)), world.clock)
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_what_a_peak_does() -> None:
+    peaks = Peaks(BenchConfig(peak_size=20, copy_bytes=4000))
+    for kind, amount in (("float32", 2 * 20**3), ("bf16", 2 * 20**3), ("copy", 8000)):
+        call, counted = peaks.call(kind)
+        assert counted == amount
+        assert peaks.call(kind)[0] is call, "made once"
+        result = call()
+        assert isinstance(result, torch.Tensor)
+        assert result.numel() == (1000 if kind == "copy" else 400)
+        assert result.dtype == (torch.bfloat16 if kind == "bf16" else torch.float32)
+        assert result.count_nonzero() == result.numel()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not tell the peak of memory")
+def test_peak_memory() -> None:
+    size = 64 * 2**20
+    if peak_memory(lambda: None) is None:
+        pytest.skip("the peak of memory cannot be reset here")
+    found = peak_memory(lambda: torch.ones(size // 4).sum())
+    assert found is not None
+    assert 0.9 * size < found < 1.5 * size
+    held = torch.ones(size // 4)
+    small = peak_memory(lambda: held[0].item())
+    assert small is not None
+    assert small < 0.2 * size, "what is there before the call is not counted"
+
+
+def test_peak_memory_where_the_system_does_not_tell(tmp_path: Path) -> None:
+    assert peak_memory(lambda: None, tmp_path / "none") is None
+    (tmp_path / "status").write_text("VmRSS: 3 kB\n")
+    assert peak_memory(lambda: None, tmp_path) is None
