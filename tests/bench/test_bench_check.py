@@ -27,6 +27,10 @@ def test_every_backend_passes(name: str) -> None:
         assert fault(row(name, backend), OWN) is None
 
 
+def test_the_published_scan_passes() -> None:
+    assert fault(Row("diag_scan", None, PUBLISHED, "float32", OWN, "both"), OWN) is None
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_published_loop_and_bf16_pass(precision: str) -> None:
     assert fault(row("mlstm", PUBLISHED, precision), OWN) is None

@@ -61,7 +61,7 @@ def _torch_peer(subject: str, config: CellConfig | None) -> str | None:
 def peers_of(row: Row) -> dict[str, Row]:
     """What a row is compared with, by the name of the ratio; a row is no peer of itself."""
     found = {REFERENCE: row._replace(backend=REFERENCE), "float32": row._replace(precision="float32")}
-    if row.config is not None and issubclass(CELLS[row.subject], StepCell):
+    if row.config is None or issubclass(CELLS[row.subject], StepCell):
         found[PUBLISHED] = row._replace(backend=PUBLISHED)
     peer = _torch_peer(row.subject, row.config)
     if peer is not None:

@@ -81,6 +81,7 @@ def bench(
     from unrolled.core.config import apply_settings
     from unrolled.core.errors import UsageError
     from unrolled.core.files import atomic_write
+    from unrolled.core.memory import keep_freed_memory
 
     given = {
         "cells": None if not cells else [_cell(text) for text in cells],
@@ -106,6 +107,7 @@ def bench(
         return
     config = BenchConfig.parse(apply_settings(given, settings or ()))
     use_threads(threads)
+    keep_freed_memory()  # as training does
     with progress_bar("measuring", not json) as advance:
 
         def hear(what: str, done: int, total: int) -> None:
