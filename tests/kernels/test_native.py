@@ -154,6 +154,22 @@ def test_the_same_window_twice_and_a_change_of_weights_between() -> None:
         loss.backward()
 
 
+def test_a_step_that_depends_on_the_mode() -> None:
+    class Louder(CELLS["rnn"]):
+        def step(self, pre: Any, state: Any, w: Any, tap: Any) -> Any:
+            return super().step(2 * pre if self.training else pre, state, w, tap)
+
+    cell = Louder(3, 4, CELLS.parse("rnn"))
+    x = torch.randn(2, 5, 3)
+    for training in (True, False, True):
+        cell.train(training)
+        found = {}
+        for backend in ("native", "reference"):
+            cell.compute = Compute(backend=backend)
+            found[backend] = cell(x)[0]
+        torch.testing.assert_close(found["native"], found["reference"])
+
+
 def test_only_the_gradients_that_are_asked_for() -> None:
     cell = make("mlstm", 4, 6)
     cell.compute = Compute(backend="native")
@@ -174,6 +190,11 @@ def test_only_the_gradients_that_are_asked_for() -> None:
         (lambda pre, state, w, tap: (torch.ones(1, 4) * pre, state), "uses mul"),
         (lambda pre, state, w, tap: (pre, state) if pre else (state.h, state), "looks at values"),
         (lambda pre, state, w, tap: (pre[0], state), "selects rows"),
+        (lambda pre, state, w, tap: (pre + torch.zeros(pre.shape[0], 4), state), "its step cannot be followed"),
+        (
+            lambda pre, state, w, tap: (w.linear("absent", pre), state),
+            "its step cannot be followed (KeyError: 'absent')",
+        ),
         (lambda pre, state, w, tap: (pre, state._replace(h=pre[..., :2])), "changes the form of the state's h"),
         (lambda pre, state, w, tap: (torch.ones(1, 4), state), "something else than rows"),
     ],

@@ -49,7 +49,7 @@ class Compiled(NamedTuple):
     vectors: tuple[VectorShare, ...] = ()
 
 
-_cache: "WeakKeyDictionary[Any, dict[tuple[Kind, bool], Compiled | str]]" = WeakKeyDictionary()
+_cache: "WeakKeyDictionary[Any, dict[tuple[Kind, bool, bool], Compiled | str]]" = WeakKeyDictionary()
 
 
 def unsupported(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> str | None:
@@ -67,14 +67,15 @@ def compiled(cell: SteppedCell, state: Any, kind: Kind, in_width: int, gradients
 
 def _look_up(cell: SteppedCell, state: Any, kind: Kind, in_width: int, gradients: bool) -> Compiled | str:
     programs = _cache.setdefault(cell, {})
-    if (kind, gradients) not in programs:
+    key = kind, gradients, bool(getattr(cell, "training", False))  # a step may look at its mode
+    if key not in programs:
         try:
             if kind.reset and any(bool(one.any()) for one in cell.initial_state(1)):
                 raise Unsupported("its state does not begin with zeros, which is what a reset here puts in")
-            programs[kind, gradients] = _compile(trace_step(cell, state, kind, in_width), gradients)
+            programs[key] = _compile(trace_step(cell, state, kind, in_width), gradients)
         except Unsupported as reason:
-            programs[kind, gradients] = str(reason)
-    return programs[kind, gradients]
+            programs[key] = str(reason)
+    return programs[key]
 
 
 def _compile(step: Step, gradients: bool) -> Compiled:

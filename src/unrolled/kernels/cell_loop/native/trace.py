@@ -4,7 +4,8 @@ Any StepCell whose step is made of products by ``w.linear`` and of the operation
 without a line of its own. A step that does anything else (a layer norm, a look at values) is refused with the reason.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -233,6 +234,18 @@ class Step(NamedTuple):
     inputs: dict[str, Node]
 
 
+@contextlib.contextmanager
+def _followed(what: str) -> Iterator[None]:
+    """Whatever goes wrong in a cell's own code means that it cannot be followed; a mistake in it will show itself again
+    in the backend that then runs it on tensors."""
+    try:
+        yield
+    except Unsupported:
+        raise
+    except Exception as error:
+        raise Unsupported(f"its {what} cannot be followed ({type(error).__name__}: {error})") from error
+
+
 def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step:
     """Learn the graph of a cell's step.
 
@@ -252,7 +265,8 @@ def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step
         return Symbol(Ref(inputs[name], 0, width))
 
     meta = {name: tensor.to("meta") for name, tensor in named.items()}
-    projected = cell.project(torch.empty(1, in_width, device="meta"), Weights(meta))
+    with _followed("project"):
+        projected = cell.project(torch.empty(1, in_width, device="meta"), Weights(meta))
     numbers = count()
     pre = map_tree(lambda tensor: given(f"pre.{next(numbers)}", tensor.shape[-1], True), projected)
     fields = {name: given(f"state.{name}", width, True) for name, width in widths.items()}
@@ -264,7 +278,8 @@ def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step
     mask_in: Any = given("state_in", widths["h"], kind.varies) if kind.state_in else None
     mask_out: Any = given("state_out", widths["h"], kind.varies) if kind.state_out else None
     zoneout: Any = {name: given(f"zoneout.{name}", widths[name], kind.varies) for name in kind.zoneout}
-    y, new = noisy_step(cell, pre, symbols, weights, silent, mask_in, mask_out, zoneout)
+    with _followed("step"):
+        y, new = noisy_step(cell, pre, symbols, weights, silent, mask_in, mask_out, zoneout)
     for name, width in widths.items():
         if not isinstance(getattr(new, name), Symbol) or getattr(new, name).shape != (_ROWS, width):
             raise Unsupported(f"its step changes the form of the state's {name}")
