@@ -92,12 +92,12 @@ def test_text_and_plots(unrolled: Command, trained: Path, labelled: tuple[Path, 
 def test_without_matplotlib(
     unrolled: Command, trained: Path, labelled: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unrolled.analyse import features_report
+    from unrolled.analyse import plots
 
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(features_report, "importlib", type("Absent", (), {"import_module": staticmethod(absent)}))
+    monkeypatch.setattr(plots, "importlib", type("Absent", (), {"import_module": staticmethod(absent)}))
     code, _, err = unrolled(*_arguments(trained, labelled), "--out", "made")
     assert code == 0
     assert err == 'the plot needs matplotlib and is left out; install it with: pip install "unrolled[report]"\n'

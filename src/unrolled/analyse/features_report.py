@@ -1,16 +1,14 @@
 """What the probe of units as features writes: a record, tables and a histogram."""
 
-import importlib
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unrolled.analyse.features import Features
+from unrolled.analyse.plots import draw, plots_wanted
 from unrolled.analyse.probe import LogisticFit, Measured
-from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_write, make_folder, write_json
 from unrolled.core.record import environment
 
@@ -80,12 +78,10 @@ def write_features(folder: str | os.PathLike[str], features: Features, record: d
     for low, high, pair in zip(edges[:-1], edges[1:], features.counts.T.tolist(), strict=True):
         lines.append(f"{low:.9g}\t{high:.9g}\t{pair[0]}\t{pair[1]}")
     atomic_write(path / f"{HISTOGRAM}.tsv", "\n".join(lines) + "\n")
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError:
-        return 'the plot needs matplotlib and is left out; install it with: pip install "unrolled[report]"'
-    plot_histogram(path / HISTOGRAM, features)
-    return None
+    note = plots_wanted()
+    if note is None:
+        plot_histogram(path / HISTOGRAM, features)
+    return note
 
 
 def _plain(text: str) -> str:
@@ -100,17 +96,9 @@ def plot_histogram(path: str | os.PathLike[str], features: Features) -> None:
     Raises:
         UnrolledError: matplotlib is not installed.
     """
-    # found by name, since it is an extra that the type checker need not have
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-        figures = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise UnrolledError('a plot needs matplotlib; install it with: pip install "unrolled[report]"') from error
     best = features.best
-    settings = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "unrolled", "axes.spines.top": False,
-                "axes.spines.right": False, "text.parse_math": False}  # fmt: skip
-    with matplotlib.rc_context(settings):
-        figure = figures.Figure(figsize=(6.3, 3.4), layout="constrained")
+
+    def fill(figure: Any) -> None:
         axes = figure.subplots()
         for name, counts, look in zip(features.classes, features.counts, _LOOKS, strict=True):
             axes.stairs(counts, features.edges, label=f"label {name}", **({"fill": True, **look}))
@@ -118,10 +106,5 @@ def plot_histogram(path: str | os.PathLike[str], features: Features) -> None:
         axes.set_xlabel(f"{features.state} of unit {best.unit}, layer {features.layer}")
         axes.set_ylabel("test sentences")
         axes.legend(frameon=False)
-        for kind, options in ((".png", {"dpi": 200}), (".svg", {"metadata": {"Date": None}})):
-            target = Path(f"{os.fspath(path)}{kind}")
-            atomic_write(target, lambda part, kind=kind, options=options: _save(figure, part, kind, options))
 
-
-def _save(figure: Any, part: Path, kind: str, options: dict[str, Any]) -> None:
-    figure.savefig(part, format=kind[1:], **options)
+    draw(path, (6.3, 3.4), fill)

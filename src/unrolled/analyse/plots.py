@@ -16,7 +16,7 @@ STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "^", "D", "v", "x", "+")
 _SETTINGS = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "unrolled", "axes.spines.top": False,
-             "axes.spines.right": False}  # fmt: skip
+             "axes.spines.right": False, "text.parse_math": False}  # fmt: skip
 
 
 def plots_wanted() -> str | None:

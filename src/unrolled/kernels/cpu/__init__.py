@@ -1,6 +1,6 @@
 """The native library: C++ kernels for CPUs, built by ``unrolled build``. Without it everything works, slower."""
 
-from unrolled.kernels.cpu.build import Built, build, find_compiler
+from unrolled.kernels.cpu.build import Built, build, find_compiler, library_path
 from unrolled.kernels.cpu.library import Library, forget_library, instruction_sets, library, why_no_library
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "forget_library",
     "instruction_sets",
     "library",
+    "library_path",
     "why_no_library",
 ]

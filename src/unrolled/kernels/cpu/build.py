@@ -1,5 +1,6 @@
 """Builds the native library from its C++ sources, once for each version of them."""
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -7,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,22 +76,33 @@ def build(again: bool = False) -> Built:
             "no C++ compiler found; install g++ or clang++, or name one with CXX. Without it everything works, slower."
         )
     folder = cache_folder("native", path.parent.name)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        # at most as many at once as there are processors
-        objects, running = [], []
+    running: list[subprocess.Popen[str]] = []
+    with tempfile.TemporaryDirectory(dir=folder) as work, _ended(running):
+        objects = []
         for name, source in itertools.product(_sets(), _KERNELS):
             objects.append(f"{work}/{source}.{name}.o")
             options = (*INSTRUCTION_SETS[name], f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / source))
             running.append(_start(compiler, *options, "-o", objects[-1]))
-            if len(running) >= (os.cpu_count() or 1):
+            if len(running) >= (os.cpu_count() or 1):  # at most as many at once as there are processors
                 _finish(running.pop(0))
-        for one in running:
-            _finish(one)
+        while running:
+            _finish(running.pop(0))
         made = f"{work}/libunrolled.so"
         sets = [f"-DHAVE_{name.upper()}" for name in _sets()]
         _finish(_start(compiler, *sets, "-shared", str(_SOURCES / "choose.cpp"), *objects, "-o", made))
         Path(made).replace(path)
     return Built(path, compiler)
+
+
+@contextlib.contextmanager
+def _ended(running: list[subprocess.Popen[str]]) -> Iterator[None]:
+    """After a failure or Ctrl-C no compiler goes on."""
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
 
 
 def _start(compiler: str, *options: str) -> subprocess.Popen[str]:
@@ -103,4 +116,8 @@ def _finish(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate()
     if process.returncode:
         first = next((line for line in errors.splitlines() if "error" in line), errors.strip()[:200])
-        raise UnrolledError(f"the compiler could not build the native library: {first}")
+        said = f" and said: {first.strip().rstrip('.')}" if first else ""
+        raise UnrolledError(
+            f"the compiler failed with exit code {process.returncode}{said}; name another one with CXX, or go without: "
+            "everything works, slower."
+        )
