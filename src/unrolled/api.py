@@ -96,7 +96,7 @@ def evaluate(
         progress: hears of every window.
         search, search_tokens: settings to choose on the validation split, see :func:`evaluate_run`.
         options: fields of :class:`EvalConfig` (split, window, columns, first, reset, limit) and of
-            :class:`PredictorConfig` (temperature, dropout, dynamic, cache), such as ``dynamic="krause"`` or
+            :class:`PredictorConfig` (temperature, dropout, dynamic, cache, quantize), such as ``dynamic="krause"`` or
             ``cache={"length": 500}``.
     Raises:
         UsageError: no run, unknown corpus, split or option. UnrolledError: damaged files.
@@ -115,17 +115,19 @@ def generate(
     stop: Sequence[str] = (),
     samples: int = 1,
     device: str = "auto",
+    quantize: str | None = None,
     **options: Any,
 ) -> list[Generation]:
     """Continue prompts.
 
     Args:
         run: a run directory, or an opened :class:`Run`.
+        quantize: weights in fewer bits: bf16 or int8.
         options: fields of :class:`SamplerConfig`: temperature, top_k, top_p, min_p, seed.
     Raises:
         UsageError: no run, unknown option, a prompt that the tokenizer cannot read.
     """
     sampler, opened = SamplerConfig.parse(options), _opened(run, device)
-    predictor = open_predictor(opened)
+    predictor = open_predictor(opened, PredictorConfig.parse({"quantize": quantize}), stepwise=True)
     prompts = (prompts,) if isinstance(prompts, str) else prompts
     return _generate(predictor, opened.tokenizer, prompts, tokens, sampler, stop, samples)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from unrolled.bench.check import cannot, fault, relative_error
+from unrolled.bench.material import Case, Material
 from unrolled.bench.plan import PUBLISHED, Row, Sizes
-from unrolled.bench.subjects import Case, Material, amount_of, call_of, case_of, make_cell
+from unrolled.bench.subjects import amount_of, call_of, case_of, make_cell
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError
 from unrolled.kernels import cell_loop, diag_scan

@@ -24,12 +24,13 @@ def test_text_json_and_files(unrolled: Command) -> None:
     assert lines[0].startswith("processor: ")
     assert "threads: 1" in lines[0]
     assert "native library: " in lines[1]
-    assert [line.split(":")[0] for line in lines[2:5]] == [
+    assert [line.split(":")[0] for line in lines[2:6]] == [
         "peak of float32 products",
         "peak of bf16 products",
         "peak of copy",
+        "peak of read",
     ]
-    rows = [line.split("\t") for line in lines[6:]]
+    rows = [line.split("\t") for line in lines[7:]]
     assert rows[0][:8] == ["cell", "backend", "precision", "width", "batch", "window", "pass", "ms"]
     assert [row[:7] for row in rows[1:]] == [
         ["rnn", "generic", "float32", "8", "2", "3", "both"],

@@ -5,14 +5,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unrolled.bench.plan import REFERENCE, Row, Sizes
-from unrolled.bench.subjects import Case, Material, case_of
+from unrolled.bench.decode import cannot_decode
+from unrolled.bench.material import Case, Material
+from unrolled.bench.plan import PLAIN, REFERENCE, Row, Sizes
+from unrolled.bench.subjects import case_of
 from unrolled.core.errors import UsageError
 
 __all__ = ["LIMITS", "SMALL", "cannot", "fault", "outcome", "relative_error"]
 
-LIMITS = {"float64": 1e-10, "float32": 1e-3, "bf16": 1e-1}
-"""Largest relative errors: of whole tensors in float64 and with bf16 products; of single numbers in float32."""
+LIMITS = {"float64": 1e-10, "float32": 1e-3, "bf16": 1e-1, "int8": 1e-1}
+"""Largest relative errors: of whole tensors in float64, with bf16 products, and with weights in fewer bits; of single
+numbers in float32."""
 
 SMALL = Sizes(width=24, batch=3, window=7)
 """The sizes of the exact comparison."""
@@ -27,6 +30,10 @@ _GRADIENT = "gradient of "
 
 def cannot(row: Row) -> str | None:
     """Why a row is no measurement at all, beside what its backend says."""
+    if row.mode == "decode":
+        return cannot_decode(row)
+    if row.precision == "int8":
+        return "only decoding has weights of 8 bits; use --pass decode."
     if row.config is None and row.subject == "diag_scan":
         if row.mode == "step":
             return "the scan is measured over whole windows; use --pass forward or both."
@@ -93,6 +100,8 @@ def fault(row: Row, own: Sizes) -> str | None:
     Raises:
         UsageError: the backend cannot serve this cell or precision.
     """
+    if row.mode == "decode":
+        return _decodes_otherwise(row, own._replace(window=min(own.window, _STEPS["float32"])))
     low = row.precision == "bf16"
     first = Material(torch.float32 if low else torch.float64)
     small = _fitting(row, own, first)
@@ -114,6 +123,18 @@ def fault(row: Row, own: Sizes) -> str | None:
         if reason is not None:
             return f"{reason} ({material.dtype}, width {sizes.width})".replace("torch.", "")
     return None
+
+
+def _decodes_otherwise(row: Row, sizes: Sizes) -> str | None:
+    """Why what is decoded is not what the model itself predicts, up to the rounding of its weights."""
+    material = Material(torch.float32)
+    plain, own = row._replace(backend=PLAIN, precision="float32"), case_of(row, sizes, material)
+    with torch.no_grad():
+        (expected,), (found,) = case_of(plain, sizes, material).forward(), own.forward()
+    return _differs(
+        {"the log-probabilities": found}, {"the log-probabilities": expected}, LIMITS[row.precision],
+        largest=row.precision == "float32",
+    )  # fmt: skip
 
 
 def _fitting(row: Row, own: Sizes, material: Material) -> Sizes:

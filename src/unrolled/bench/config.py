@@ -14,8 +14,8 @@ __all__ = ["SCAN", "BenchConfig", "Mode", "Precision"]
 SCAN = "diag_scan"
 """The name under which the operation ``diag_scan`` itself is measured."""
 
-Mode = Literal["forward", "both", "step"]
-Precision = Literal["float32", "bf16"]
+Mode = Literal["forward", "both", "step", "decode"]
+Precision = Literal["float32", "bf16", "int8"]
 
 
 def _subject(value: Any) -> Any:
@@ -36,7 +36,9 @@ class BenchConfig(Config):
         description="cells by name or as tables; diag_scan for the operation itself",
     )
     backends: tuple[str, ...] = Field(
-        default=(), description="backends by name (absent: every one that serves the cell, the reference as a peer)"
+        default=(),
+        description="backends by name (absent: every one that serves the cell, the reference as a peer); decoding has "
+        "none to choose",
     )
     widths: tuple[PositiveInt, ...] = Field(default=(256, 512), min_length=1, description="widths of input and cell")
     batches: tuple[PositiveInt, ...] = Field(default=(32,), min_length=1, description="sequences side by side")
@@ -44,11 +46,16 @@ class BenchConfig(Config):
     passes: tuple[Mode, ...] = Field(
         default=("both",),
         min_length=1,
-        description="forward (without gradients), both (forward and backward), step (one step a call, no gradients)",
+        description="forward (without gradients), both (forward and backward), step (one step a call, no gradients), "
+        "decode (a whole model predicts and reads one token a call)",
     )
     precisions: tuple[Precision, ...] = Field(
-        default=("float32",), min_length=1, description="float32 or bf16 products"
+        default=("float32",),
+        min_length=1,
+        description="float32 or bf16 products; for decode the weights, which may be int8 too",
     )
+    layers: PositiveInt = Field(default=2, description="layers of the model that decodes")
+    vocabulary: PositiveInt = Field(default=256, description="ids of the model that decodes")
     repeats: int = Field(default=7, ge=1, description="repetitions; in each of them every row is timed once")
     seconds: float = Field(
         default=600.0,
@@ -61,6 +68,7 @@ class BenchConfig(Config):
         default=2048, description="rows and columns of the matrices whose product is the peak"
     )
     copy_bytes: int = Field(default=256_000_000, ge=4, description="bytes copied to measure the bandwidth of memory")
+    read_bytes: int = Field(default=16_000_000, ge=4, description="bytes read to measure how fast weights are read")
     least_seconds: float = Field(default=0.02, gt=0, description="a call is repeated until it has taken so long")
 
     @field_validator("backends")

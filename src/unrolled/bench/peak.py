@@ -12,12 +12,15 @@ from unrolled.bench.plan import Row
 
 __all__ = ["KINDS", "Peaks", "kind_of", "peak_memory"]
 
-KINDS = {"float32": "GFLOP/s", "bf16": "GFLOP/s", "copy": "GB/s"}
+KINDS = {"float32": "GFLOP/s", "bf16": "GFLOP/s", "copy": "GB/s", "read": "GB/s"}
 """The kinds of peak and the units in which they are shown."""
 
 
 def kind_of(row: Row) -> str:
-    """The peak that bounds a row: products of its precision, or for a scan the copying of memory."""
+    """The peak that bounds a row: products of its precision, for a scan the copying of memory, for decoding the reading
+    of weights."""
+    if row.mode == "decode":
+        return "read"
     return "copy" if row.subject == SCAN else row.precision
 
 
@@ -39,6 +42,9 @@ class Peaks:
             count = self._config.copy_bytes // 4
             source, target = torch.ones(count), torch.zeros(count)
             return lambda: target.copy_(source), 2.0 * 4 * count
+        if kind == "read":
+            numbers = torch.ones(self._config.read_bytes // 4)
+            return numbers.sum, 4.0 * len(numbers)
         size = self._config.peak_size
         dtype = torch.bfloat16 if kind == "bf16" else torch.float32
         generator = torch.Generator().manual_seed(0)

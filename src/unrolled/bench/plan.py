@@ -7,9 +7,24 @@ from unrolled.bench.config import SCAN, BenchConfig
 from unrolled.cells import CELLS, CellConfig, StepCell
 from unrolled.kernels import diag_scan
 
-__all__ = ["PUBLISHED", "REFERENCE", "TORCH", "Row", "Sizes", "label", "peers_of", "plan", "serving"]
+__all__ = [
+    "ONNX",
+    "PLAIN",
+    "PREPARED",
+    "PUBLISHED",
+    "REFERENCE",
+    "TORCH",
+    "Row",
+    "Sizes",
+    "label",
+    "peers_of",
+    "plan",
+    "serving",
+]
 
 REFERENCE, PUBLISHED, TORCH = "reference", "published", "torch.nn"
+PREPARED, PLAIN, ONNX = "prepared", "plain", "onnxruntime"
+"""Of the pass decode: prepared weights, the model as it is, and the same model in ONNX Runtime."""
 _LIKE_GRU = ("gru", "mgru")
 
 
@@ -25,7 +40,8 @@ class Row(NamedTuple):
     """One line of the table.
 
     subject: a cell's name, ``diag_scan``, or a peer such as ``torch.nn.LSTM``. config: of the cell, else None.
-    backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch.
+    backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch. layers,
+    vocabulary: of the model that decodes; 0 in other passes.
     """
 
     subject: str
@@ -34,10 +50,13 @@ class Row(NamedTuple):
     precision: str
     sizes: Sizes
     mode: str
+    layers: int = 0
+    vocabulary: int = 0
 
     @property
     def name(self) -> str:
-        return self.subject if self.config is None else label(self.config)
+        name = self.subject if self.config is None else label(self.config)
+        return f"{self.layers} x {name}" if self.layers else name
 
 
 def label(config: CellConfig) -> str:
@@ -60,6 +79,10 @@ def _torch_peer(subject: str, config: CellConfig | None) -> str | None:
 
 def peers_of(row: Row) -> dict[str, Row]:
     """What a row is compared with, by the name of the ratio; a row is no peer of itself."""
+    if row.mode == "decode":
+        others = {PLAIN: row._replace(backend=PLAIN, precision="float32"), ONNX: row._replace(backend=ONNX)}
+        others["float32"] = row._replace(precision="float32")
+        return {name: other for name, other in others.items() if other != row}
     found = {REFERENCE: row._replace(backend=REFERENCE), "float32": row._replace(precision="float32")}
     if row.config is None or issubclass(CELLS[row.subject], StepCell):
         found[PUBLISHED] = row._replace(backend=PUBLISHED)
@@ -84,6 +107,9 @@ def plan(config: BenchConfig, build: Callable[[CellConfig], Any]) -> list[Row]:
         names = config.backends or serving(cell, build)
         for sizes in _sizes(config):
             for mode in config.passes:
+                if mode == "decode":
+                    rows += _decoding(config, subject, own, sizes)
+                    continue
                 for precision in config.precisions:
                     group = [Row(subject, own, name, precision, sizes, mode) for name in names]
                     rows += group
@@ -92,6 +118,18 @@ def plan(config: BenchConfig, build: Callable[[CellConfig], Any]) -> list[Row]:
                         # its fellow in float32 is there only where float32 was asked for
                         rows += [peers[name] for name in (REFERENCE, PUBLISHED, TORCH) if name in peers]
     return list(dict.fromkeys(rows))
+
+
+def _decoding(config: BenchConfig, subject: str, own: CellConfig | None, sizes: Sizes) -> list[Row]:
+    """Prepared weights in each precision, and after them the model as it is and ONNX Runtime."""
+    size = "decode", config.layers, config.vocabulary
+    rows = [Row(subject, own, PREPARED, precision, sizes, *size) for precision in config.precisions]
+    if config.peers:
+        rows.append(Row(subject, own, PLAIN, "float32", sizes, *size))
+        if subject == "lstm":
+            kinds = [precision for precision in config.precisions if precision != "bf16"]
+            rows += [Row(subject, own, ONNX, precision, sizes, *size) for precision in kinds]
+    return rows
 
 
 def _sizes(config: BenchConfig) -> Sequence[Sizes]:

@@ -34,19 +34,23 @@ class RowRecord(Config):
     width: int = Field(description="width of input and cell")
     batch: int = Field(description="sequences side by side")
     window: int = Field(description="steps")
-    mode: str = Field(description="forward, both or step")
+    mode: str = Field(description="forward, both, step or decode")
+    layers: int = Field(default=0, description="of the model that decodes; 0 in other passes")
+    vocabulary: int = Field(default=0, description="likewise, its ids")
     status: Literal["measured", "refused", "cannot"] = Field(
         description="measured; refused: its check failed; cannot: its backend does not serve it"
     )
     reason: str | None = Field(default=None, description="why it was not measured")
-    amount: int = Field(description="operations of the matrix products of one call; for diag_scan bytes")
+    amount: int = Field(
+        description="operations of the matrix products of one call; for diag_scan bytes, for decoding bytes of weights"
+    )
     seconds: Spread | None = Field(default=None, description="seconds of one call")
     share: Spread | None = Field(default=None, description="share of the peak measured beside it")
     tokens_per_second: float | None = Field(default=None, description="batch x window / median seconds")
     faster_than: dict[str, float] = Field(
         default={},
-        description="how many times faster than a peer: reference, published and float32 by time, torch.nn by "
-        "arithmetic a second; medians over the repetitions",
+        description="how many times faster than a peer: torch.nn by arithmetic a second, all others by "
+        "time; medians over the repetitions",
     )
     memory: int | None = Field(default=None, description="bytes by which one call makes the process grow at most")
     times: tuple[float, ...] = Field(default=(), description="seconds of one call in each repetition")
@@ -54,7 +58,8 @@ class RowRecord(Config):
     def key(self) -> tuple[Any, ...]:
         """What makes a row of two records the same row."""
         config = None if self.config is None else json.dumps(self.config, sort_keys=True)
-        return self.subject, config, self.backend, self.precision, self.width, self.batch, self.window, self.mode
+        sizes = self.width, self.batch, self.window, self.mode, self.layers, self.vocabulary
+        return self.subject, config, self.backend, self.precision, *sizes
 
 
 class BenchRecord(VersionedConfig):

@@ -25,6 +25,8 @@ _RATIOS = {
     "torch.nn": "x torch.nn, per operation",
     "reference": "x reference",
     "published": "x published",
+    "plain": "x plain",
+    "onnxruntime": "x ONNX Runtime",
     "float32": "x float32",
 }
 
@@ -37,7 +39,7 @@ def machine_lines(record: BenchRecord) -> list[str]:
         f"torch {told.get('torch')}; native library: {record.native}",
     ]
     for kind, peak in record.peaks.items():
-        what = "copy" if kind == "copy" else f"{kind} products"
+        what = kind if kind in ("copy", "read") else f"{kind} products"
         numbers = f"{_rate(peak.median)} {peak.unit} (from {_rate(peak.lowest)} to {_rate(peak.highest)})"
         lines.append(f"peak of {what}: {numbers}")
     asked = record.config.get("repeats")

@@ -11,11 +11,12 @@ import torch
 from unrolled.bench.check import cannot, fault
 from unrolled.bench.config import BenchConfig
 from unrolled.bench.figures import paired_ratio, share, spread
+from unrolled.bench.material import Material
 from unrolled.bench.measure import Sample, Work, measure, timed
 from unrolled.bench.peak import KINDS, Peaks, kind_of, peak_memory
-from unrolled.bench.plan import REFERENCE, TORCH, Row, Sizes, peers_of, plan
+from unrolled.bench.plan import PLAIN, REFERENCE, TORCH, Row, Sizes, peers_of, plan
 from unrolled.bench.record import BenchRecord, PeakRecord, RowRecord
-from unrolled.bench.subjects import Material, amount_of, call_of, case_of, make_cell
+from unrolled.bench.subjects import amount_of, call_of, case_of, make_cell
 from unrolled.core.errors import UsageError
 from unrolled.core.record import environment
 from unrolled.kernels.cpu import instruction_sets, why_no_library
@@ -95,7 +96,7 @@ def _check(rows: list[Row], smallest: Sizes, advance: Advance) -> dict[Row, _Ver
     done: dict[Row, _Verdict] = {}
     verdicts = {}
     for i, row in enumerate(rows):
-        key = row._replace(sizes=smallest, mode="")
+        key = row._replace(sizes=smallest, mode="decode" if row.mode == "decode" else "")
         reason = cannot(row)
         if reason is None and key not in done:
             done[key] = _verdict(row, smallest)
@@ -105,7 +106,11 @@ def _check(rows: list[Row], smallest: Sizes, advance: Advance) -> dict[Row, _Ver
 
 
 def _verdict(row: Row, smallest: Sizes) -> _Verdict:
-    if row.backend in (REFERENCE, TORCH):  # what the others are compared with, and another function than the cell
+    if row.backend in (
+        REFERENCE,
+        TORCH,
+        PLAIN,
+    ):  # what the others are compared with, and another function than the cell
         return _Verdict("measured")
     try:
         reason = fault(row, smallest)
@@ -137,6 +142,8 @@ def _record(row: Row, verdict: _Verdict, samples: dict[Row, list[Sample]], memor
         "batch": batch,
         "window": window,
         "mode": row.mode,
+        "layers": row.layers,
+        "vocabulary": row.vocabulary,
         "status": verdict.status,
         "reason": verdict.reason,
         "amount": amount,

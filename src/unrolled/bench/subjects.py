@@ -1,14 +1,15 @@
-"""What is timed and checked: a cell by a backend, the published loop, torch's modules, the scan."""
+"""What is timed and checked: a cell by a backend, the published loop, torch's modules, the scan, decoding."""
 
 import copy
-import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unrolled.bench.config import SCAN
+from unrolled.bench.decode import decode_amount, decode_case
+from unrolled.bench.material import Case, Material
 from unrolled.bench.plan import PUBLISHED, TORCH, Row, Sizes
 from unrolled.cells import CELLS, Cell, CellConfig
 from unrolled.core.tree import flatten, leaves, map_tree
@@ -16,62 +17,13 @@ from unrolled.kernels.cell_loop import Weights, silent
 from unrolled.kernels.diag_scan import diag_scan
 from unrolled.kernels.dispatch import Compute
 
-__all__ = ["Case", "Material", "amount_of", "call_of", "case_of", "make_cell"]
+__all__ = ["amount_of", "call_of", "case_of", "make_cell"]
 
 # Passes over the products of a forward step: the gradients of input and of weights are one more each.
 _PASSES = {"forward": 1, "step": 1, "both": 3}
 # What a scan must move in one fused pass, in windows of numbers: read a and b, write h; then read a, h and the gradient
 # of h, write the gradients of a and b.
 _SCAN_MOVES = {"forward": 3, "both": 8}
-
-
-class Case(NamedTuple):
-    """A subject with its inputs.
-
-    wanted: what gradients are made of, by name. forward: gives the output (batch, time, width) and the parts of the
-    final state. stepwise: the same by one call a step, the outputs in pieces; None where there are no steps.
-    """
-
-    wanted: dict[str, Tensor]
-    forward: Callable[[], tuple[Tensor, ...]]
-    stepwise: Callable[[], tuple[list[Tensor], list[Tensor]]] | None
-
-
-class Material:
-    """Numbers and cells that rows share, each made once, the same in every process."""
-
-    def __init__(self, dtype: torch.dtype):
-        self.dtype = dtype
-        self._made: dict[Any, Any] = {}
-
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives, made at the first call with this key."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
-    def normal(self, name: str, *shape: int) -> Tensor:
-        """Normal numbers that depend on the name and the shape alone."""
-
-        return self.once((name, shape), lambda: self._draw(name, shape))
-
-    def _draw(self, name: str, shape: Sequence[int]) -> Tensor:
-        generator = torch.Generator().manual_seed(zlib.crc32(repr((name, *shape)).encode()))
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.dtype)
-
-    def module(self, key: Any, make: Callable[[], nn.Module]) -> Any:
-        """A module, its weights moved a little from where they begin, so that no bias is zero and no gain one."""
-
-        def build() -> nn.Module:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                module = make().to(self.dtype)
-            with torch.no_grad():
-                for name, parameter in module.named_parameters():
-                    parameter.add_(self._draw(name, parameter.shape), alpha=0.3 * parameter.shape[-1] ** -0.5)
-            return module
-
-        return self.once(key, build)
 
 
 def make_cell(config: CellConfig, width: int) -> Cell:
@@ -91,6 +43,8 @@ def case_of(row: Row, sizes: Sizes, material: Material) -> Case:
     Raises:
         UsageError: a cell's options do not go with the width.
     """
+    if row.mode == "decode":
+        return decode_case(row, sizes, material)
     if row.subject == SCAN:
         return _scan(row, sizes, material)
     if row.backend == TORCH:
@@ -99,7 +53,10 @@ def case_of(row: Row, sizes: Sizes, material: Material) -> Case:
 
 
 def amount_of(row: Row) -> int:
-    """Floating-point operations of the matrix products of one timed call; for a scan the bytes that it must move."""
+    """Floating-point operations of the matrix products of one timed call; for a scan the bytes that it must move, for
+    decoding those of the weights."""
+    if row.mode == "decode":
+        return decode_amount(row)
     if row.subject == SCAN:
         return _SCAN_MOVES[row.mode] * 4 * row.sizes.width * row.sizes.batch * row.sizes.window
     cls = CELLS[row.subject.removeprefix(f"{TORCH}.").lower()] if row.config is None else CELLS[row.subject]
@@ -125,7 +82,7 @@ def call_of(case: Case, mode: str, material: Material) -> Callable[[], None]:
         torch.autograd.grad(y, wanted, material.normal("gradient", *y.shape), allow_unused=True)
 
     wanted = list(case.wanted.values())
-    return {"forward": forward, "step": step, "both": both}[mode]
+    return {"forward": forward, "decode": forward, "step": step, "both": both}[mode]
 
 
 def _cell(row: Row, sizes: Sizes, material: Material) -> Case:

@@ -40,12 +40,17 @@ def bench(
     passes: Annotated[
         list[str] | None,
         typer.Option(
-            "--pass", help="forward, both (and all gradients) or step (one step a call); may be repeated; absent: both."
+            "--pass",
+            help="forward, both (and all gradients), step (one step a call) or decode (a whole model, one token a "
+            "call); may be repeated; absent: both.",
         ),
     ] = None,
     precisions: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="float32 or bf16 products; may be repeated; absent: float32."),
+        typer.Option(
+            "--precision",
+            help="float32 or bf16 products, of decode the weights, also int8; may be repeated.",
+        ),
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Times that each row is timed; absent: 7.")] = None,
     seconds: Annotated[
@@ -59,7 +64,7 @@ def bench(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting of the measuring: seed, least_seconds, peak_size or copy_bytes."),
+        typer.Option("--set", help="Another setting, such as layers or vocabulary (of decode), seed, peak_size."),
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,

@@ -20,6 +20,7 @@ __all__ = [
     "DynamicOption",
     "JsonOption",
     "PrecisionOption",
+    "QuantizeOption",
     "SamplesOption",
     "SettingsOption",
     "TemperatureOption",
@@ -61,6 +62,9 @@ DynamicOption = Annotated[
 ]
 CacheOption = Annotated[
     int | None, typer.Option("--cache", min=1, help="Continuous cache of so many tokens.", show_default=False)
+]
+QuantizeOption = Annotated[
+    str | None, typer.Option("--quantize", help="Weights in fewer bits: bf16 or int8.", show_default=False)
 ]
 SamplesOption = Annotated[
     int | None, typer.Option("--samples", min=1, help="Monte-Carlo dropout with so many samples.", show_default=False)
@@ -130,11 +134,18 @@ def progress_bar(title: str, wanted: bool) -> Iterator[Callable[[int, int, float
 
 
 def test_time(
-    temperature: float, dynamic: str | None, cache: int | None, samples: int | None, **others: Any
+    temperature: float,
+    dynamic: str | None,
+    cache: int | None,
+    samples: int | None,
+    quantize: str | None,
+    **others: Any,
 ) -> dict[str, Any]:
     """Options of a predictor as a nested mapping, to which ``--set`` is then applied; ``others`` come along."""
     given = {"dynamic": ("preset", dynamic), "cache": ("length", cache), "dropout": ("samples", samples)}
-    parts = {part: {key: value} for part, (key, value) in given.items() if value is not None}
+    parts: dict[str, Any] = {part: {key: value} for part, (key, value) in given.items() if value is not None}
+    if quantize is not None:
+        parts["quantize"] = quantize
     return {**others, "temperature": temperature, **parts}
 
 

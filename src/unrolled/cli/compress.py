@@ -57,7 +57,7 @@ def compress(
     from unrolled.core.config import apply_settings
     from unrolled.evaluate import PredictorConfig, open_predictor
 
-    options = test_time(temperature, dynamic, cache, None)
+    options = test_time(temperature, dynamic, cache, None, None)
     predict = PredictorConfig.parse(apply_settings(options, settings or ()))
     opened = _open(run, device, threads)
     config = CompressConfig(lanes=lanes)

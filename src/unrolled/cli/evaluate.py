@@ -14,6 +14,7 @@ from unrolled.cli.common import (
     DynamicOption,
     JsonOption,
     PrecisionOption,
+    QuantizeOption,
     SamplesOption,
     SettingsOption,
     TemperatureOption,
@@ -55,6 +56,7 @@ def evaluate(
     dynamic: DynamicOption = None,
     cache: CacheOption = None,
     samples: SamplesOption = None,
+    quantize: QuantizeOption = None,
     settings: SettingsOption = None,
     search: Annotated[
         list[str] | None,
@@ -128,13 +130,15 @@ def evaluate(
         make_folder(record.parent)
     use_threads(threads)
     if task is not None:
-        options = test_time(temperature, dynamic, cache, samples, pairs={"prepare": prepare, "normalize": normalize})
+        options = test_time(
+            temperature, dynamic, cache, samples, quantize, pairs={"prepare": prepare, "normalize": normalize}
+        )
         opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
         measure_pairs(opened, task, apply_settings(options, settings or ()), dtype, record, json)
         return
     options = test_time(
-        temperature, dynamic, cache, samples, split=split, window=window, columns=columns, first=first, reset=reset,
-        denominator=denominator, limit=limit,
+        temperature, dynamic, cache, samples, quantize, split=split, window=window, columns=columns, first=first,
+        reset=reset, denominator=denominator, limit=limit,
     )  # fmt: skip
     options = apply_settings(options, settings or ())
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]

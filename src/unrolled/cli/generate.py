@@ -12,6 +12,7 @@ from unrolled.cli.common import (
     DeviceOption,
     JsonOption,
     PrecisionOption,
+    QuantizeOption,
     app,
     emit,
 )
@@ -49,6 +50,7 @@ def generate(
             "the prompt too; may be given several times."
         ),
     ] = None,
+    quantize: QuantizeOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
@@ -56,7 +58,8 @@ def generate(
 ) -> None:
     """Continue a text.
 
-    The text appears as it is generated; memory does not grow with its length.
+    The text appears as it is generated; memory does not grow with its length. On a CPU the weights are prepared for
+    single steps; --quantize keeps fewer bits of them, which is faster and changes the probabilities a little.
 
     Example: unrolled generate runs/x --prompt "The " --temperature 0.8 --tokens 500
 
@@ -82,7 +85,7 @@ def generate(
         {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     )
     opened = Run(run, device, backend, precision)
-    print_generation(opened, text, tokens, sampler, stop or (), samples, json, clamp or ())
+    print_generation(opened, text, tokens, sampler, stop or (), samples, json, clamp or (), quantize)
 
 
 def print_generation(
@@ -94,17 +97,21 @@ def print_generation(
     samples: int = 1,
     json: bool = False,
     clamps: Sequence[str] = (),
+    quantize: str | None = None,
 ) -> None:
     """Generate over a run and print: one sample as it comes, several when they are whole."""
-    from unrolled.evaluate import NeuralPredictor, open_predictor
+    from unrolled.core.errors import UsageError
+    from unrolled.evaluate import NeuralPredictor, PredictorConfig, open_predictor
     from unrolled.generate import Clamp, ClampedPredictor, stream
     from unrolled.generate import generate as whole
 
     if clamps:
+        if quantize is not None:
+            raise UsageError("clamped units need the weights as they are; leave out --quantize.")
         parsed = [Clamp.parse(one) for one in clamps]
         predictor = ClampedPredictor(NeuralPredictor(run.model, run.tokenizer.start_id), parsed)
     else:
-        predictor = open_predictor(run)
+        predictor = open_predictor(run, PredictorConfig.parse({"quantize": quantize}), stepwise=True)
     arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples)
     if json:
         emit([done._asdict() for done in whole(*arguments)])

@@ -16,6 +16,7 @@ from unrolled.cli.common import (
     DtypeOption,
     DynamicOption,
     PrecisionOption,
+    QuantizeOption,
     SamplesOption,
     SettingsOption,
     TemperatureOption,
@@ -62,6 +63,7 @@ def score(
     dynamic: DynamicOption = None,
     cache: CacheOption = None,
     samples: SamplesOption = None,
+    quantize: QuantizeOption = None,
     settings: SettingsOption = None,
     weights: WeightsOption = "saved",
     dtype: DtypeOption = "float32",
@@ -107,7 +109,7 @@ def score(
             raise UsageError(f"{name} does not exist." if not Path(name).exists() else f"{name} is not a file.")
     use_threads(threads)
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
-    options = apply_settings(test_time(temperature, dynamic, cache, samples), settings or ())
+    options = apply_settings(test_time(temperature, dynamic, cache, samples, quantize), settings or ())
     texts = _Texts(opened.tokenizer, config, table, tuple(names), table is None if ends is None else ends)
     as_json = json or form == "jsonl"
     with open_predictor(opened, PredictorConfig.parse(options), DTYPES[dtype]) as predictor:

@@ -13,6 +13,7 @@ from unrolled.evaluate.pair_files import Pair, read_pairs
 from unrolled.evaluate.pairs import PairsConfig, PairsResult, compare_pairs
 from unrolled.evaluate.per_token import PerToken, PerTokenHeader, PerTokenWriter, read_per_token
 from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction, Predictor, Scores
+from unrolled.evaluate.prepared import PreparedPredictor
 from unrolled.evaluate.result import EvalResult, Protocol
 from unrolled.evaluate.score import ScoreConfig, Scored, score_text
 from unrolled.evaluate.walk import Progress
@@ -42,6 +43,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "PredictorConfig",
+    "PreparedPredictor",
     "Progress",
     "Protocol",
     "ScoreConfig",

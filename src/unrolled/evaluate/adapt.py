@@ -20,6 +20,7 @@ from unrolled.evaluate.counts import KneserNeyPredictor
 from unrolled.evaluate.dropout import MonteCarloConfig, MonteCarloPredictor
 from unrolled.evaluate.dynamic import DynamicPredictor, gradient_statistics
 from unrolled.evaluate.predictor import NeuralPredictor, Predictor
+from unrolled.evaluate.prepared import PreparedPredictor, Quantize, why_not_prepared
 from unrolled.evaluate.walk import Progress
 from unrolled.model import LanguageModel
 from unrolled.optim.dynamic import DynamicConfig, dynamic_preset
@@ -43,6 +44,11 @@ class PredictorConfig(Config):
         "mos, lamb, sgd, sgd_decay)",
     )
     cache: CacheConfig | None = Field(default=None, description="continuous cache")
+    quantize: Quantize | None = Field(
+        default=None,
+        description="weights in fewer bits: bf16 (rounded to it, arithmetic in float32) or int8 (8-bit integers with a "
+        "scale for each row of a matrix; so are the vectors that they multiply); on a CPU with the native library",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -62,20 +68,34 @@ class PredictorConfig(Config):
             raise UsageError(
                 "Monte-Carlo dropout is not combined with dynamic evaluation or a cache; choose one of them."
             )
+        if self.quantize is not None and (self.dropout is not None or self.dynamic is not None):
+            raise UsageError(
+                "quantised weights do not change, so that they go with neither Monte-Carlo dropout nor dynamic "
+                "evaluation; leave out quantize."
+            )
         return self
 
 
 def make_predictor(
-    model: LanguageModel, start_id: int, config: PredictorConfig, statistics: Mapping[str, Tensor] | None = None
+    model: LanguageModel,
+    start_id: int,
+    config: PredictorConfig,
+    statistics: Mapping[str, Tensor] | None = None,
+    stepwise: bool = False,
 ) -> Predictor:
     """The predictor that the settings describe.
 
     Args:
         statistics: of gradients, for dynamic evaluation by the rule ``rms``.
+        stepwise: the text is going to be read token by token; the weights are prepared for that where they can be.
     """
     if config.dropout is not None:
         return MonteCarloPredictor(model, start_id, config.dropout, config.temperature)
-    base: Predictor = NeuralPredictor(model, start_id, config.temperature)
+    base: Predictor
+    if config.quantize is not None or (stepwise and config.dynamic is None and why_not_prepared(model) is None):
+        base = PreparedPredictor(model, start_id, config.temperature, config.quantize)
+    else:
+        base = NeuralPredictor(model, start_id, config.temperature)
     if config.dynamic is not None:
         base = DynamicPredictor(model, start_id, config.dynamic, statistics, config.temperature)
     return base if config.cache is None else CachePredictor(base, config.cache)
@@ -86,11 +106,13 @@ def open_predictor(
     config: PredictorConfig | None = None,
     dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
+    stepwise: bool = False,
 ) -> Predictor:
     """The predictor of a run; use it as a context manager where ``config`` may let it learn.
 
     Args:
         progress: hears of the batches, where gradient statistics have to be collected.
+        stepwise: as in :func:`make_predictor`.
     Raises:
         UsageError: settings that the model or its corpus cannot serve. UnrolledError: damaged files.
     """
@@ -102,7 +124,7 @@ def open_predictor(
     model, statistics = run.model.to(dtype), None
     if config.dynamic is not None and config.dynamic.rule == "rms":
         statistics = stored_statistics(run, config.dynamic, progress)
-    return make_predictor(model, run.tokenizer.start_id, config, statistics)
+    return make_predictor(model, run.tokenizer.start_id, config, statistics, stepwise)
 
 
 def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None = None) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unrolled.core.errors import UnrolledError
 from unrolled.core.tree import reset_rows
-from unrolled.model import LanguageModel, ModelOutput, ModelState
+from unrolled.model import LanguageModel, ModelState
 
 __all__ = ["NeuralPredictor", "NeuralState", "Prediction", "Predictor", "Scores"]
 
@@ -178,8 +178,17 @@ class NeuralPredictor(Predictor):
         if first is None:
             first = torch.full((batch,), self.start_id, device=self.device)
         start = self.model.initial_state(batch)
-        out = self.model(first.unsqueeze(1), start)
-        return NeuralState(out.state.cells, start.head, out.raw[:, -1])
+        raw, cells = self._read(first.unsqueeze(1), self._begin_cells(start))
+        return NeuralState(cells, start.head, raw[:, -1])
+
+    def _begin_cells(self, start: ModelState) -> tuple[Any, ...]:
+        """What a state holds of the cells before the first token."""
+        return start.cells
+
+    def _read(self, ids: Tensor, cells: tuple[Any, ...], reset: Tensor | None = None) -> tuple[Tensor, tuple[Any, ...]]:
+        """The raw outputs (batch, time, width) after each of ``ids`` (batch, time), and the cells' last states."""
+        out = self.model(ids, ModelState(cells), reset)
+        return out.raw, out.state.cells
 
     @torch.no_grad()
     def predict(self, state: NeuralState) -> Prediction:
@@ -195,21 +204,24 @@ class NeuralPredictor(Predictor):
     @torch.no_grad()
     def window(self, state: NeuralState, ids: Tensor, reset: Tensor | None = None) -> Scores:
         """See :meth:`Predictor.window`; never holds time x V log-probabilities: the head works in blocks."""
-        hidden, head, out = self._hidden(state, ids, reset)
+        hidden, head, cells, last = self._hidden(state, ids, reset)
         _, nll, head = self._head.loss(hidden, ids, None, head, reset)
-        return Scores(nll, hidden, NeuralState(out.state.cells, head, out.raw[:, -1]))
+        return Scores(nll, hidden, NeuralState(cells, head, last))
 
     @torch.no_grad()
     def distributions(self, state: NeuralState, ids: Tensor, reset: Tensor | None = None) -> tuple[Tensor, NeuralState]:
         """See :meth:`Predictor.distributions`; all steps at once, unless the head carries something."""
         if state.head is not None:
             return super().distributions(state, ids, reset)
-        hidden, _, out = self._hidden(state, ids, reset)
+        hidden, _, cells, last = self._hidden(state, ids, reset)
         log_prob, _ = self._head.log_prob(hidden)
-        return log_prob, NeuralState(out.state.cells, None, out.raw[:, -1])
+        return log_prob, NeuralState(cells, None, last)
 
-    def _hidden(self, state: NeuralState, ids: Tensor, reset: Tensor | None) -> tuple[Tensor, Any, ModelOutput]:
-        """The outputs (batch, time, width) that predict ``ids``, the head's state before, the model's output."""
+    def _hidden(
+        self, state: NeuralState, ids: Tensor, reset: Tensor | None
+    ) -> tuple[Tensor, Any, tuple[Any, ...], Tensor]:
+        """The outputs (batch, time, width) that predict ``ids``, the head's state before; the cells' states and the
+        output (batch, width) after the last of them."""
         inner = None
         if reset is not None:
             if bool(reset[:, 0].any()):
@@ -220,8 +232,8 @@ class NeuralPredictor(Predictor):
             inner[:, :-1] = reset[:, 1:]
             inner = inner if bool(inner.any()) else None
         inputs = ids if inner is None else ids.masked_fill(inner, self.start_id)
-        out = self.model(inputs, ModelState(state.cells, state.head), inner)
-        return torch.cat([state.hidden.unsqueeze(1), out.raw[:, :-1]], 1), state.head, out
+        raw, cells = self._read(inputs, state.cells, inner)
+        return torch.cat([state.hidden.unsqueeze(1), raw[:, :-1]], 1), state.head, cells, raw[:, -1]
 
     @torch.no_grad()
     def consume(self, state: NeuralState, ids: Tensor) -> NeuralState:
@@ -230,8 +242,8 @@ class NeuralPredictor(Predictor):
             return state
         if state.head is not None:  # a head that carries something learns the tokens through its loss
             return self.window(state, ids).state
-        out = self.model(ids, ModelState(state.cells, None))
-        return NeuralState(out.state.cells, None, out.raw[:, -1])
+        raw, cells = self._read(ids, state.cells)
+        return NeuralState(cells, None, raw[:, -1])
 
 
 def check_vocabulary(predictor: Predictor, size: int) -> None:

@@ -24,6 +24,7 @@ _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mf
 
 # widest first; what the processor has is asked at run time (csrc/choose.cpp)
 INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
+    "avx512_vnni": ("-DVECTOR_BYTES=64", *_AVX512, "-mavx512vnni"),
     "avx512": ("-DVECTOR_BYTES=64", *_AVX512),
     "avx2": ("-DVECTOR_BYTES=32", "-mavx2", "-mfma"),
     "plain": ("-DVECTOR_BYTES=16",),

@@ -3,7 +3,7 @@
 import ctypes
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,9 +12,14 @@ from torch import Tensor
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cpu.build import INSTRUCTION_SETS, find_compiler, library_path
 
-__all__ = ["Library", "instruction_sets", "library", "why_no_library"]
+__all__ = ["Call", "Library", "Products", "instruction_sets", "library", "why_no_library"]
 
 _TYPES = {torch.float32: "float", torch.float64: "double"}
+
+Products = Literal["exact", "bf16_factors", "bf16_weights", "int8_weights"]
+"""How a program multiplies: in its own type; with both factors rounded to bf16; with matrices kept as bf16; with
+matrices kept as 8-bit integers, and rows rounded to such. All but the first in float32 only; the order is that of
+``csrc/program.cpp``."""
 
 
 class Library:
@@ -33,17 +38,24 @@ class Library:
                 function.restype = ctypes.c_int64 if name == "packed_size" else None
                 self._functions[f"{name}_{kind}"] = function
 
-    def pack(self, matrix: Tensor) -> Tensor:
-        """A matrix (k, n), any strides, in the order in which :meth:`run` reads it."""
+    def pack(self, matrix: Tensor, products: Products = "exact") -> Tensor:
+        """A matrix (k, n), any strides, in the order in which a program with such products reads it."""
+        if products in ("bf16_weights", "int8_weights"):
+            lanes = self._size("float", 1, 1)
+            return pack_int8(matrix, lanes) if products == "int8_weights" else pack_words(matrix.bfloat16(), lanes)
+        matrix = matrix if products == "exact" else matrix.bfloat16().to(matrix.dtype)
         kind = _TYPES[matrix.dtype]
         k, n = matrix.shape
-        size = self._functions[f"packed_size_{kind}"](ctypes.c_int64(k), ctypes.c_int64(n))
-        packed = matrix.new_empty(size)
+        packed = matrix.new_empty(self._size(kind, k, n))
         numbers = (ctypes.c_int64(number) for number in (*matrix.stride(), k, n))
         self._functions[f"pack_{kind}"](_address(matrix), *numbers, _address(packed))
         return packed
 
-    def run(
+    def _size(self, kind: str, k: int, n: int) -> int:
+        """Numbers that a packed (k, n) matrix takes."""
+        return self._functions[f"packed_size_{kind}"](ctypes.c_int64(k), ctypes.c_int64(n))
+
+    def prepare(
         self,
         operations: np.ndarray,
         numbers: np.ndarray,
@@ -53,22 +65,24 @@ class Library:
         rows: int,
         threads: int,
         backwards: bool,
-        rounding: bool,
+        products: Products,
         dtype: torch.dtype,
-    ) -> None:
-        """Run a program over a window; see ``csrc/program.cpp``.
+    ) -> "Call":
+        """A program over a window, ready to run as often as is wanted; see ``csrc/program.cpp``.
 
         Args:
-            operations: (count, 12) int64. numbers: (count, 2) float64. places: six integers each. matrices: packed.
-            rounding: round the rows that products read to bf16 (float32 only).
+            operations: (count, 12) int64. numbers: (count, 2) float64. places: six integers each, whose memory is to
+                last as long as the call. matrices: packed for such ``products``.
         """
         table = np.array(places, np.int64)
         packed = (ctypes.c_void_p * max(1, len(matrices)))(*(one.data_ptr() for one in matrices))
-        self._functions[f"run_{_TYPES[dtype]}"](
+        last = (steps, int(backwards), get_args(Products).index(products), rows, threads)
+        arguments = (
             operations.ctypes.data_as(ctypes.c_void_p), numbers.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_int64(len(operations)), table.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(len(table)),
-            packed, *(ctypes.c_int64(number) for number in (steps, int(backwards), int(rounding), rows, threads)),
+            packed, *(ctypes.c_int64(number) for number in last),
         )  # fmt: skip
+        return Call(self._functions[f"run_{_TYPES[dtype]}"], arguments, (operations, numbers, table, matrices))
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
         """Call a function by its name: tensors as addresses, None as the null address."""
@@ -77,6 +91,34 @@ class Library:
             for one in arguments
         )
         self._functions[f"{name}_{_TYPES[dtype]}"](*given)
+
+
+class Call:
+    """A function of the library with its arguments. held: what they point into."""
+
+    def __init__(self, function: Any, arguments: tuple[Any, ...], held: Any):
+        self._function, self._arguments, self._held = function, arguments, held
+
+    def __call__(self) -> None:
+        self._function(*self._arguments)
+
+
+def pack_words(matrix: Tensor, lanes: int) -> Tensor:
+    """A matrix (k, n) of 8-bit or 16-bit numbers in the order of ``csrc/narrow.h``."""
+    k, n = matrix.shape
+    count, panels = 4 // matrix.element_size(), -(-n // lanes)
+    padded = torch.nn.functional.pad(matrix, (0, panels * lanes - n, 0, -k % count))
+    return padded.view(-1, count, panels, lanes).permute(2, 0, 3, 1).contiguous()
+
+
+def pack_int8(matrix: Tensor, lanes: int) -> Tensor:
+    """A matrix (k, n) as 8-bit integers in the order of ``csrc/int8.h``, with a scale for each column: bytes."""
+    scale = matrix.abs().amax(0) / 127
+    whole = (matrix / scale.where(scale > 0, 1)).round_().to(torch.int8)
+    columns = (0, -matrix.shape[1] % lanes)
+    sums = torch.nn.functional.pad(whole.sum(0, dtype=torch.int32), columns)
+    parts = (pack_words(whole, lanes), torch.nn.functional.pad(scale, columns), sums)
+    return torch.cat([part.flatten().view(torch.uint8) for part in parts])
 
 
 def _address(tensor: Tensor) -> ctypes.c_void_p:

@@ -9,7 +9,7 @@ from unrolled.kernels.cell_loop.native.graph import Node, Ref, topological
 from unrolled.kernels.cell_loop.native.lower import Output, Place, Program, Slice, lower
 from unrolled.kernels.cell_loop.native.trace import Kind, Step, Unsupported, trace_step
 
-__all__ = ["Compiled", "MatrixShare", "VectorShare", "compiled", "unsupported"]
+__all__ = ["Compiled", "MatrixShare", "VectorShare", "compile_step", "compiled", "unsupported"]
 
 
 class MatrixShare(NamedTuple):
@@ -72,13 +72,14 @@ def _look_up(cell: SteppedCell, state: Any, kind: Kind, in_width: int, gradients
         try:
             if kind.reset and any(bool(one.any()) for one in cell.initial_state(1)):
                 raise Unsupported("its state does not begin with zeros, which is what a reset here puts in")
-            programs[key] = _compile(trace_step(cell, state, kind, in_width), gradients)
+            programs[key] = compile_step(trace_step(cell, state, kind, in_width), gradients)
         except Unsupported as reason:
             programs[key] = str(reason)
     return programs[key]
 
 
-def _compile(step: Step, gradients: bool) -> Compiled:
+def compile_step(step: Step, gradients: bool) -> Compiled:
+    """The programs of a step; without gradients the forward program alone."""
     back = derive(step) if gradients else None
     saved = [] if back is None else _saved(step, back)
     lasting = {ref.node for ref in saved} | {

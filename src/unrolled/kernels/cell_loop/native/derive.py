@@ -141,6 +141,8 @@ def _chain(sums: _Sums, node: Node, grad: Ref) -> None:
                 sums.add(a, apply("affine", grad, scale=node.scale))
         case "sigmoid" | "tanh" | "relu":
             sums.add(a, apply(f"d_{node.code}", grad, result))
+        case "norm" | "rms":
+            sums.add(a, apply(f"d_{node.code}", grad, a, shift=node.shift))
         case "min":
             difference = apply("sub", a, b)
             sums.add(a, apply("d_min", grad, difference))

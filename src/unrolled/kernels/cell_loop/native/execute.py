@@ -10,30 +10,32 @@ from torch.autograd.function import once_differentiable
 from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
-from unrolled.kernels.cpu import Library
+from unrolled.kernels.cpu import Call, Library, Products
 
-__all__ = ["Window", "run_program"]
+__all__ = ["Window", "make_call", "pack_matrices", "run_program"]
 
 # A thread has at least so many rows: with fewer the matrices are read more often than the arithmetic needs.
 _ROWS_PER_THREAD = 8
 
 
-def run_program(
+def make_call(
     library: Library,
     program: Program,
     storages: dict[str, Tensor],
     weights: Mapping[str, Tensor],
+    packed: Sequence[Tensor],
     steps: int,
     batch: int,
     like: Tensor,
-    low: bool,
+    products: Products,
     backwards: bool = False,
-) -> None:
-    """Run a program over a window.
+) -> Call:
+    """A program over a window, ready to run.
 
     Args:
-        storages: (slices, batch, width) by name; what the program needs of its own is added.
-        like: a tensor of the dtype to compute in. low: round the factors of products to bf16.
+        storages: (slices, batch, width) by name; what the program needs of its own is added. They must last as long as
+            the call, and so must the vectors among the weights.
+        packed: the program's matrices, see :func:`pack_matrices`. like: a tensor of the dtype to compute in.
     """
     threads = max(1, min(torch.get_num_threads(), batch // _ROWS_PER_THREAD))
     slices: dict[str, int] = {}
@@ -58,17 +60,42 @@ def run_program(
             places.append((memory.data_ptr(), 0, row, 0, 0, 0))
         else:
             places.append((memory.data_ptr(), step, row, 0, place.first, 2 if place.kind == "flip" else 0))
-    packed = [_pack(library, weights, matrix, low) for matrix in program.matrices]
-    library.run(program.operations, program.numbers, places, packed, steps, batch, threads, backwards, low, like.dtype)
+    return library.prepare(
+        program.operations, program.numbers, places, packed, steps, batch, threads, backwards, products, like.dtype
+    )
 
 
-def _pack(library: Library, weights: Mapping[str, Tensor], matrix: Matrix, low: bool) -> Tensor:
-    weight = weights[matrix.name]
-    if low:
-        weight = weight.bfloat16().to(weight.dtype)
-    if matrix.block is not None:
-        weight = weight[matrix.block]
-    return library.pack(weight if matrix.transposed else weight.t())
+def pack_matrices(
+    library: Library, program: Program, weights: Mapping[str, Tensor], products: Products
+) -> list[Tensor]:
+    """The matrices of a program as it reads them."""
+
+    def stored(matrix: Matrix) -> Tensor:
+        weight = weights[matrix.name] if matrix.block is None else weights[matrix.name][matrix.block]
+        return weight if matrix.transposed else weight.t()
+
+    return [library.pack(stored(matrix), products) for matrix in program.matrices]
+
+
+def run_program(
+    library: Library,
+    program: Program,
+    storages: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
+    steps: int,
+    batch: int,
+    like: Tensor,
+    low: bool,
+    backwards: bool = False,
+) -> None:
+    """Run a program over a window, with matrices packed for it alone.
+
+    Args:
+        storages, like: as in :func:`make_call`. low: round the factors of products to bf16.
+    """
+    products: Products = "bf16_factors" if low else "exact"
+    packed = pack_matrices(library, program, weights, products)
+    make_call(library, program, storages, weights, packed, steps, batch, like, products, backwards)()
 
 
 def _over_time(storages: Mapping[str, Tensor], one: Slice, steps: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""One step of a cell as a graph of products and pointwise operations on rows.
+"""One step of a cell as a graph of products and operations on rows, pointwise but for norms.
 
 A value is (rows, width). What the native library can do with values is in :data:`CODES`, with the numbers of
 ``csrc/pointwise.h``.
@@ -12,7 +12,7 @@ __all__ = ["CODES", "Node", "Ref", "apply", "assemble", "topological"]
 # in the order of csrc/pointwise.h
 CODES = (
     "linear", "copy", "add", "sub", "mul", "affine", "sigmoid", "tanh", "relu", "min",
-    "d_sigmoid", "d_tanh", "d_relu", "d_min", "select", "fill",
+    "d_sigmoid", "d_tanh", "d_relu", "d_min", "select", "fill", "norm", "rms", "d_norm", "d_rms",
 )  # fmt: skip
 
 
@@ -26,7 +26,8 @@ class Node:
         acc: a value that is added to the result, or None.
         name: of an input, a vector, or the matrix of a product. block: of a block-diagonal matrix, or None.
         transposed: whether the product is with W rather than W.T.
-        scale, shift: of ``affine``, scale * x + shift; and of ``fill``, the number shift.
+        scale, shift: of ``affine``, scale * x + shift; of ``fill``, the number shift; of norms, shift is what is added
+            to the mean square before its root.
         varies: whether gradients go through it (masks are constant).
     """
 

@@ -1,7 +1,7 @@
 """Runs a cell's ``step`` on symbols and so learns the graph of one step.
 
 Any StepCell whose step is made of products by ``w.linear`` and of the operations below gets a native form this way,
-without a line of its own. A step that does anything else (a layer norm, a look at values) is refused with the reason.
+without a line of its own. A step that does anything else (a softmax, a look at values) is refused with the reason.
 """
 
 import contextlib
@@ -11,13 +11,24 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm
 
 from unrolled.core.tree import map_tree
 from unrolled.kernels.cell_loop.loop import SteppedCell, noisy_step, silent
 from unrolled.kernels.cell_loop.native.graph import Node, Ref, apply, assemble
 from unrolled.kernels.cell_loop.weights import Weights
 
-__all__ = ["Kind", "Step", "Symbol", "SymbolicWeights", "Unsupported", "trace_step"]
+__all__ = [
+    "Kind",
+    "Step",
+    "Symbol",
+    "SymbolicWeights",
+    "Unsupported",
+    "check_field",
+    "field_widths",
+    "followed",
+    "trace_step",
+]
 
 _ROWS = "rows"
 
@@ -133,6 +144,8 @@ class Symbol:
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(function, "__name__", str(function))
+        if function is layer_norm:
+            return _layer_norm(*args, **(kwargs or {}))
         if function in _FUNCTIONS and not kwargs:
             return _FUNCTIONS[function](*args)
         raise Unsupported(f"its step uses {name}, for which there is no native operation")
@@ -161,6 +174,16 @@ def _cat(parts: Any, dim: int = 0) -> Symbol:
     if dim != -1 or any(not isinstance(part, Symbol) or part.ref.node.code == "vector" for part in parts):
         raise Unsupported("its step joins what are not columns")
     return Symbol(assemble([part.ref for part in parts]))
+
+
+def _layer_norm(
+    x: Symbol, shape: Any, weight: Symbol | None = None, bias: Symbol | None = None, eps: float = 1e-5
+) -> Symbol:
+    if not isinstance(x, Symbol) or tuple(shape) != x.shape[-1:] or x.groups is not None:
+        raise Unsupported("its step normalises something else than rows")
+    y = Symbol(apply("norm", x.ref, shift=eps))
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -235,7 +258,7 @@ class Step(NamedTuple):
 
 
 @contextlib.contextmanager
-def _followed(what: str) -> Iterator[None]:
+def followed(what: str) -> Iterator[None]:
     """Whatever goes wrong in a cell's own code means that it cannot be followed; a mistake in it will show itself again
     in the backend that then runs it on tensors."""
     try:
@@ -244,6 +267,19 @@ def _followed(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise Unsupported(f"its {what} cannot be followed ({type(error).__name__}: {error})") from error
+
+
+def field_widths(state: Any) -> dict[str, int]:
+    """The widths of a State's fields, by name. Raises Unsupported where they are not (batch, width) tensors."""
+    if not hasattr(state, "_fields") or any(not isinstance(one, Tensor) or one.dim() != 2 for one in state):
+        raise Unsupported("its state is not a flat record of (batch, width) tensors")
+    return {name: one.shape[1] for name, one in zip(state._fields, state, strict=True)}
+
+
+def check_field(name: str, value: Any, width: int) -> None:
+    """Raises Unsupported unless a field of the new state is a row of its width."""
+    if not isinstance(value, Symbol) or value.shape != (_ROWS, width):
+        raise Unsupported(f"its step changes the form of the state's {name}")
 
 
 def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step:
@@ -255,9 +291,7 @@ def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step
         Unsupported: the step, or the state, is not made of what the native library has.
     """
     named = {name: tensor.detach() for name, tensor in cell.effective_weights().items()}
-    if not hasattr(state, "_fields") or any(not isinstance(one, Tensor) or one.dim() != 2 for one in state):
-        raise Unsupported("its state is not a flat record of (batch, width) tensors")
-    widths = {name: one.shape[1] for name, one in zip(state._fields, state, strict=True)}
+    widths = field_widths(state)
     inputs: dict[str, Node] = {}
 
     def given(name: str, width: int, varies: bool) -> Symbol:
@@ -265,7 +299,7 @@ def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step
         return Symbol(Ref(inputs[name], 0, width))
 
     meta = {name: tensor.to("meta") for name, tensor in named.items()}
-    with _followed("project"):
+    with followed("project"):
         projected = cell.project(torch.empty(1, in_width, device="meta"), Weights(meta))
     numbers = count()
     pre = map_tree(lambda tensor: given(f"pre.{next(numbers)}", tensor.shape[-1], True), projected)
@@ -278,11 +312,10 @@ def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step
     mask_in: Any = given("state_in", widths["h"], kind.varies) if kind.state_in else None
     mask_out: Any = given("state_out", widths["h"], kind.varies) if kind.state_out else None
     zoneout: Any = {name: given(f"zoneout.{name}", widths[name], kind.varies) for name in kind.zoneout}
-    with _followed("step"):
+    with followed("step"):
         y, new = noisy_step(cell, pre, symbols, weights, silent, mask_in, mask_out, zoneout)
     for name, width in widths.items():
-        if not isinstance(getattr(new, name), Symbol) or getattr(new, name).shape != (_ROWS, width):
-            raise Unsupported(f"its step changes the form of the state's {name}")
+        check_field(name, getattr(new, name), width)
     if not isinstance(y, Symbol) or len(y.shape) != 2:
         raise Unsupported("its step gives something else than rows")
     return Step(y.ref, {name: getattr(new, name).ref for name in widths}, inputs)

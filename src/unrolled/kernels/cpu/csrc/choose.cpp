@@ -2,6 +2,10 @@
 #include <cstring>
 
 extern "C" int has_instruction_set(const char* name) {
+#ifdef HAVE_AVX512_VNNI
+    if (!std::strcmp(name, "avx512_vnni"))
+        return has_instruction_set("avx512") && __builtin_cpu_supports("avx512vnni");
+#endif
 #ifdef HAVE_AVX512
     if (!std::strcmp(name, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

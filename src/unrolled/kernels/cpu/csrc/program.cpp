@@ -1,10 +1,10 @@
-// The time loop: a program of products and pointwise operations, run once a step over a block of rows. With rounding
-// the rows that a product reads are rounded to bf16 first (float only); its matrix comes rounded, its sums stay float.
+// The time loop: a program of products and pointwise operations, run once a step over a block of rows.
 //
 // Compiled once for each instruction set; NAME(f) makes the names apart.
 #include <thread>
 #include <vector>
 
+#include "int8.h"
 #include "pointwise.h"
 #include "product.h"
 
@@ -30,6 +30,11 @@ struct Rows {
     T* of(int64_t r) const { return at ? at + r * row : nullptr; }
 };
 
+// How the matrices are kept, and what is done to the rows that they multiply; all but the first are of float only. As in
+// library.py. BF16_FACTORS: both rounded to bf16 beforehand and kept as float. BF16_WEIGHTS: the matrix kept as bf16.
+// INT8_WEIGHTS: see int8.h.
+enum Products : int64_t { EXACT, BF16_FACTORS, BF16_WEIGHTS, INT8_WEIGHTS };
+
 // To the nearest bf16, ties to even; what is not a number stays so.
 void round_row(const float* from, float* to, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
@@ -41,16 +46,38 @@ void round_row(const float* from, float* to, int64_t count) {
     }
 }
 
-void round_row(const double* from, double* to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+// One product. memory, words: for rows that are rounded before.
+void multiply(Products kind, int64_t rows, const float* a, int64_t a_row, const void* b, int64_t k, int64_t n,
+              const float* add, int64_t add_row, float* c, int64_t c_row, std::vector<float>& memory,
+              std::vector<int32_t>& words) {
+    switch (kind) {
+        case BF16_FACTORS:
+            memory.resize(size_t(rows * k));
+            for (int64_t r = 0; r < rows; ++r) round_row(a + r * a_row, &memory[size_t(r * k)], k);
+            product(rows, memory.data(), k, static_cast<const float*>(b), k, n, add, add_row, c, c_row);
+            break;
+        case BF16_WEIGHTS:
+            product_bf16(rows, a, a_row, static_cast<const uint16_t*>(b), k, n, add, add_row, c, c_row, memory);
+            break;
+        case INT8_WEIGHTS:
+            product_int8(rows, a, a_row, static_cast<const int8_t*>(b), k, n, add, add_row, c, c_row, words);
+            break;
+        default: product(rows, a, a_row, static_cast<const float*>(b), k, n, add, add_row, c, c_row);
+    }
+}
+
+void multiply(Products, int64_t rows, const double* a, int64_t a_row, const void* b, int64_t k, int64_t n,
+              const double* add, int64_t add_row, double* c, int64_t c_row, std::vector<double>&, std::vector<int32_t>&) {
+    product(rows, a, a_row, static_cast<const double*>(b), k, n, add, add_row, c, c_row);
 }
 
 template <class T>
 void run_rows(const Operation* ops, const double* numbers, int64_t count, const Place* places, int64_t place_count,
-              void* const* matrices, int64_t steps, bool backwards, bool rounding, int64_t low, int64_t high,
+              void* const* matrices, int64_t steps, bool backwards, Products products, int64_t low, int64_t high,
               int64_t thread) {
     std::vector<Rows<T>> at(size_t(place_count) + 1);
-    std::vector<T> rounded;
+    std::vector<T> memory;
+    std::vector<int32_t> words;
     const auto find = [&](int64_t place, int64_t offset) -> Rows<T> {
         if (place < 0) return {nullptr, 0};
         return {at[size_t(place)].at + offset, at[size_t(place)].row};
@@ -66,14 +93,9 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
             const Operation& op = ops[i];
             if (op.code == LINEAR) {
                 const Rows<T> to = find(op.to, op.to_at), acc = find(op.acc, op.acc_at);
-                Rows<T> a = find(op.a, op.a_at);
-                if (rounding) {
-                    rounded.resize(size_t((high - low) * op.depth));
-                    for (int64_t r = 0; r < high - low; ++r) round_row(a.of(r), &rounded[size_t(r * op.depth)], op.depth);
-                    a = {rounded.data(), op.depth};
-                }
-                product<T>(high - low, a.at, a.row, static_cast<const T*>(matrices[op.matrix]), op.depth, op.width,
-                           acc.at, acc.row, to.at, to.row);
+                const Rows<T> a = find(op.a, op.a_at);
+                multiply(products, high - low, a.at, a.row, matrices[op.matrix], op.depth, op.width, acc.at, acc.row,
+                         to.at, to.row, memory, words);
                 ++i;
                 continue;
             }
@@ -92,12 +114,12 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
 
 template <class T>
 void run(const Operation* ops, const double* numbers, int64_t count, const Place* places, int64_t place_count,
-         void* const* matrices, int64_t steps, int64_t backwards, int64_t rounding, int64_t rows, int64_t threads) {
+         void* const* matrices, int64_t steps, int64_t backwards, int64_t products, int64_t rows, int64_t threads) {
     std::vector<std::thread> others;
     for (int64_t i = 0; i + 1 < threads; ++i)
         others.emplace_back(run_rows<T>, ops, numbers, count, places, place_count, matrices, steps, backwards != 0,
-                            rounding != 0, rows * i / threads, rows * (i + 1) / threads, i);
-    run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0, rounding != 0,
+                            Products(products), rows * i / threads, rows * (i + 1) / threads, i);
+    run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0, Products(products),
                 rows * (threads - 1) / threads, rows, threads - 1);
     for (std::thread& one : others) one.join();
 }
@@ -111,8 +133,8 @@ void run(const Operation* ops, const double* numbers, int64_t count, const Place
     }                                                                                                                 \
     extern "C" void NAME(run_##KIND)(const Operation* ops, const double* numbers, int64_t count, const Place* places, \
                                      int64_t place_count, void* const* matrices, int64_t steps, int64_t backwards,    \
-                                     int64_t rounding, int64_t rows, int64_t threads) {                               \
-        run<T>(ops, numbers, count, places, place_count, matrices, steps, backwards, rounding, rows, threads);        \
+                                     int64_t products, int64_t rows, int64_t threads) {                               \
+        run<T>(ops, numbers, count, places, place_count, matrices, steps, backwards, products, rows, threads);        \
     }
 EXPORT(float, float)
 EXPORT(double, double)

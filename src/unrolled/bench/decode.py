@@ -1,0 +1,95 @@
+"""Decoding as a row: a whole model that predicts and reads one token a call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unrolled.bench.material import Case, Material
+from unrolled.bench.onnx_peer import onnx_step, why_no_onnx
+from unrolled.bench.plan import ONNX, PREPARED, Row, Sizes
+from unrolled.cells import CELLS
+from unrolled.evaluate import NeuralPredictor, PreparedPredictor
+from unrolled.evaluate.prepared import why_not_prepared
+from unrolled.model import LanguageModel, ModelConfig
+
+__all__ = ["cannot_decode", "decode_amount", "decode_case"]
+
+_BYTES = {"float32": 4, "bf16": 2, "int8": 1}
+
+
+def cannot_decode(row: Row) -> str | None:
+    """Why a row cannot be measured, None where it can."""
+    if row.config is None:
+        return "decoding is measured with whole models of a cell."
+    if row.backend == ONNX:
+        if row.subject != "lstm" or row.config != CELLS["lstm"].Config():
+            return "the model in ONNX is made for plain LSTMs."
+        return why_no_onnx() if row.precision != "bf16" else "ONNX Runtime has no LSTM with bf16 weights on a CPU."
+    if row.backend != PREPARED:
+        return None if row.precision == "float32" else "only prepared weights are kept in fewer bits."
+    config, smallest = _model_config(row, 8), 2
+    with torch.random.fork_rng(devices=[]):
+        return why_not_prepared(LanguageModel(config, smallest), _quantize(row))
+
+
+def decode_amount(row: Row) -> int:
+    """Bytes of weights that a call reads: those of all products, once a token."""
+    assert row.config is not None
+    cls, width = CELLS[row.subject], row.sizes.width
+    of_layer = cls.flops_per_token(row.config, width, width) // 2
+    return _BYTES[row.precision] * (row.layers * of_layer + row.vocabulary * width) * row.sizes.window
+
+
+def _model_config(row: Row, width: int) -> ModelConfig:
+    return ModelConfig.parse({"width": width, "layers": row.layers, "cell": row.config.model_dump()})  # type: ignore
+
+
+def _quantize(row: Row) -> Any:
+    return None if row.precision == "float32" else row.precision
+
+
+def decode_case(row: Row, sizes: Sizes, material: Material) -> Case:
+    """The row as a case whose output is (batch, window, V): what each token of a fixed text was predicted with."""
+    config, vocabulary = _model_config(row, sizes.width), row.vocabulary
+    key = "model", row.config, row.layers, vocabulary, sizes.width
+    model: LanguageModel = material.module(key, lambda: LanguageModel(config, vocabulary))
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (sizes.window, sizes.batch), generator=generator)
+    run = _with_onnx(row, model, ids) if row.backend == ONNX else _with_predictor(row, model, ids)
+    return Case({}, run, None)
+
+
+def _with_predictor(row: Row, model: LanguageModel, ids: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    if row.backend == PREPARED:
+        predictor: NeuralPredictor = PreparedPredictor(model, 0, quantize=_quantize(row))
+    else:
+        predictor = NeuralPredictor(model, 0)
+    steps = list(ids.unbind(0))
+    start = predictor.begin(ids.shape[1])
+
+    def run() -> tuple[Tensor, ...]:
+        state, found = start, []
+        for token in steps:
+            found.append(predictor.predict(state).log_prob)
+            state = predictor.observe(state, token)
+        return (torch.stack(found, 1),)
+
+    return run
+
+
+def _with_onnx(row: Row, model: LanguageModel, ids: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    step, start = onnx_step(model, ids.shape[1], row.precision == "int8")
+    first = torch.zeros(1, ids.shape[1], dtype=torch.int64)
+    tokens = [one.numpy() for one in torch.cat([first, ids[:-1]]).split(1)]  # what is read before each token
+
+    def run() -> tuple[Tensor, ...]:
+        state, found = start, []
+        for token in tokens:
+            log_prob, state = step(token, state)
+            found.append(log_prob)
+        return (torch.from_numpy(np.stack(found, 1)),)
+
+    return run

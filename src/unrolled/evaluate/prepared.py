@@ -1,0 +1,193 @@
+"""A language model with its weights prepared for reading one token after another, as they are or in fewer bits."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unrolled.core.errors import UsageError
+from unrolled.core.tree import leaves, map_tree
+from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction
+from unrolled.kernels.cell_loop.native.prepared import Glue, Norm, Prepared, prepare_chain, prepare_stack
+from unrolled.kernels.cell_loop.native.trace import Unsupported
+from unrolled.kernels.cpu import Products, library, why_no_library
+from unrolled.model import LanguageModel, ModelState
+from unrolled.model.heads.softmax import SoftmaxHead
+
+__all__ = ["PreparedPredictor", "Quantize", "why_not_prepared"]
+
+Quantize = Literal["bf16", "int8"]
+"""bf16: weights rounded to bf16, all arithmetic in float32. int8: weights and the vectors that they multiply rounded to
+8-bit integers, with a scale for each row of a matrix and for each vector; sums, gates and states stay float32."""
+
+_PRODUCTS: dict[Quantize | None, Products] = {None: "exact", "bf16": "bf16_weights", "int8": "int8_weights"}
+# Rows of logits that are held at once.
+_ROWS = 64
+
+
+def why_not_prepared(model: LanguageModel, quantize: Quantize | None = None) -> str | None:
+    """Why the weights of a model cannot be prepared; None where they can."""
+    if model.device.type != "cpu":
+        return "it computes on a CPU"
+    if model.dtype != torch.float32 and (quantize is not None or model.dtype != torch.float64):
+        return f"it computes in float32, not in {model.precision}"
+    if quantize is None and model.precision == "bf16":
+        return "the model asks for bf16 products"
+    if model.stack.config.kind == "residual" and model.stack.config.mlp:
+        return "the MLPs of residual blocks have no native form"
+    for cell in model.stack.cells():
+        if not hasattr(cell, "step"):
+            return f"{cell.name} is no cell that goes step by step"
+    if (reason := why_no_library()) is not None:
+        return reason
+    try:
+        _Body(model, "exact", reset=False)
+    except Unsupported as found:
+        return str(found)
+    return None
+
+
+class _Body:
+    """Embedding and cells: ids to raw outputs.
+
+    Raises:
+        Unsupported: a cell that the native library cannot follow.
+    """
+
+    def __init__(self, model: LanguageModel, products: Products, reset: bool):
+        layers: Any = model.stack.cells()
+        self.table = model.embedding.weight.detach()
+        self.step: Prepared = prepare_stack(library(), layers, products, _glue(model), reset)
+
+    def __call__(self, ids: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The outputs (batch, time, width) and the state. ids, reset: (batch, time)."""
+        given = {"x": torch.nn.functional.embedding(ids.t(), self.table)}
+        if reset is not None:
+            given["fresh"] = (~reset).to(self.table.dtype).t().unsqueeze(-1)
+        y, state = self.step(given, state)  # type: ignore[assignment]
+        return y.transpose(0, 1), state
+
+
+def _glue(model: LanguageModel) -> Glue:
+    stack, enter = model.stack, []
+    if model.embedding.config.project:
+        enter.append(model.embedding.projection)
+    if stack.widen is not None:
+        enter.append(stack.widen.weight)
+    norms = [_norm(one) for one in stack.norms] if stack.config.kind == "residual" else []
+    final = None if stack.final_norm is None else _norm(stack.final_norm)
+    return Glue(enter, stack.config.kind, norms, final, model.config.dropout.zoneout)
+
+
+def _norm(norm: Any) -> Norm:
+    centred = isinstance(norm, torch.nn.LayerNorm)
+    return Norm(centred, norm.eps, norm.weight, norm.bias if centred else None)
+
+
+class _PreparedSoftmax:
+    """The softmax head with its matrices prepared; as :class:`~unrolled.model.heads.base.Head` where it is read."""
+
+    def __init__(self, head: SoftmaxHead, temperature: float, products: Products):
+        matrices = [head.weight] if head.projection is None else [head.projection, head.weight]
+        self.step = prepare_chain(library(), matrices, head.bias, products)
+        self.temperature = temperature
+
+    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """See ``Head.log_prob``."""
+        flat = h if h.dim() == 2 else h.flatten(0, -2)
+        ready = self.step.ready(1, len(flat))
+        ready.x.copy_(flat)
+        ready.call()
+        logits = ready.last if self.temperature == 1.0 else ready.last / self.temperature
+        log_prob = torch.log_softmax(logits, -1)
+        return log_prob if h.dim() == 2 else log_prob.view(*h.shape[:-1], -1), None
+
+    def loss(self, h: Tensor, targets: Tensor, *others: Any) -> tuple[Tensor, Tensor, None]:
+        """See ``Head.loss``; every position counts."""
+        parts = [
+            self.log_prob(rows)[0].gather(1, ids.unsqueeze(1))
+            for rows, ids in zip(h.flatten(0, 1).split(_ROWS), targets.flatten().split(_ROWS), strict=True)
+        ]
+        nll = -torch.cat(parts).view_as(targets)
+        return nll.sum(), nll, None
+
+
+class PreparedPredictor(NeuralPredictor):
+    """A model whose matrices are packed once, for reading and writing text token by token.
+
+    All layers are one program, the softmax another, each called once a token; heads other than the softmax compute as
+    they always do. It holds copies: a later change of the parameters is not seen. For one thread at a time.
+
+    Args:
+        model, start_id, temperature: as for :class:`NeuralPredictor`. quantize: see :data:`Quantize`; None: the weights
+            as they are, and the figures are those of :class:`NeuralPredictor` up to rounding.
+    Raises:
+        UsageError: the weights of this model cannot be prepared.
+    """
+
+    def __init__(self, model: LanguageModel, start_id: int, temperature: float = 1.0, quantize: Quantize | None = None):
+        super().__init__(model, start_id, temperature)
+        reason = why_not_prepared(model, quantize)
+        if reason is not None:
+            remedy = "" if quantize is None else "; leave out quantize"
+            raise UsageError(f"the weights cannot be prepared: {reason}{remedy}.")
+        self.quantize: Quantize | None = quantize
+        self._products: Products = _PRODUCTS[quantize]
+        self._body = _Body(model, self._products, reset=False)
+        self._restarting: _Body | None = None
+        self._form = model.initial_state(1).cells
+        self._widths = [part.shape[1] for part in leaves(self._form)]
+        if type(model.head) is SoftmaxHead:
+            self._head: Any = _PreparedSoftmax(model.head, temperature, self._products)
+
+    @property
+    def precision(self) -> str:  # type: ignore[override]
+        """Of the weights where they are quantised, else of the arithmetic."""
+        return self.quantize or self.model.precision
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :attr:`Predictor.options`."""
+        return super().options if self.quantize is None else {**super().options, "quantize": self.quantize}
+
+    def num_bytes(self) -> int:
+        """Bytes of weights that one token reads, without its row of the embedding."""
+        step = getattr(self._head, "step", None)
+        return self._body.step.num_bytes() + (0 if step is None else step.num_bytes())
+
+    def predict(self, state: NeuralState) -> Prediction:
+        """See :meth:`Predictor.predict`."""
+        if not isinstance(self._head, _PreparedSoftmax):
+            return super().predict(state)
+        return Prediction(self._head.log_prob(state.hidden)[0], state.hidden)
+
+    def observe(self, state: NeuralState, ids: Tensor) -> NeuralState:
+        """See :meth:`Predictor.observe`; as :meth:`consume`, with fewer copies: beside a small model they count."""
+        if state.head is not None:
+            return super().observe(state, ids)
+        ready = self._body.step.ready(1, len(ids))
+        assert ready.start is not None
+        assert ready.end is not None
+        torch.index_select(self._body.table, 0, ids, out=ready.x)
+        ready.start.copy_(state.cells[0])
+        ready.call()
+        return NeuralState((ready.end.clone(),), None, ready.last.clone())
+
+    def _begin_cells(self, start: ModelState) -> tuple[Any, ...]:
+        return (_side_by_side(start.cells),)
+
+    def _read(self, ids: Tensor, cells: tuple[Any, ...], reset: Tensor | None = None) -> tuple[Tensor, tuple[Any, ...]]:
+        if self.quantize is None:  # over a window the input products are better made all at once
+            parts = iter(cells[0].split(self._widths, 1))
+            raw, after = super()._read(ids, map_tree(lambda _: next(parts), self._form), reset)
+            return raw, (_side_by_side(after),)
+        body = self._body
+        if reset is not None:
+            body = self._restarting = self._restarting or _Body(self.model, self._products, reset=True)
+        raw, state = body(ids, cells[0], reset)
+        return raw, (state,)
+
+
+def _side_by_side(cells: tuple[Any, ...]) -> Tensor:
+    """All fields of all layers as one tensor (batch, width)."""
+    return torch.cat(list(leaves(cells)), 1)

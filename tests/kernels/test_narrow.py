@@ -1,0 +1,87 @@
+"""Products with matrices kept as bf16 or as 8-bit integers, beside what they are defined to be."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from unrolled.kernels.cell_loop.native.prepared import prepare_chain
+from unrolled.kernels.cpu import instruction_sets, library, why_no_library
+
+pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
+SIZES = [(1, 1), (3, 17), (4, 16), (5, 64), (130, 97), (257, 300)]
+
+
+def int8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row as integers from -127 to 127, and what one of them stands for (rows, 1)."""
+    scale = rows.abs().amax(1, keepdim=True) / 127
+    return (rows / scale.where(scale > 0, 1)).round(), scale
+
+
+def by_definition(x: Tensor, weight: Tensor) -> Tensor:
+    (x, x_scale), (weight, scale) = int8(x), int8(weight)
+    return (x.double() @ weight.t().double()) * x_scale.double() * scale.t().double()
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 9])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("name", instruction_sets())
+def test_int8(name: str, sizes: tuple[int, int], rows: int) -> None:
+    x, weight, bias = draw(rows, sizes[0]), draw(*reversed(sizes)), draw(sizes[1])
+    weight[-1] *= 100  # the scales of the columns are their own
+    step = prepare_chain(library(name), [weight], bias, "int8_weights")
+    y, _ = step({"x": x.unsqueeze(0)})
+    expected = (by_definition(x, weight) + bias.double()).float()
+    torch.testing.assert_close(y[0], expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(step({"x": x[-1:].unsqueeze(0)})[0][0], y[0, -1:])  # whatever the other rows are
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_int8_is_the_same_with_every_instruction_set(sizes: tuple[int, int]) -> None:
+    x, weight = draw(1, 3, sizes[0]), draw(*reversed(sizes))
+    found = [prepare_chain(library(n), [weight], None, "int8_weights")({"x": x})[0] for n in instruction_sets()]
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("name", instruction_sets())
+def test_bf16_weights(name: str, sizes: tuple[int, int], rows: int) -> None:
+    x, weight, bias = draw(rows, sizes[0]), draw(*reversed(sizes)), draw(sizes[1])
+    step = prepare_chain(library(name), [weight], bias, "bf16_weights")
+    y, _ = step({"x": x.unsqueeze(0)})
+    expected = x.double() @ weight.bfloat16().double().t() + bias.double()
+    torch.testing.assert_close(y[0].double(), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(step({"x": x[-1:].unsqueeze(0)})[0][0], y[0, -1:])
+
+
+@pytest.mark.parametrize("name", instruction_sets())
+def test_rows_and_columns_of_zeros_and_what_is_not_finite(name: str) -> None:
+    x, weight = draw(4, 20), draw(18, 20)
+    x[1], weight[3] = 0, 0
+    x[2, 5], x[3, 19] = torch.inf, torch.nan
+    y, _ = prepare_chain(library(name), [weight], None, "int8_weights")({"x": x.unsqueeze(0)})
+    assert torch.equal(y[0, 1], torch.zeros(18))
+    assert float(y[0, 0, 3]) == 0
+    assert y[0, 2:].isnan().all()
+    torch.testing.assert_close(y[0, 0], by_definition(x[:1], weight)[0].float(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_chain_is_its_products_one_after_another() -> None:
+    x, first, second, bias = draw(1, 3, 12), draw(30, 12), draw(7, 30), draw(7)
+    step = prepare_chain(library(), [first, second], bias, "exact")
+    torch.testing.assert_close(step({"x": x})[0], x @ first.t() @ second.t() + bias)
+    assert step.num_bytes() >= 4 * (30 * 12 + 7 * 30 + 7)
+
+
+def test_bytes_of_the_weights() -> None:
+    weight = draw(64, 128)
+    kinds = ("exact", "bf16_weights", "int8_weights")
+    exact, half, eighth = (prepare_chain(library(), [weight], None, kind).num_bytes() for kind in kinds)
+    assert exact == 4 * 64 * 128
+    assert half == exact // 2
+    assert eighth == exact // 4 + 64 * 8  # a scale and a sum for each column
