@@ -16,6 +16,9 @@ __all__ = ["Call", "Library", "Products", "instruction_sets", "library", "why_no
 
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 
+# A thread has at least so many rows of a gradient.
+_COLUMNS_PER_THREAD = 64
+
 Products = Literal["exact", "bf16_factors", "bf16_weights", "int8_weights"]
 """How a program multiplies: in its own type; with both factors rounded to bf16; with matrices kept as bf16; with
 matrices kept as 8-bit integers, and rows rounded to such. All but the first in float32 only; the order is that of
@@ -33,7 +36,7 @@ class Library:
         self.instruction_set = instruction_set
         self._functions: dict[str, Any] = {}
         for kind in _TYPES.values():
-            for name in ("packed_size", "pack", "run", "scan_forward", "scan_backward"):
+            for name in ("packed_size", "pack", "run", "scan_forward", "scan_backward", "gradient"):
                 function = getattr(loaded, f"{name}_{kind}_{instruction_set}")
                 function.restype = ctypes.c_int64 if name == "packed_size" else None
                 self._functions[f"{name}_{kind}"] = function
@@ -83,6 +86,13 @@ class Library:
             packed, *(ctypes.c_int64(number) for number in last),
         )  # fmt: skip
         return Call(self._functions[f"run_{_TYPES[dtype]}"], arguments, (operations, numbers, table, matrices))
+
+    def add_gradient(self, grad: Tensor, rows: Tensor, total: Tensor, add: bool = True) -> None:
+        """total (m, n) += (or =) grad^T rows, for grad (k, m) and rows (k, n); the columns of each lie side by side."""
+        k, m = grad.shape
+        threads = max(1, min(torch.get_num_threads(), m // _COLUMNS_PER_THREAD))
+        given = (k, m, rows.shape[1], grad, grad.stride(0), rows, rows.stride(0), total, total.stride(0))
+        self.call("gradient", grad.dtype, *given, int(add), threads)
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
         """Call a function by its name: tensors as addresses, None as the null address."""

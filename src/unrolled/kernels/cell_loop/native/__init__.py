@@ -16,8 +16,8 @@ from unrolled.kernels.bf16 import fast_products
 from unrolled.kernels.cell_loop.loop import Noise
 from unrolled.kernels.cell_loop.native.compile import compiled, unsupported
 from unrolled.kernels.cell_loop.native.execute import Window
+from unrolled.kernels.cell_loop.native.gradient import InputWeights
 from unrolled.kernels.cell_loop.native.trace import Kind
-from unrolled.kernels.cell_loop.weights import Weights
 from unrolled.kernels.cpu import library, why_no_library
 
 __all__ = ["pays", "refuse", "run"]
@@ -60,7 +60,7 @@ def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | N
     if reset is not None and not kind.reset:
         state = reset_rows(state, cell.initial_state(batch, x.device, state[0].dtype), reset[:, 0])
     named = cell.effective_weights()
-    pre = leaves(cell.project(x.transpose(0, 1).contiguous(), Weights(named, cell.compute.precision)))
+    pre = leaves(cell.project(x.transpose(0, 1).contiguous(), InputWeights(named, cell.compute.precision)))
     given = {f"pre.{i}": part for i, part in enumerate(pre)}
     if kind.reset:
         assert reset is not None

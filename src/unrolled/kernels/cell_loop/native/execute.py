@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
+from unrolled.kernels.cell_loop.native.gradient import add_gradient
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
 from unrolled.kernels.cpu import Call, Library, Products
 
@@ -201,9 +202,12 @@ def _add_matrix(
 ) -> None:
     """Add one product's share to the gradient of its matrix."""
     grad, rows = (_over_time(storages, one, steps).flatten(0, 1) for one in (share.grad, share.rows))
+    total = grads.get(share.name)
+    if share.block is None and not low:
+        grads[share.name] = add_gradient(grad, rows, total)
+        return
     # bf16 products on a machine that has them come out in bf16
     product = (lowered(grad).t() @ lowered(rows)).to(weight.dtype) if low else grad.t() @ rows
-    total = grads.get(share.name)
     if share.block is not None:
         if total is None:
             total = grads[share.name] = torch.zeros_like(weight)
