@@ -320,3 +320,15 @@ def test_eval_on_minimal_pairs(unrolled: Command, refused: Callable[..., str], t
     assert "config key 'prepare'" in refused(*task, "--prepare", "wsj")
     assert "which leaves nothing to cache" in refused(*task, *keys, "--cache", 3)
     assert "put the 67 .jsonl files" in refused("eval", trained, "--task", "blimp")
+
+
+def test_profile(unrolled: Command, text: Path) -> None:
+    arguments = ["train", "--corpus", text, *_tiny(), "--profile", 2, "--out", "not-made"]
+    code, out, _ = unrolled(*arguments)
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()[:5]] == ["part", "data", "masks", "forward", "loss"]
+    found = json.loads(unrolled(*arguments, "--json").out)
+    assert found["steps"] == 2
+    assert found["peak"] > 0
+    assert found["seconds"] == pytest.approx(sum(part["seconds"] for part in found["parts"]))
+    assert not Path("not-made").exists()

@@ -2,6 +2,7 @@
 
 from unrolled.bench.compare import compare_records
 from unrolled.bench.config import BenchConfig
+from unrolled.bench.peak import peak_speed
 from unrolled.bench.record import BenchRecord
 from unrolled.bench.report import (
     bench_markdown,
@@ -24,6 +25,7 @@ __all__ = [
     "comparison_markdown",
     "comparison_table",
     "machine_lines",
+    "peak_speed",
     "reasons",
     "run_bench",
 ]

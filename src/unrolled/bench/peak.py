@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from unrolled.bench.config import SCAN, BenchConfig
+from unrolled.bench.measure import timed
 from unrolled.bench.plan import Row
 
-__all__ = ["KINDS", "Peaks", "kind_of", "peak_memory"]
+__all__ = ["KINDS", "Peaks", "kind_of", "peak_memory", "peak_speed"]
 
 KINDS = {"float32": "GFLOP/s", "bf16": "GFLOP/s", "copy": "GB/s", "read": "GB/s"}
 """The kinds of peak and the units in which they are shown."""
@@ -51,6 +52,13 @@ class Peaks:
         a, b = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
         result = torch.zeros(size, size, dtype=dtype)
         return lambda: torch.mm(a, b, out=result), 2.0 * size**3
+
+
+def peak_speed(config: BenchConfig, kind: str) -> float:
+    """What the machine reaches of a kind now, a second: the best of three calls."""
+    call, amount = Peaks(config).call(kind)
+    call()
+    return amount / min(timed(call, config.least_seconds) for _ in range(3))
 
 
 # What the kernel is told to set the peak of the resident set back to its present size.

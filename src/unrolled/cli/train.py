@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, app, emit, out, write
+from unrolled.cli.common import DeviceOption, JsonOption, app, emit, out, table, write
 
 if TYPE_CHECKING:
     from unrolled.train import ExperimentConfig
@@ -24,6 +24,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print size, memory and estimated time; train nothing.")
     ] = False,
+    profile: Annotated[
+        int | None,
+        typer.Option(min=1, help="Print where the time of so many steps goes; train nothing.", show_default=False),
+    ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Tokens of a sample printed at the end.")] = 300,
     json: JsonOption = False,
 ) -> None:
@@ -43,16 +47,19 @@ def train(
     keep_freed_memory()
     report, clock = None if json else TerminalReporter(), Clock(from_start=True)
     if resume is not None:
-        if recipe or settings or corpus or run or dry_run:
+        if recipe or settings or corpus or run or dry_run or profile is not None:
             raise UsageError(
-                "--resume continues a run as it was configured; leave out the recipe, --set, --corpus, --out and "
-                "--dry-run."
+                "--resume continues a run as it was configured; leave out the recipe, --set, --corpus, --out, "
+                "--dry-run and --profile."
             )
         done = start.resume(resume, device, report, clock)
     else:
         config = load_experiment(recipe, settings or (), None if corpus is None else corpus_named(corpus))
         if dry_run:
             _dry_run(config, device, json)
+            return
+        if profile is not None:
+            _profile(config, device, profile, json)
             return
         done = start.train(config, run or start.free_folder(Path(recipe or DEFAULT).stem), device, report, clock)
     record = Run(done, device).record
@@ -85,6 +92,43 @@ def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
             raise
         result = {**dry_size(config, config.vocabulary), "corpus": f"absent, so no time or memory: {error}"}
     _print_size(result, json)
+
+
+def _profile(config: "ExperimentConfig", device: str, steps: int, json: bool) -> None:
+    from unrolled.bench import BenchConfig, peak_speed
+    from unrolled.core.errors import UsageError
+    from unrolled.train.process import process_settings
+    from unrolled.train.profile import profile_steps
+    from unrolled.train.setup import set_up
+
+    if config.counts is not None:
+        raise UsageError("a count model is not trained in steps; leave out --profile.")
+    with process_settings(config.train.threads):
+        parts, kind, peak = set_up(config, device), config.model.compute.precision, None
+        before = peak_speed(BenchConfig(), kind) if parts.model.device.type == "cpu" else None
+        found = profile_steps(parts, steps)
+        if before is not None:  # the machine's speed may change meanwhile
+            peak = (before + peak_speed(BenchConfig(), kind)) / 2
+    if json:
+        emit({
+            "steps": found.steps, "tokens": found.tokens, "seconds": found.seconds, "peak": peak,
+            "parts": [{**part._asdict(), "speed": part.speed} for part in found.parts],
+        })  # fmt: skip
+        return
+    rows = [
+        [
+            part.name, f"{1000 * part.seconds:.2f}", f"{part.seconds / found.seconds:.1%}",
+            f"{part.speed / 1e9:.1f}" if part.operations else "",
+            f"{part.speed / peak:.1%}" if part.operations and peak else "",
+        ]
+        for part in found.parts
+    ]  # fmt: skip
+    operations = sum(part.operations for part in found.parts)
+    whole = [f"{operations / found.seconds / 1e9:.1f}", f"{operations / found.seconds / peak:.1%}" if peak else ""]
+    rows.append(["step", f"{1000 * found.seconds:.2f}", "100.0%", *whole])
+    table(["part", "ms", "share of time", "GFLOP/s", "share of peak"], rows)
+    speed = f"{found.tokens:,} tokens a step, {found.tokens / found.seconds:,.0f} a second"
+    write(speed if peak is None else f"{speed}; peak of {kind} products {peak / 1e9:.0f} GFLOP/s")
 
 
 def _print_size(result: dict[str, Any], json: bool) -> None:

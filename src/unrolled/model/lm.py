@@ -108,17 +108,22 @@ class LanguageModel(nn.Module):
         """Number of trainable numbers; tied matrices count once."""
         return sum(p.numel() for p in self.parameters())
 
-    def flops_per_token(self) -> int:
-        """Floating-point operations of the matrix products of one forward step, without the lookup."""
+    def stack_flops_per_token(self) -> int:
+        """Floating-point operations of the cells' matrix products of one forward step."""
         widths, width, total = self.config.layer_widths(), self.stack.cells()[0].in_width, 0
         for cell, size in zip(self.config.layer_cells(), widths, strict=True):
             cls = CELLS[cell.name]
             total += cls.flops_per_token(cell, width, size)
             width = cls.output_width(cell, size)
+        return total
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations of the matrix products of one forward step, without the lookup."""
         held = set(map(id, self.stack.layers.parameters())) | {id(self.embedding.weight)}
         rest = sum(2 * p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in held)
         rest += self.head.extra_flops()
-        return total + rest + (2 * self.embedding.weight.numel() if self.config.embedding.tied else 0)
+        tied = 2 * self.embedding.weight.numel() if self.config.embedding.tied else 0
+        return self.stack_flops_per_token() + rest + tied
 
     def initial_state(self, batch: int) -> ModelState:
         """The state before the first token, on the model's device."""

@@ -1,5 +1,6 @@
 """The only training step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,10 @@ from unrolled.train.config import PhaseConfig
 from unrolled.train.objective import add_l2, objective
 
 __all__ = ["StepResult", "train_step"]
+
+
+def _unwatched(part: str) -> None:
+    """The watch when nobody looks."""
 
 
 class StepResult(NamedTuple):
@@ -37,6 +42,7 @@ def train_step(
     streams: RandomStreams,
     lr: float,
     averager: Averager | None = None,
+    watch: Callable[[str], None] = _unwatched,
 ) -> StepResult:
     """Truncated backpropagation through ``phase.accumulate`` windows, then one update.
 
@@ -47,6 +53,7 @@ def train_step(
         position: number of the first window. state: carried state, None at the very start.
         lr: learning rate of this step, for a window of full length.
         averager: has a say in the rate and sees the weights after the update.
+        watch: hears the name of each part of the step at its end.
     """
     nats, tokens, device = 0.0, 0, model.device
     for _ in range(phase.accumulate):
@@ -58,27 +65,35 @@ def train_step(
             state = model.initial_state(len(inputs))
         elif window.restart is not None:
             state = tree.reset_rows(state, model.initial_state(len(inputs)), window.restart.to(device))
+        watch("data")
         masks = model.draw_masks(*inputs.shape, streams, position)
+        watch("masks")
         out = model(inputs, state, reset, masks)
+        watch("forward")
         total, _, state = model.score(out, targets, reset, weight, masks)
+        watch("loss")
         (objective(phase.objective, total, targets, out, reset) / phase.accumulate).backward()
         state = tree.detach(state)
         nats += float(total.detach())
         tokens += targets.numel()
         position += 1
+        watch("backward")
     add_l2(phase.objective, model.parameters())
     if phase.lr_by_length:
         lr *= tokens / (phase.accumulate * stream.config.columns * stream.config.window)
     if averager is not None:
         lr = averager.rate(lr)
     norm = _clip([p for p in model.parameters() if p.grad is not None], phase.clip)
+    watch("clipping")
     if norm == norm and norm != float("inf"):
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
+        watch("optimizer")
         if averager is not None:
             averager.sample()
     optimizer.zero_grad(set_to_none=True)
+    watch("averaging")
     assert state is not None
     return StepResult(state, position, nats, tokens, norm)
 
