@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from unrolled.kernels.cell_loop.native.gradient import InputWeights, add_gradient
+from unrolled.kernels.cell_loop.native.inputs import InputWeights
 from unrolled.kernels.cpu import instruction_sets, library, why_no_library
+from unrolled.kernels.gradient import add_gradient
 
 pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 

@@ -50,11 +50,16 @@ class _SoftmaxLoss(torch.autograd.Function):
             if shift is not None:
                 logits -= shift
                 logits.scatter_add_(1, target, shift[target])
-            norm = logits.logsumexp(1, keepdim=True)
-            nll[part] = (norm - logits.gather(1, target)).squeeze(1)
             if grad_h is None or grad_matrix is None:
+                nll[part] = (logits.logsumexp(1, keepdim=True) - logits.gather(1, target)).squeeze(1)
                 continue
-            d = logits.sub_(norm).exp_()
+            # one exponential serves the loss and its gradient
+            logits -= logits.amax(1, keepdim=True)
+            aimed = logits.gather(1, target)
+            d = logits.exp_()
+            norm = d.sum(1, keepdim=True)
+            nll[part] = (norm.log() - aimed).squeeze(1)
+            d /= norm
             d.scatter_add_(1, target, torch.full_like(norm, -1.0))
             if weight is not None:
                 d *= weight[part].unsqueeze(1)

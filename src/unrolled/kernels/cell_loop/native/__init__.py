@@ -16,7 +16,7 @@ from unrolled.kernels.bf16 import fast_products
 from unrolled.kernels.cell_loop.loop import Noise
 from unrolled.kernels.cell_loop.native.compile import compiled, unsupported
 from unrolled.kernels.cell_loop.native.execute import Window
-from unrolled.kernels.cell_loop.native.gradient import InputWeights
+from unrolled.kernels.cell_loop.native.inputs import InputWeights
 from unrolled.kernels.cell_loop.native.trace import Kind
 from unrolled.kernels.cpu import library, why_no_library
 

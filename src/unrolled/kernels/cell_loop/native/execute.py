@@ -9,9 +9,9 @@ from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
-from unrolled.kernels.cell_loop.native.gradient import add_gradient
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
 from unrolled.kernels.cpu import Call, Library, Products
+from unrolled.kernels.gradient import add_gradient
 
 __all__ = ["Window", "make_call", "pack_matrices", "run_program"]
 

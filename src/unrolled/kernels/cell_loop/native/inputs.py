@@ -1,4 +1,4 @@
-"""Gradients of matrices over all rows of a window, by the library where torch's product is slow."""
+"""Input products of a whole window, whose weight gradients the library makes where it is the faster one."""
 
 from typing import Any
 
@@ -7,33 +7,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.cell_loop.weights import Weights
-from unrolled.kernels.cpu import library
+from unrolled.kernels.gradient import add_gradient
 
-__all__ = ["InputWeights", "add_gradient"]
-
-# Where the library is the faster one: 1.2 to 1.5 times with 1,024 and 3,200 rows on one AVX-512 core, from 256 x 64 to
-# 2,048 x 64 and 1,024 x 128; square or wider matrices are torch's (0.7 to 1.0).
-_WIDEST = 128
-_LONGER = 2
-
-
-def _own(grad: Tensor, rows: Tensor) -> bool:
-    return rows.shape[1] <= _WIDEST and grad.shape[1] >= _LONGER * rows.shape[1] and rows.dtype == grad.dtype
-
-
-def add_gradient(grad: Tensor, rows: Tensor, total: Tensor | None = None) -> Tensor:
-    """``total + grad.T @ rows``; total is changed in place where there is one.
-
-    Args:
-        grad: (rows, out). rows: (rows, in). Columns lie side by side.
-    """
-    if not _own(grad, rows):
-        product = grad.t() @ rows
-        return product if total is None else total.add_(product)
-    add = total is not None
-    total = grad.new_empty(grad.shape[1], rows.shape[1]) if total is None else total
-    library().add_gradient(grad, rows, total, add)
-    return total
+__all__ = ["InputWeights"]
 
 
 class _Linear(torch.autograd.Function):
