@@ -174,7 +174,7 @@ def test_what_is_recorded() -> None:
 @pytest.mark.parametrize(("make", "quantize", "reason"), [
     (lambda: build("qrnn"), None, "qrnn is no cell that goes step by step"),
     (lambda: build(stack={"kind": "residual", "mlp": 1.5}), None, "the MLPs of residual blocks"),
-    (lambda: build(), "int8", "it computes in float32, not in float64; leave out quantize"),
+    (lambda: build(), "int8", "that is for float32, not for float64; leave out quantize"),
     (lambda: build(compute={"precision": "bf16"}), None, "asks for bf16 products"),
 ])  # fmt: skip
 def test_what_cannot_be_prepared(make: Callable[[], LanguageModel], quantize: Any, reason: str) -> None:

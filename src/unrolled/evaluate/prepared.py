@@ -8,7 +8,7 @@ from torch import Tensor
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, map_tree
 from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction
-from unrolled.kernels.cell_loop.native.prepared import Glue, Norm, Prepared, prepare_chain, prepare_stack
+from unrolled.kernels.cell_loop.native.prepared import Glue, Norm, Prepared, prepare_chain, trace_stack
 from unrolled.kernels.cell_loop.native.trace import Unsupported
 from unrolled.kernels.cpu import Products, library, why_no_library
 from unrolled.model import LanguageModel, ModelState
@@ -28,9 +28,9 @@ _ROWS = 64
 def why_not_prepared(model: LanguageModel, quantize: Quantize | None = None) -> str | None:
     """Why the weights of a model cannot be prepared; None where they can."""
     if model.device.type != "cpu":
-        return "it computes on a CPU"
+        return "that is for a CPU alone"
     if model.dtype != torch.float32 and (quantize is not None or model.dtype != torch.float64):
-        return f"it computes in float32, not in {model.precision}"
+        return f"that is for float32, not for {model.precision}"
     if quantize is None and model.precision == "bf16":
         return "the model asks for bf16 products"
     if model.stack.config.kind == "residual" and model.stack.config.mlp:
@@ -40,8 +40,9 @@ def why_not_prepared(model: LanguageModel, quantize: Quantize | None = None) -> 
             return f"{cell.name} is no cell that goes step by step"
     if (reason := why_no_library()) is not None:
         return reason
+    layers: Any = model.stack.cells()
     try:
-        _Body(model, "exact", reset=False)
+        trace_stack(layers, _glue(model), reset=quantize is not None)
     except Unsupported as found:
         return str(found)
     return None
@@ -57,7 +58,7 @@ class _Body:
     def __init__(self, model: LanguageModel, products: Products, reset: bool):
         layers: Any = model.stack.cells()
         self.table = model.embedding.weight.detach()
-        self.step: Prepared = prepare_stack(library(), layers, products, _glue(model), reset)
+        self.step = Prepared(library(), *trace_stack(layers, _glue(model), reset), products)
 
     def __call__(self, ids: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
         """The outputs (batch, time, width) and the state. ids, reset: (batch, time)."""

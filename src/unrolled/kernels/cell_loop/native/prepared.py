@@ -25,7 +25,7 @@ from unrolled.kernels.cell_loop.native.trace import (
 )
 from unrolled.kernels.cpu import Call, Library, Products
 
-__all__ = ["Glue", "Norm", "Prepared", "Ready", "prepare_chain", "prepare_stack"]
+__all__ = ["Glue", "Norm", "Prepared", "Ready", "prepare_chain", "trace_stack"]
 
 # Calls that are kept ready, one for each number of steps and rows.
 _READY = 4
@@ -141,10 +141,8 @@ class Glue(NamedTuple):
     zoneout: Mapping[str, float] | None = None
 
 
-def prepare_stack(
-    library: Library, cells: Sequence[SteppedCell], products: Products, glue: Glue, reset: bool = False
-) -> Prepared:
-    """One step of a stack of cells.
+def trace_stack(cells: Sequence[SteppedCell], glue: Glue, reset: bool = False) -> tuple[Step, dict[str, Tensor]]:
+    """One step of a stack of cells, and its weights by name; what :class:`Prepared` is made of.
 
     Args:
         reset: whether ``fresh`` is given too: (steps, batch, 1), 0 where the state is put to zero before the step.
@@ -159,7 +157,7 @@ def prepare_stack(
             weights[f"{name}.gain"] = norm.gain
             if norm.shift is not None:
                 weights[f"{name}.shift"] = norm.shift
-    return Prepared(library, _trace(cells, weights, glue, reset), weights, products)
+    return _trace(cells, weights, glue, reset), weights
 
 
 def _trace(cells: Sequence[SteppedCell], weights: Mapping[str, Tensor], glue: Glue, reset: bool) -> Step:
