@@ -176,6 +176,7 @@ def test_what_is_recorded() -> None:
     (lambda: build(stack={"kind": "residual", "mlp": 1.5}), None, "the MLPs of residual blocks"),
     (lambda: build(), "int8", "that is for float32, not for float64; leave out quantize"),
     (lambda: build(compute={"precision": "bf16"}), None, "asks for bf16 products"),
+    (lambda: build(compute={"backend": "generic"}), None, "backend generic is asked for"),
 ])  # fmt: skip
 def test_what_cannot_be_prepared(make: Callable[[], LanguageModel], quantize: Any, reason: str) -> None:
     model = make()

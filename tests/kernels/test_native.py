@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unrolled.cells import CELLS, Noise
+from unrolled.cells import CELLS, Noise, StepCell
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cell_loop import native
 from unrolled.kernels.cell_loop.native.trace import Kind, Unsupported, trace_step
@@ -227,3 +227,9 @@ def test_packed_matrices_hold_every_number_once(one_set: str) -> None:
 def test_an_unknown_instruction_set_is_refused() -> None:
     with pytest.raises(UsageError, match="this processor has no sse9; it has: "):
         library("sse9")
+
+
+@pytest.mark.parametrize("name", [name for name in CELLS if issubclass(CELLS[name], StepCell)])
+def test_every_step_cell_of_the_table_is_served(name: str) -> None:
+    for example in CELLS[name].EXAMPLES:
+        assert "native" in CELLS[name](12, 12, example).backends(), example

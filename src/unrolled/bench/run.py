@@ -106,11 +106,7 @@ def _check(rows: list[Row], smallest: Sizes, advance: Advance) -> dict[Row, _Ver
 
 
 def _verdict(row: Row, smallest: Sizes) -> _Verdict:
-    if row.backend in (
-        REFERENCE,
-        TORCH,
-        PLAIN,
-    ):  # what the others are compared with, and another function than the cell
+    if row.backend in (REFERENCE, TORCH, PLAIN):  # compared with, or (torch.nn) another function than the cell
         return _Verdict("measured")
     try:
         reason = fault(row, smallest)

@@ -54,6 +54,8 @@ def train(
             )
         done = start.resume(resume, device, report, clock)
     else:
+        if dry_run and profile is not None:
+            raise UsageError("give either --dry-run or --profile, not both.")
         config = load_experiment(recipe, settings or (), None if corpus is None else corpus_named(corpus))
         if dry_run:
             _dry_run(config, device, json)

@@ -31,6 +31,9 @@ def why_not_prepared(model: LanguageModel, quantize: Quantize | None = None) -> 
         return "that is for a CPU alone"
     if model.dtype != torch.float32 and (quantize is not None or model.dtype != torch.float64):
         return f"that is for float32, not for {model.precision}"
+    wish = model.config.compute.backend
+    if wish not in ("auto", "native"):
+        return f"that is the native backend's, and backend {wish} is asked for"
     if quantize is None and model.precision == "bf16":
         return "the model asks for bf16 products"
     if model.stack.config.kind == "residual" and model.stack.config.mlp:

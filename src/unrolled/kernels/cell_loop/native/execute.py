@@ -203,16 +203,12 @@ def _add_matrix(
     """Add one product's share to the gradient of its matrix."""
     grad, rows = (_over_time(storages, one, steps).flatten(0, 1) for one in (share.grad, share.rows))
     total = grads.get(share.name)
-    if share.block is None and not low:
-        grads[share.name] = add_gradient(grad, rows, total)
-        return
-    # bf16 products on a machine that has them come out in bf16
-    product = (lowered(grad).t() @ lowered(rows)).to(weight.dtype) if low else grad.t() @ rows
-    if share.block is not None:
-        if total is None:
-            total = grads[share.name] = torch.zeros_like(weight)
-        total[share.block] += product
-    elif total is None:
-        grads[share.name] = product
+    if share.block is not None and total is None:
+        total = torch.zeros_like(weight)
+    part = total if share.block is None or total is None else total[share.block]
+    if low:  # bf16 products on a machine that has them come out in bf16
+        product = (lowered(grad).t() @ lowered(rows)).to(weight.dtype)
+        part = product if part is None else part.add_(product)
     else:
-        total += product
+        part = add_gradient(grad, rows, part)
+    grads[share.name] = part if share.block is None else total

@@ -13,78 +13,15 @@
 
 namespace {
 
-constexpr int64_t DEPTH = 128; // steps of k for which a panel of b stays in the first-level cache
-constexpr int64_t SOON = 8;    // rows of a that are asked for before they are needed: they lie far apart
-
-// c (ROWS, left) (+)= the sum over i < k of a[i * a_row + r] times row i of the panel b. ahead: what the next block will
-// read, with its stride in bytes.
-template <class T, int ROWS, int VECTORS>
-void gradient_tile(const T* a, int64_t a_row, const T* b, int64_t k, T* c, int64_t c_row, int left, bool add,
-                   const char* ahead, int64_t stride) {
-    typedef Simd<T> S;
-    constexpr int lanes = S::lanes;
-    const int tail = left - (VECTORS - 1) * lanes;
-    typename S::Register sum[ROWS][VECTORS];
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 3
-        for (int v = 0; v < VECTORS; ++v) {
-            const T* from = c + r * c_row + v * lanes;
-            sum[r][v] = !add                               ? typename S::Register{}
-                        : v == VECTORS - 1 && tail < lanes ? S::load(from, tail)
-                                                           : S::load(from);
-        }
-    }
-    for (int64_t i = 0; i < k; ++i) {
-        typename S::Register right[VECTORS];
-#pragma GCC unroll 3
-        for (int v = 0; v < VECTORS; ++v) right[v] = S::load(b + v * lanes);
-        b += VECTORS * lanes;
-        __builtin_prefetch(a + SOON * a_row);
-        __builtin_prefetch(ahead, 0, 2);
-        ahead += stride;
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; ++r) {
-            const typename S::Register left_side = S::all(a[r]);
-#pragma GCC unroll 3
-            for (int v = 0; v < VECTORS; ++v) sum[r][v] += left_side * right[v];
-        }
-        a += a_row;
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 3
-        for (int v = 0; v < VECTORS; ++v) {
-            T* to = c + r * c_row + v * lanes;
-            if (v == VECTORS - 1 && tail < lanes) S::store(to, sum[r][v], tail);
-            else S::store(to, sum[r][v]);
-        }
-    }
-}
-
-template <class T, int VECTORS>
-void gradient_rows(int rows, const T* a, int64_t a_row, const T* b, int64_t k, T* c, int64_t c_row, int left, bool add,
-                   const char* ahead, int64_t stride) {
-#define CASE(R) \
-    case R: gradient_tile<T, R, VECTORS>(a, a_row, b, k, c, c_row, left, add, ahead, stride); break;
-    switch (rows) {
-        CASE(1) CASE(2) CASE(3) CASE(4)
-#if VECTOR_BYTES == 64
-        CASE(5) CASE(6) CASE(7) CASE(8)
-#endif
-    }
-#undef CASE
-}
-
 // Columns first to last of a, and so rows of c.
 template <class T>
 void gradient_columns(int64_t k, int64_t n, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
                       bool add, int64_t first, int64_t last) {
     const int64_t lanes = Simd<T>::lanes, panels = (n + panel_width<T>() - 1) / panel_width<T>();
     const int64_t tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS;
-    std::vector<T> packed(packed_size<T>(DEPTH, n));
-    for (int64_t low = 0; low < k; low += DEPTH) {
-        const int64_t depth = k - low < DEPTH ? k - low : DEPTH;
+    std::vector<T> packed(packed_size<T>(BLOCK, n));
+    for (int64_t low = 0; low < k; low += BLOCK) {
+        const int64_t depth = k - low < BLOCK ? k - low : BLOCK;
         const bool adds = add || low > 0;
         pack(b + low * b_row, b_row, 1, depth, n, packed.data());
         // the next rows of a lie one after another, and are asked for evenly over all tiles of this block
@@ -98,9 +35,8 @@ void gradient_columns(int64_t k, int64_t n, const T* a, int64_t a_row, const T* 
                 const int rows = int(last - i < TILE_ROWS ? last - i : TILE_ROWS);
                 const T* from = a + low * a_row + i;
                 T* to = c + i * c_row + j;
-                if (vectors == 3) gradient_rows<T, 3>(rows, from, a_row, panel, depth, to, c_row, left, adds, ahead, stride);
-                else if (vectors == 2) gradient_rows<T, 2>(rows, from, a_row, panel, depth, to, c_row, left, adds, ahead, stride);
-                else gradient_rows<T, 1>(rows, from, a_row, panel, depth, to, c_row, left, adds, ahead, stride);
+                tile_of<T, true>(rows, vectors, from, a_row, panel, adds ? to : nullptr, c_row, to, c_row, depth, left, ahead,
+                                 stride);
                 ahead += stride * depth;
             }
             panel += depth * vectors * lanes;

@@ -51,7 +51,9 @@ void pack(const T* from, int64_t row, int64_t column, int64_t k, int64_t n, T* t
     }
 }
 
-template <class T, int ROWS, int VECTORS>
+// c (ROWS, left) = a times a panel of k rows, + add if it is given. Element (r, i) of a is a[r * a_row + i], or, TURNED,
+// a[i * a_row + r]. ahead: what is going to be read next, with its stride in bytes.
+template <class T, int ROWS, int VECTORS, bool TURNED>
 void tile(const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, T* c, int64_t c_row, int64_t k, int left,
           const char* ahead, int64_t stride) {
     typedef Simd<T> S;
@@ -77,7 +79,7 @@ void tile(const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, 
         ahead += stride;
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
-            const typename S::Register left_side = S::all(a[r * a_row + i]);
+            const typename S::Register left_side = S::all(TURNED ? a[i * a_row + r] : a[r * a_row + i]);
 #pragma GCC unroll 3
             for (int v = 0; v < VECTORS; ++v) sum[r][v] += left_side * right[v];
         }
@@ -93,11 +95,11 @@ void tile(const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, 
     }
 }
 
-template <class T, int VECTORS>
+template <class T, int VECTORS, bool TURNED>
 void tile_rows(int rows, const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, T* c, int64_t c_row,
                int64_t k, int left, const char* ahead, int64_t stride) {
 #define CASE(R) \
-    case R: tile<T, R, VECTORS>(a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride); break;
+    case R: tile<T, R, VECTORS, TURNED>(a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride); break;
     switch (rows) {
         CASE(1) CASE(2) CASE(3) CASE(4)
 #if VECTOR_BYTES == 64
@@ -105,6 +107,17 @@ void tile_rows(int rows, const T* a, int64_t a_row, const T* b, const T* add, in
 #endif
     }
 #undef CASE
+}
+
+// A tile of as many rows and vectors as are asked for.
+template <class T, bool TURNED>
+void tile_of(int rows, int vectors, const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, T* c,
+             int64_t c_row, int64_t k, int left, const char* ahead, int64_t stride) {
+    switch (vectors) {
+        case 3: tile_rows<T, 3, TURNED>(rows, a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride); break;
+        case 2: tile_rows<T, 2, TURNED>(rows, a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride); break;
+        default: tile_rows<T, 1, TURNED>(rows, a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride);
+    }
 }
 
 // c (rows, n) = a (rows, k) times the packed (k, n) matrix, + add (rows, n) if it is given (it may be c).
@@ -125,12 +138,8 @@ void product(int64_t rows, const T* a, int64_t a_row, const T* b, int64_t k, int
                 const T* from = a + first * a_row + low;
                 const int64_t stride = width * int64_t(sizeof(T)) / tiles;
                 const char* ahead = reinterpret_cast<const char*>(b + (low + depth) * width) + part * stride * depth;
-                if (vectors == 3)
-                    tile_rows<T, 3>(int(count), from, a_row, b + low * width, base, base_row, to, c_row, depth, int(left), ahead, stride);
-                else if (vectors == 2)
-                    tile_rows<T, 2>(int(count), from, a_row, b + low * width, base, base_row, to, c_row, depth, int(left), ahead, stride);
-                else
-                    tile_rows<T, 1>(int(count), from, a_row, b + low * width, base, base_row, to, c_row, depth, int(left), ahead, stride);
+                tile_of<T, false>(int(count), int(vectors), from, a_row, b + low * width, base, base_row, to, c_row, depth,
+                                  int(left), ahead, stride);
             }
         }
         b += k * width;
