@@ -118,6 +118,8 @@ def test_resume(refused: Refused, trained: Path) -> None:
     assert "is finished" in refused("train", "--resume", trained)
     assert "is not a run" in refused("train", "--resume", "nothing")
     assert "leave out the recipe" in refused("train", "--resume", trained, "--set", "model.width=3")
+    assert "leave out the recipe" in refused("train", "--resume", trained, "--profile", 2)
+    assert "either --dry-run or --profile" in refused("train", "--dry-run", "--profile", 2)
 
 
 def test_resume_on_another_text(refused: Refused, begun: Path) -> None:
