@@ -51,7 +51,7 @@ def test_a_wrong_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("unrolled.bench.check.case_of", wrong)
     for precision in ("float32", "int8"):
-        assert "the log-probabilities differs from the reference's" in str(fault(row("lstm", PREPARED, precision), OWN))
+        assert "log-probability differs from the reference's" in str(fault(row("lstm", PREPARED, precision), OWN))
 
 
 def test_what_cannot_be_decoded() -> None:

@@ -132,7 +132,7 @@ def _decodes_otherwise(row: Row, sizes: Sizes) -> str | None:
     with torch.no_grad():
         (expected,), (found,) = case_of(plain, sizes, material).forward(), own.forward()
     return _differs(
-        {"the log-probabilities": found}, {"the log-probabilities": expected}, LIMITS[row.precision],
+        {"log-probability": found}, {"log-probability": expected}, LIMITS[row.precision],
         largest=row.precision == "float32",
     )  # fmt: skip
 

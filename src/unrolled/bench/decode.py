@@ -30,9 +30,9 @@ def cannot_decode(row: Row) -> str | None:
         return why_no_onnx() if row.precision != "bf16" else "ONNX Runtime has no LSTM with bf16 weights on a CPU."
     if row.backend != PREPARED:
         return None if row.precision == "float32" else "only prepared weights are kept in fewer bits."
-    config, smallest = _model_config(row, 8), 2
     with torch.random.fork_rng(devices=[]):
-        return why_not_prepared(LanguageModel(config, smallest), _quantize(row))
+        model = LanguageModel(_model_config(row, row.sizes.width), 2)  # the vocabulary does not matter
+        return why_not_prepared(model, _quantize(row))
 
 
 def decode_amount(row: Row) -> int:

@@ -154,11 +154,6 @@ class PreparedPredictor(NeuralPredictor):
         """See :attr:`Predictor.options`."""
         return super().options if self.quantize is None else {**super().options, "quantize": self.quantize}
 
-    def num_bytes(self) -> int:
-        """Bytes of weights that one token reads, without its row of the embedding."""
-        step = getattr(self._head, "step", None)
-        return self._body.step.num_bytes() + (0 if step is None else step.num_bytes())
-
     def predict(self, state: NeuralState) -> Prediction:
         """See :meth:`Predictor.predict`."""
         if not isinstance(self._head, _PreparedSoftmax):

@@ -72,10 +72,6 @@ class Prepared:
         self._packed = pack_matrices(library, program, {n: w.detach() for n, w in weights.items()}, products)
         self._ready: dict[tuple[int, int, int], Ready] = {}
 
-    def num_bytes(self) -> int:
-        """Bytes of weights that a step reads."""
-        return sum(one.nbytes for one in (*self._packed, *self._vectors.values()))
-
     def ready(self, steps: int, batch: int) -> Ready:
         """The call for a window of ``steps`` and ``batch`` rows; kept for the next one of that shape."""
         key = steps, batch, torch.get_num_threads()
