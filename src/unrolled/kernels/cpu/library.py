@@ -19,6 +19,11 @@ _TYPES = {torch.float32: "float", torch.float64: "double"}
 # A thread has at least so many rows of a gradient.
 _COLUMNS_PER_THREAD = 64
 
+_SIZES = ("packed_size", "softmax_columns")
+_FUNCTIONS = (
+    "pack", "run", "scan_forward", "scan_backward", "gradient", "softmax_pack", "softmax_losses", "softmax_gradients",
+)  # fmt: skip
+
 Products = Literal["exact", "bf16_factors", "bf16_weights", "int8_weights"]
 """How a program multiplies: in its own type; with both factors rounded to bf16; with matrices kept as bf16; with
 matrices kept as 8-bit integers, and rows rounded to such. All but the first in float32 only; the order is that of
@@ -36,9 +41,9 @@ class Library:
         self.instruction_set = instruction_set
         self._functions: dict[str, Any] = {}
         for kind in _TYPES.values():
-            for name in ("packed_size", "pack", "run", "scan_forward", "scan_backward", "gradient"):
+            for name in (*_SIZES, *_FUNCTIONS):
                 function = getattr(loaded, f"{name}_{kind}_{instruction_set}")
-                function.restype = ctypes.c_int64 if name == "packed_size" else None
+                function.restype = ctypes.c_int64 if name in _SIZES else None
                 self._functions[f"{name}_{kind}"] = function
 
     def pack(self, matrix: Tensor, products: Products = "exact") -> Tensor:
@@ -53,6 +58,17 @@ class Library:
         numbers = (ctypes.c_int64(number) for number in (*matrix.stride(), k, n))
         self._functions[f"pack_{kind}"](_address(matrix), *numbers, _address(packed))
         return packed
+
+    def pack_tiles(self, matrix: Tensor) -> Tensor:
+        """A matrix (V, E), columns side by side, tile by tile of V as the gradients of a softmax read it."""
+        rows, columns = matrix.shape
+        packed = matrix.new_empty(rows * self._size(_TYPES[matrix.dtype], 1, columns))
+        self.call("softmax_pack", matrix.dtype, rows, columns, matrix, matrix.stride(0), packed)
+        return packed
+
+    def tile_columns(self, dtype: torch.dtype) -> int:
+        """Columns of a softmax's tile."""
+        return self._functions[f"softmax_columns_{_TYPES[dtype]}"]()
 
     def _size(self, kind: str, k: int, n: int) -> int:
         """Numbers that a packed (k, n) matrix takes."""

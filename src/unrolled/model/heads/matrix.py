@@ -106,6 +106,12 @@ class MatrixHead(Head):
         """Whether products are in bf16."""
         return self.compute.precision == "bf16"
 
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """How this head asks for :func:`unrolled.kernels.softmax_loss.softmax_loss`."""
+        options = {"block": self.config.block, "low": self.low}
+        return {**options, "backend": self.compute.backend, "subject": self.config.name}
+
     def scaled(self, value: Tensor) -> Tensor:
         """``value`` (what W multiplies, or a bias) times ``logit_scale``."""
         return value if self.logit_scale == 1.0 else value * self.logit_scale

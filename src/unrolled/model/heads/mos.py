@@ -1,14 +1,14 @@
 """Mixture of softmaxes."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from unrolled.kernels.softmax_loss import softmax_loss
 from unrolled.model.dropout import apply_mask
-from unrolled.model.heads.blocks import blockwise_loss, low_linear, softmax_loss
+from unrolled.model.heads.blocks import low_linear
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
 __all__ = ["MixtureConfig", "MixtureHead"]
@@ -80,13 +80,6 @@ class MixtureHead(MatrixHead):
     def _mixed(self, log_prior: Tensor, latents: Tensor) -> Tensor:
         return (log_prior.exp().unsqueeze(-1) * latents).sum(-2)
 
-    def _nll(self, inputs: Sequence[Tensor], targets: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        log_prior, latents = inputs
-        logits = low_linear(latents, parameters[0], parameters[1] if len(parameters) > 1 else None, self.low)
-        index = targets.view(-1, 1, 1).expand(-1, self.config.components, 1)
-        each = logits.gather(2, index).squeeze(2) - logits.logsumexp(2)
-        return -self._floored((log_prior + each).logsumexp(1))
-
     def _floored(self, log_prob: Tensor) -> Tensor:
         return log_prob if not self.config.floor else (log_prob.exp() + self.config.floor).log()
 
@@ -102,15 +95,13 @@ class MixtureHead(MatrixHead):
         """See :meth:`Head.loss`."""
         log_prior, latents = self._mixture(h, masks)
         flat, each = targets.flatten(), None if weight is None else weight.flatten().to(h.dtype)
+        options = self.loss_options
         if self.config.mix == "latents":
-            mixed = self._mixed(log_prior, latents).flatten(0, 1)
-            args: Any = (mixed, self.weight, self.scaled_bias, flat, each)
-            total, nll = softmax_loss(*args, block=self.config.block, low=self.low)
+            h = self._mixed(log_prior, latents).flatten(0, 1)
         else:
-            inputs = log_prior.flatten(0, 1), latents.flatten(0, 1)
-            parameters = [p for p in (self.weight, self.scaled_bias) if p is not None]
-            rows = self.config.block // (self.config.components * self.vocab_size)
-            total, nll = blockwise_loss(self._nll, inputs, flat, parameters, each, rows)
+            h = latents.flatten(0, 1)
+            options |= {"log_prior": log_prior.flatten(0, 1), "floor": self.config.floor}
+        total, nll = softmax_loss(h, self.weight, self.scaled_bias, flat, each, **options)
         return total, nll.view_as(targets), None
 
     def log_prob(self, h: Tensor, state: None = None, masks: Tensor | None = None) -> tuple[Tensor, None]:

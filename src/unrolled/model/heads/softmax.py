@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
-from unrolled.model.heads.blocks import softmax_loss
+from unrolled.kernels.softmax_loss import softmax_loss
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
 __all__ = ["SoftmaxConfig", "SoftmaxHead"]
@@ -117,7 +117,7 @@ class SoftmaxHead(MatrixHead):
             ids, flat, shift = self._candidates(flat, masks.negatives)
             matrix, bias = matrix[ids], None if bias is None else bias[ids]
         each = None if weight is None else weight.flatten().to(h.dtype)
-        total, nll = softmax_loss(h.flatten(0, 1), matrix, bias, flat, each, shift, self.config.block, self.low)
+        total, nll = softmax_loss(h.flatten(0, 1), matrix, bias, flat, each, shift, **self.loss_options)
         return total, nll.view_as(targets), None
 
     def log_prob(self, h: Tensor, state: None = None, masks: SoftmaxMasks | None = None) -> tuple[Tensor, None]:

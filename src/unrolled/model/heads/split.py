@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from unrolled.model.heads.blocks import low_linear, softmax_loss
+from unrolled.kernels.softmax_loss import softmax_loss
+from unrolled.model.heads.blocks import low_linear
 from unrolled.model.heads.frequency import check_cuts, check_frequency_order
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
@@ -96,7 +97,7 @@ class SplitHead(MatrixHead):
         columns = flat
         for tail in range(1, len(matrices)):
             columns = columns.masked_fill(cluster == tail, self._tombstone(tail))
-        options = {"block": self.config.block, "low": self.low}
+        options = self.loss_options
         total, nll = softmax_loss(rows, matrices[0], biases[0], columns, each, **options)
         for tail in range(1, len(matrices)):
             found = (cluster == tail).nonzero().squeeze(1)

@@ -1,12 +1,10 @@
 // The time loop: a program of products and pointwise operations, run once a step over a block of rows.
 //
 // Compiled once for each instruction set; NAME(f) makes the names apart.
-#include <thread>
-#include <vector>
-
 #include "int8.h"
 #include "pointwise.h"
 #include "product.h"
+#include "threads.h"
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -115,13 +113,10 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
 template <class T>
 void run(const Operation* ops, const double* numbers, int64_t count, const Place* places, int64_t place_count,
          void* const* matrices, int64_t steps, int64_t backwards, int64_t products, int64_t rows, int64_t threads) {
-    std::vector<std::thread> others;
-    for (int64_t i = 0; i + 1 < threads; ++i)
-        others.emplace_back(run_rows<T>, ops, numbers, count, places, place_count, matrices, steps, backwards != 0,
-                            Products(products), rows * i / threads, rows * (i + 1) / threads, i);
-    run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0, Products(products),
-                rows * (threads - 1) / threads, rows, threads - 1);
-    for (std::thread& one : others) one.join();
+    in_parallel(threads, [=](int64_t i, int64_t of) {
+        run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0, Products(products),
+                    rows * i / of, rows * (i + 1) / of, i);
+    });
 }
 
 }  // namespace

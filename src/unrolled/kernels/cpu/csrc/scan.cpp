@@ -2,10 +2,7 @@
 //
 // Both are bound by memory: everything is read once and written once. Threads share the columns. Compiled once for each
 // instruction set, as program.cpp.
-#include <cstddef>
-#include <cstdint>
-#include <thread>
-#include <vector>
+#include "threads.h"
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -77,11 +74,8 @@ void backward(Array<const T> a, const T* h, const T* start, Array<const T> initi
 
 template <class F>
 void share(int64_t columns, int64_t threads, F part) {
-    std::vector<std::thread> others;
     const auto edge = [=](int64_t i) { return i == threads ? columns : columns * i / threads / 16 * 16; };
-    for (int64_t i = 0; i + 1 < threads; ++i) others.emplace_back(part, edge(i), edge(i + 1));
-    part(edge(threads - 1), columns);
-    for (std::thread& one : others) one.join();
+    in_parallel(threads, [&](int64_t i, int64_t) { part(edge(i), edge(i + 1)); });
 }
 
 }  // namespace

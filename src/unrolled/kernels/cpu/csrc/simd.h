@@ -8,6 +8,10 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #ifndef VECTOR_BYTES
 #define VECTOR_BYTES 16
 #endif
@@ -23,12 +27,24 @@ struct Simd {
     static Register load(const T* p) { return *reinterpret_cast<const Memory*>(p); }
     static void store(T* p, Register v) { *reinterpret_cast<Memory*>(p) = v; }
     static Register all(T x) { return x - Register{}; }
+    // The first count lanes; the others are zero.
     static Register load(const T* p, int count) {
+#ifdef __AVX512F__
+        const unsigned mask = (1u << count) - 1;
+        if constexpr (sizeof(T) == 4) return (Register)_mm512_maskz_loadu_ps(__mmask16(mask), p);
+        else return (Register)_mm512_maskz_loadu_pd(__mmask8(mask), p);
+#endif
         T lane[lanes] = {};
         std::memcpy(lane, p, size_t(count) * sizeof(T));
         return load(lane);
     }
     static void store(T* p, Register v, int count) {
+#ifdef __AVX512F__
+        const unsigned mask = (1u << count) - 1;
+        if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(p, __mmask16(mask), (__m512)v);
+        else _mm512_mask_storeu_pd(p, __mmask8(mask), (__m512d)v);
+        return;
+#endif
         T lane[lanes];
         store(lane, v);
         std::memcpy(p, lane, size_t(count) * sizeof(T));
@@ -81,6 +97,11 @@ inline Floats hyperbolic(Floats x) {
 }
 
 typedef Simd<double>::Register Doubles;
+
+inline Doubles exponential(Doubles x) {
+    for (int i = 0; i < Simd<double>::lanes; ++i) x[i] = std::exp(x[i]);
+    return x;
+}
 
 inline Doubles logistic(Doubles x) {
     for (int i = 0; i < Simd<double>::lanes; ++i) x[i] = 1. / (1. + std::exp(-x[i]));

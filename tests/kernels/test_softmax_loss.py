@@ -1,0 +1,185 @@
+"""The loss of a softmax, and of a mixture of them, in C++ and by torch, is that of the whole logits under autograd."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unrolled.core.errors import UsageError
+from unrolled.kernels.cpu import instruction_sets, library, why_no_library
+from unrolled.kernels.dispatch import choices, forget_choices
+from unrolled.kernels.softmax_loss import BACKENDS, native, softmax_loss
+
+needs_library = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape) + seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def plainly(
+    h: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    weight: Tensor | None,
+    shift: Tensor | None,
+    log_prior: Tensor | None,
+    floor: float,
+) -> tuple[Tensor, Tensor]:
+    """All logits at once: (n, K, V)."""
+    logits = h @ matrix.t() if bias is None else h @ matrix.t() + bias
+    index = targets.view(-1, 1, 1).expand(-1, h.shape[1], 1)
+    if shift is not None:
+        logits = logits - shift + torch.zeros_like(logits).scatter(2, index, shift[index])
+    each = torch.log_softmax(logits, 2).gather(2, index).squeeze(2)
+    log_p = each.squeeze(1) if log_prior is None else (log_prior + each).logsumexp(1)
+    nll = -(log_p.exp() + floor).log() if floor else -log_p
+    return (nll if weight is None else nll * weight).sum(), nll
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bias": {"bias": True},
+    "weights": {"bias": True, "weight": True},
+    "sampled": {"bias": True, "shift": True},
+    "sampled without bias": {"shift": True, "weight": True},
+    "mixture": {"components": 3, "bias": True},
+    "mixture with weights and floor": {"components": 2, "weight": True, "floor": 0.01},
+    "mixture of one with floor": {"components": 1, "mixed": True, "floor": 0.01},
+}
+# rows, tokens, width: one of each; less and more than a tile (384 or 192 columns), a block (128), a panel, a vector
+SIZES = [(1, 1, 1), (5, 7, 3), (130, 50, 49), (33, 401, 20), (300, 97, 16), (129, 1000, 9)]
+
+
+def case(name: str, sizes: tuple[int, int, int], dtype: torch.dtype) -> tuple[dict[str, Any], list[Tensor]]:
+    """Arguments, and those with a gradient."""
+    options, (n, vocabulary, width) = dict(CASES[name]), sizes
+    count = options.get("components", 1)
+
+    def of(*shape: int, seed: int) -> Tensor:
+        return draw(*shape, seed=seed, dtype=dtype)
+
+    given: dict[str, Any] = {
+        "h": of(n, count, width, seed=1),
+        "matrix": of(vocabulary, width, seed=2),
+        "bias": of(vocabulary, seed=3) if options.get("bias") else None,
+        "log_prior": of(n, count, seed=4).log_softmax(1) if count > 1 or options.get("mixed") else None,
+    }
+    leaves = [t.requires_grad_() for t in given.values() if t is not None]
+    given |= {
+        "targets": torch.arange(n) * 7 % vocabulary,
+        "weight": of(n, seed=5).abs() if options.get("weight") else None,
+        "shift": of(vocabulary, seed=6) if options.get("shift") else None,
+        "floor": options.get("floor", 0.0),
+    }
+    return given, leaves
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("by", [*instruction_sets(), "reference"])
+def test_losses_and_gradients(
+    by: str, name: str, sizes: tuple[int, int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by != "reference":
+        monkeypatch.setattr(native, "library", lambda: library(by))
+        monkeypatch.setitem(BACKENDS, "native", BACKENDS["native"]._replace(pays=lambda *_: True))
+    forget_choices()
+    given, leaves = case(name, sizes, dtype)
+    exact, exact_leaves = case(name, sizes, torch.float64)
+    expected_total, expected = plainly(**exact)
+    total, nll = softmax_loss(**given, block=64 * sizes[1], backend="reference" if by == "reference" else "auto")
+    assert choices() == {"softmax_loss softmax": "reference" if by == "reference" else "native"}
+    assert not nll.requires_grad
+    limits: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 2e-5, "atol": 2e-4}
+    torch.testing.assert_close(nll.double(), expected, **limits)
+    torch.testing.assert_close(total.double(), expected_total, **limits)
+    found = torch.autograd.grad(1.5 * total, leaves)
+    for value, right in zip(found, torch.autograd.grad(1.5 * expected_total, exact_leaves), strict=True):
+        torch.testing.assert_close(value.double(), right, **limits)
+    with torch.no_grad():
+        torch.testing.assert_close(softmax_loss(**given)[1].double(), expected, **limits)
+
+
+@needs_library
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "native", BACKENDS["native"]._replace(pays=lambda *_: True))
+    given, leaves = case("mixture", (300, 500, 30), torch.float32)
+
+    def run() -> list[Tensor]:
+        total, nll = softmax_loss(**given)
+        return [nll, *torch.autograd.grad(total, leaves)]
+
+    alone = run()
+    try:
+        torch.set_num_threads(3)
+        assert all(torch.equal(a, b) for a, b in zip(run(), alone, strict=True))
+    finally:
+        torch.set_num_threads(1)
+
+
+@needs_library
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_a_number_stays_so(value: float) -> None:
+    given, leaves = case("bias", (20, 3000, 20), torch.float32)
+    with torch.no_grad():
+        given["matrix"][1234, 5] = value
+    (total, nll), (other, expected) = softmax_loss(**given), softmax_loss(**given, backend="reference")
+    assert not nll.isfinite().all()
+    assert torch.equal(nll.isfinite(), expected.isfinite())
+    found, right = (torch.autograd.grad(y, leaves)[0] for y in (total, other))
+    assert torch.equal(found.isfinite(), right.isfinite())
+
+
+@needs_library
+def test_far_apart_logits() -> None:
+    """Exponentials that underflow are nothing; the loss of an unlikely token is exact."""
+    h, matrix = torch.eye(2), torch.zeros(3000, 2)
+    matrix[7] = torch.tensor([1000.0, -1000.0])
+    total, nll = softmax_loss(h, matrix, None, torch.tensor([7, 7]))
+    assert nll[0] == 0
+    assert float(nll[1]) == pytest.approx(1000 + torch.tensor(2999.0).log().item(), rel=1e-6)
+    assert float(total) == float(nll.sum())
+
+
+@needs_library
+@pytest.mark.parametrize(("sizes", "native"), [((3000, 20), True), ((300, 20), False), ((3000, 300), False)])
+def test_when_it_pays(sizes: tuple[int, int], native: bool) -> None:
+    forget_choices()
+    softmax_loss(draw(4, sizes[1]), draw(*sizes), None, torch.arange(4), subject="here")
+    assert choices() == {"softmax_loss here": "native" if native else "reference"}
+
+
+@pytest.mark.parametrize("backend", ["reference", "generic", "auto"])
+def test_names_of_other_operations_mean_auto(backend: str) -> None:
+    forget_choices()
+    softmax_loss(draw(4, 20), draw(3000, 20), None, torch.arange(4), backend=backend)
+    plain = backend == "reference" or why_no_library() is not None
+    assert choices() == {"softmax_loss softmax": "reference" if plain else "native"}
+
+
+def test_bf16_is_torchs() -> None:
+    forget_choices()
+    softmax_loss(draw(4, 20).float(), draw(3000, 20).float(), None, torch.arange(4), low=True)
+    assert choices() == {"softmax_loss softmax": "reference"}
+
+
+@needs_library
+def test_strides_and_frozen_parts() -> None:
+    h, matrix = draw(40, 20)[:, 3:15].requires_grad_(), draw(12, 3000).t()
+    targets = torch.arange(40) * 70
+    total, _ = softmax_loss(h, matrix, None, targets)
+    expected, _ = plainly(h.unsqueeze(1), matrix, None, targets, None, None, None, 0.0)
+    torch.testing.assert_close(torch.autograd.grad(total, h), torch.autograd.grad(expected, h))
+    assert not softmax_loss(h.detach(), matrix, None, targets)[0].requires_grad
+
+
+@needs_library
+@pytest.mark.parametrize("target", [-1, 3000])
+def test_a_target_outside_of_the_vocabulary_is_refused(target: int) -> None:
+    with pytest.raises(UsageError, match="targets must be from 0 to 2999"):
+        softmax_loss(draw(4, 20), draw(3000, 20), None, torch.full((4,), target))
