@@ -145,6 +145,8 @@ def test_hover_tells_of_the_token(opened: Callable[..., Page], models: list[dict
     assert "0.c." in text
     page.hover(5, 5)
     assert told(page) == before, "the token of the keys comes back"
+    page.hover(*middle(page, 0, 3))
+    assert told(page).startswith("␣ token 4 of"), "a space is to be seen"
 
 
 def test_keys_move_and_names_of_tokens_are_told(opened: Callable[..., Page]) -> None:

@@ -142,10 +142,15 @@ function shownToken() {
   return state.hover ?? { m: state.model, i: state.cursor[state.model] };
 }
 
+/** A token's name with the spaces at its ends made visible. */
+function visible(name) {
+  return name.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
+}
+
 function describe() {
   const { m, i } = shownToken(), reading = readings[m], series = state.series[m];
   const p = 2 ** -reading.loss(i), line = DATA.text.slice(0, reading.offsets[i]).split("\n").length;
-  const parts = [element("p", {}, element("code", {}, reading.name(i)), ` token ${i + 1} of ${reading.count}, line ${line}`
+  const parts = [element("p", {}, element("code", {}, visible(reading.name(i))), ` token ${i + 1} of ${reading.count}, line ${line}`
     + (readings.length > 1 ? `, ${reading.value.name}` : ""))];
   parts.push(element("p", {}, `probability ${p.toPrecision(3)}, loss ${reading.loss(i).toFixed(3)} bits`));
   if (series) parts.push(element("p", {}, `${series.key} = ${number(reading.at(series, i))}`));
@@ -153,7 +158,7 @@ function describe() {
   for (const one of reading.alternatives(i)) {
     const bar = element("i");
     bar.style.width = `${(100 * one.p).toFixed(1)}%`;
-    body.append(element("tr", one.true ? { class: "true" } : {}, element("td", {}, element("code", {}, one.name)),
+    body.append(element("tr", one.true ? { class: "true" } : {}, element("td", {}, element("code", {}, visible(one.name))),
       element("td", { class: "n" }, one.p.toPrecision(2)), element("td", { class: "bar" }, bar)));
   }
   const head = element("caption", {}, "likeliest in its place");
