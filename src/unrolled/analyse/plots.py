@@ -46,9 +46,20 @@ def draw(path: str | os.PathLike[str], size: tuple[float, float], fill: Callable
     with matplotlib.rc_context(_SETTINGS):
         figure = figures.Figure(figsize=size, layout="constrained")
         fill(figure)
+        _plain_powers(figure)
         for kind, options in ((".png", {"dpi": 200}), (".svg", {"metadata": {"Date": None}})):
             target = Path(f"{os.fspath(path)}{kind}")
             atomic_write(target, lambda part, kind=kind, options=options: _save(figure, part, kind, options))
+
+
+def _plain_powers(figure: Any) -> None:
+    """Logarithmic axes write powers as mathematics, which is not read here: names of runs may have a dollar in them."""
+    ticker = importlib.import_module("matplotlib.ticker")
+    for axes in figure.axes:
+        for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+            if scale in ("log", "symlog"):
+                axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+                axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _save(figure: Any, part: Path, kind: str, options: dict[str, Any]) -> None:
