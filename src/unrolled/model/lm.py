@@ -88,6 +88,8 @@ class LanguageModel(nn.Module):
         for layer in self.stack.cells():
             layer.compute = config.compute
             check_sites(config.dropout, layer)
+        for norm in self.stack.rms_norms():
+            norm.compute = config.compute
         self.head.compute = config.compute
 
     @property

@@ -12,6 +12,8 @@ from torch.nn.functional import gelu
 from unrolled.cells import CELLS, Cell, CellConfig, Noise
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.kernels.dispatch import Compute
+from unrolled.kernels.rms_norm import rms_norm
 from unrolled.model.dropout import apply_mask
 
 __all__ = ["Stack", "StackConfig"]
@@ -36,8 +38,17 @@ class StackConfig(Config):
     )
 
 
+class RMSNorm(nn.RMSNorm):
+    """As torch's, by the operation ``rms_norm``."""
+
+    compute = Compute()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, 1e-6, self.compute.backend)
+
+
 def _norm(kind: str, width: int) -> nn.Module:
-    return nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-6)
+    return nn.LayerNorm(width) if kind == "layer" else RMSNorm(width, eps=1e-6)
 
 
 class _Mlp(nn.Module):
@@ -85,6 +96,10 @@ class Stack(nn.Module):
     def cells(self) -> list[Cell]:
         """The layers, as cells."""
         return [layer for layer in self.layers if isinstance(layer, Cell)]
+
+    def rms_norms(self) -> list[RMSNorm]:
+        """The norms by root mean square."""
+        return [part for part in self.modules() if isinstance(part, RMSNorm)]
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> tuple[Any, ...]:
         """The initial state of every layer."""

@@ -18,7 +18,7 @@ from unrolled.core.places import cache_folder, cache_root
 __all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "library_path"]
 
 _SOURCES = Path(__file__).parent / "csrc"
-_KERNELS = ("program.cpp", "scan.cpp", "gradient.cpp", "softmax.cpp")
+_KERNELS = ("program.cpp", "scan.cpp", "gradient.cpp", "softmax.cpp", "norm.cpp")
 _COMMON = ("-O3", "-std=c++17", "-fPIC", "-pthread")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
 

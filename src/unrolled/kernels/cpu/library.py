@@ -22,6 +22,7 @@ _COLUMNS_PER_THREAD = 64
 _SIZES = ("packed_size", "softmax_columns")
 _FUNCTIONS = (
     "pack", "run", "scan_forward", "scan_backward", "gradient", "softmax_pack", "softmax_losses", "softmax_gradients",
+    "rms_forward", "rms_backward",
 )  # fmt: skip
 
 Products = Literal["exact", "bf16_factors", "bf16_weights", "int8_weights"]
@@ -110,13 +111,9 @@ class Library:
         given = (k, m, rows.shape[1], grad, grad.stride(0), rows, rows.stride(0), total, total.stride(0))
         self.call("gradient", grad.dtype, *given, int(add), threads)
 
-    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
-        """Call a function by its name: tensors as addresses, None as the null address."""
-        given = (
-            ctypes.c_int64(one) if isinstance(one, int) else _address(one) if one is not None else ctypes.c_void_p(None)
-            for one in arguments
-        )
-        self._functions[f"{name}_{_TYPES[dtype]}"](*given)
+    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
+        """Call a function by its name: tensors as addresses, None as the null address, floats as doubles."""
+        self._functions[f"{name}_{_TYPES[dtype]}"](*map(_argument, arguments))
 
 
 class Call:
@@ -145,6 +142,14 @@ def pack_int8(matrix: Tensor, lanes: int) -> Tensor:
     sums = torch.nn.functional.pad(whole.sum(0, dtype=torch.int32), columns)
     parts = (pack_words(whole, lanes), torch.nn.functional.pad(scale, columns), sums)
     return torch.cat([part.flatten().view(torch.uint8) for part in parts])
+
+
+def _argument(value: Tensor | float | None) -> Any:
+    if isinstance(value, Tensor):
+        return _address(value)
+    if value is None:
+        return ctypes.c_void_p(None)
+    return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_double(value)
 
 
 def _address(tensor: Tensor) -> ctypes.c_void_p:
