@@ -18,7 +18,7 @@ from unrolled.core.places import cache_folder, cache_root
 __all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "library_path"]
 
 _SOURCES = Path(__file__).parent / "csrc"
-_KERNELS = ("program.cpp", "scan.cpp", "gradient.cpp", "softmax.cpp", "norm.cpp")
+_KERNELS = ("program.cpp", "softmax.cpp", "gradient.cpp", "norm.cpp", "scan.cpp")  # those that take longest first
 _COMMON = ("-O3", "-std=c++17", "-fPIC", "-pthread")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
 
@@ -80,7 +80,8 @@ def build(again: bool = False) -> Built:
     running: list[subprocess.Popen[str]] = []
     with tempfile.TemporaryDirectory(dir=folder) as work, _ended(running):
         objects = []
-        for name, source in itertools.product(_sets(), _KERNELS):
+        # compilers that run side by side have like work, so that none waits for another
+        for source, name in itertools.product(_KERNELS, _sets()):
             objects.append(f"{work}/{source}.{name}.o")
             options = (*INSTRUCTION_SETS[name], f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / source))
             running.append(_start(compiler, *options, "-o", objects[-1]))
