@@ -179,6 +179,19 @@ def test_strides_and_frozen_parts() -> None:
 
 
 @needs_library
+def test_other_types_and_strides_are_taken() -> None:
+    given, leaves = case("sampled", (30, 3000, 20), torch.float32)
+    exact, _ = case("sampled", (30, 3000, 20), torch.float64)
+    wide = {name: exact[name].detach() for name in ("bias", "shift")}
+    odd = {"targets": given["targets"].int().repeat_interleave(2)[::2], "weight": torch.arange(30)}
+    total, nll = softmax_loss(**{**given, **wide, **odd})
+    expected_total, expected = plainly(**{**exact, "weight": torch.arange(30)})
+    torch.testing.assert_close(nll.double(), expected, rtol=2e-5, atol=2e-4)
+    torch.testing.assert_close(total.double(), expected_total, rtol=2e-5, atol=2e-3)
+    assert torch.autograd.grad(total, leaves[0])[0].isfinite().all()
+
+
+@needs_library
 @pytest.mark.parametrize("target", [-1, 3000])
 def test_a_target_outside_of_the_vocabulary_is_refused(target: int) -> None:
     with pytest.raises(UsageError, match="targets must be from 0 to 2999"):

@@ -100,7 +100,7 @@ def softmax_loss(
     Args:
         h: (n, E); for a mixture (n, K, E). matrix: (V, E). bias: (V,). targets: (n,).
         weight: (n,) multiplies each row's loss.
-        shift: (V,) taken off every logit but the target's (sampled softmax).
+        shift: (V,) taken off every logit but the target's (sampled softmax). It, bias and weight are taken in h's type.
         log_prior: (n, K) log of the components' weights. floor: added to the probability of a mixture.
         block: logits held at once. low: products in bf16.
         backend: ``reference``; anything else is ``auto``. subject: who asks, for the record of choices.
@@ -108,6 +108,8 @@ def softmax_loss(
         the weighted sum (differentiable) and the nats of every row (not differentiable).
     """
     h = h.unsqueeze(1) if h.dim() == 2 else h
+    targets = targets.to(torch.int64).contiguous()
+    bias, shift, weight = (None if t is None else t.to(h.dtype).contiguous() for t in (bias, shift, weight))
     given = (h, matrix, bias, log_prior)
     grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
     wish = backend if backend == "reference" else "auto"  # other names are of other operations
