@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels.threads import assert_threads_change_no_bit
 from unrolled.kernels.cell_loop.native.inputs import InputWeights
 from unrolled.kernels.cpu import instruction_sets, library, why_no_library
 from unrolled.kernels.gradient import add_gradient
@@ -31,12 +32,7 @@ def test_it_is_the_product(name: str, sizes: tuple[int, int, int]) -> None:
 
 def test_threads_change_no_bit() -> None:
     grad, rows = draw(300, 515, dtype=torch.float32), draw(300, 40, dtype=torch.float32)
-    alone = add_gradient(grad, rows)
-    try:
-        torch.set_num_threads(3)
-        assert torch.equal(add_gradient(grad, rows), alone)
-    finally:
-        torch.set_num_threads(1)
+    assert_threads_change_no_bit(lambda: [add_gradient(grad, rows)])
 
 
 @pytest.mark.parametrize("sizes", [(40, 12), (12, 40), (300, 128), (500, 129)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels.threads import assert_threads_change_no_bit
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cpu import instruction_sets, library, why_no_library
 from unrolled.kernels.dispatch import choices, forget_choices
@@ -114,12 +115,7 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         total, nll = softmax_loss(**given)
         return [nll, *torch.autograd.grad(total, leaves)]
 
-    alone = run()
-    try:
-        torch.set_num_threads(3)
-        assert all(torch.equal(a, b) for a, b in zip(run(), alone, strict=True))
-    finally:
-        torch.set_num_threads(1)
+    assert_threads_change_no_bit(run)
 
 
 @needs_library
