@@ -287,6 +287,11 @@ class TracingChanges(_RNN):
         return super().step(pre if tap is silent else pre * 1.001, state, w, tap)
 
 
+class ProjectsTogether(_RNN):
+    def project(self, x, w):
+        return super().project(x - x.flatten(0, -2).mean(0), w)
+
+
 class NoMemory(_RNN):
     def step(self, pre, state, w, tap):
         return super().step(pre, HiddenState(state.h * 0), w, tap)
@@ -302,6 +307,7 @@ BROKEN: dict[str, tuple[type[StepCell], ...]] = {
     "rows_independent": (MixesRows,),
     "pure": (HiddenBuffer, WritesIntoState),
     "backends": (OtherNumbersWhenCollecting, OtherGradientWhenCollecting),
+    "table_input": (ProjectsTogether,),
     "gradients": (WrongGradient,),
     "noise": (IgnoresNoise, IgnoresZoneout, RatesForMasks, CopiesItsOutput),
     "weight_drop": (CachesWeights, NamesNoParameter),

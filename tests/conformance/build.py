@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unrolled.cells import CELLS, Cell, Noise
 from unrolled.core.tree import flatten, leaves, map_tree
+from unrolled.kernels.cell_loop import TableInput
 from unrolled.kernels.dispatch import Compute
 
 __all__ = [
@@ -113,10 +114,11 @@ def noises(state: Any, time: int, fields: tuple[str, ...] | None = None) -> dict
 
 
 def outcome(
-    cell: Any, x: Tensor, state: Any, reset: Tensor | None = None, noise: Noise | None = None
+    cell: Any, x: Tensor | TableInput, state: Any, reset: Tensor | None = None, noise: Noise | None = None
 ) -> dict[str, Tensor]:
     """Outputs, final state, and the gradients of a weighted sum of both, by name."""
-    x = x.detach().requires_grad_()
+    entry = (x.table if isinstance(x, TableInput) else x).detach().requires_grad_()
+    x = TableInput(entry, x.ids) if isinstance(x, TableInput) else entry
     state = map_tree(lambda part: part.detach().requires_grad_(part.is_floating_point()), state)
     noise = map_tree(lambda mask: mask.detach().requires_grad_(), noise)
     y, final = cell(x, state, reset, noise)
@@ -125,7 +127,7 @@ def outcome(
     for name, part in ends.items():
         if part.requires_grad:
             loss = loss + (part * wave(*part.shape, phase=len(name))).sum()
-    wanted = {"input": x}
+    wanted = {"input": entry}
     wanted |= {f"initial state {name}": part for name, part in flatten(state).items()}
     wanted |= {f"mask {name}": part for name, part in flatten(noise).items()}
     wanted |= dict(cell.named_parameters())

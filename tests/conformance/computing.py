@@ -9,9 +9,10 @@ from torch.func import functional_call
 from unrolled.cells import Noise, StepCell
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, unflatten
+from unrolled.kernels.cell_loop import TableInput
 from unrolled.kernels.dispatch import Compute
 
-from .build import BATCH, MakeCell, build, noises, outcome, resets, values
+from .build import BATCH, MakeCell, build, noises, outcome, resets, values, wave
 from .tolerance import assert_close, relative_error
 
 
@@ -51,6 +52,32 @@ def check_backends(make_cell: MakeCell) -> None:
                 if name == "generic" or not with_resets:
                     raise AssertionError(f"{name} refuses {label}: {refusal}") from refusal
                 continue
+            for part, value in expected.items():
+                assert_close(found[part], value, f"{name}, {label}: {part}")
+
+
+def check_table_input(make_cell: MakeCell) -> None:
+    """An input given as rows of a table is that input: outputs, states and all gradients, by every backend.
+
+    Cells without a step take tensors alone.
+    """
+    cell = build(make_cell)
+    if not isinstance(cell, StepCell):
+        return
+    table, ids = wave(3, cell.in_width), torch.tensor([[0, 2, 2, 0, 1], [1, 1, 0, 2, 0], [0, 0, 0, 0, 0]])
+    state = values(cell, 3, 5)[1]
+    kinds = noises(state, ids.shape[1], cell.zoneout_fields)
+    for label, reset, noise in (("plain", None, None), ("resets, noise", resets(*ids.shape), kinds["all"])):
+        cell.compute = Compute(backend="reference")
+        expected = outcome(cell, table[ids], state, reset, noise)
+        by_row = expected["gradient of input"].flatten(0, 1)
+        expected["gradient of input"] = torch.zeros_like(table).index_add_(0, ids.flatten(), by_row)
+        for name in cell.backends():
+            cell.compute = Compute(backend=name)
+            try:
+                found = outcome(cell, TableInput(table, ids), state, reset, noise)
+            except UsageError:
+                continue  # what a backend may refuse, and in which words, is for check_backends
             for part, value in expected.items():
                 assert_close(found[part], value, f"{name}, {label}: {part}")
 

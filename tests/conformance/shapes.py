@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unrolled.cells import Cell
 from unrolled.core.tree import leaves
+from unrolled.kernels.cell_loop import TableInput
 from unrolled.model import LanguageModel
 from unrolled.model.heads import HEADS
 
@@ -23,7 +24,7 @@ checked = jaxtyped(typechecker=beartype)
 @checked
 def _cell(
     self: Cell,
-    x: Float[Tensor, "batch time {self.in_width}"],
+    x: Float[Tensor, "batch time {self.in_width}"] | TableInput,
     state: Any = None,
     reset: Bool[Tensor, "batch time"] | None = None,
     noise: Any = None,
@@ -34,7 +35,7 @@ def _cell(
         for mask in masks:
             assert mask is None or (mask.shape[0] == x.shape[0] and mask.shape[1] in (1, x.shape[1]))
     y, new = nn.Module.__call__(self, x, state, reset, noise, **options)
-    assert all(part.shape[0] == len(x) for part in leaves(new)), "a state is batch-first"
+    assert all(part.shape[0] == x.shape[0] for part in leaves(new)), "a state is batch-first"
     return y, new
 
 

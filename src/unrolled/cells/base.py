@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
-from unrolled.kernels.cell_loop import BACKENDS, Noise, Tap, Weights, cell_loop
+from unrolled.kernels.cell_loop import BACKENDS, Noise, TableInput, Tap, Weights, cell_loop
 from unrolled.kernels.dispatch import Compute
 
 __all__ = ["Cell", "CellConfig", "HiddenState", "Noise", "StepCell", "Tap", "Weights"]
@@ -156,13 +156,13 @@ class StepCell(Cell):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | TableInput,
         state: Any = None,
         reset: Tensor | None = None,
         noise: Noise | None = None,
         tap: Tap | None = None,
     ) -> tuple[Tensor, Any]:
-        """See :meth:`Cell.forward`; computed by the operation ``cell_loop``."""
+        """See :meth:`Cell.forward`; computed by the operation ``cell_loop``. The input may be rows of a table."""
         if state is None:
             state = self.initial_state(x.shape[0], x.device, x.dtype)
         return cell_loop(self, x, state, reset, noise, tap)

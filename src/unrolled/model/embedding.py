@@ -87,5 +87,10 @@ class Embedding(nn.Module):
             x = x * embedding(tokens, row_mask)
         return linear(x, self.projection) if self.config.project else x
 
+    def table(self, row_mask: Tensor | None = None) -> Tensor:
+        """The rows that :meth:`forward` looks up, (vocabulary, out_width)."""
+        rows = self.weight if row_mask is None else self.weight * row_mask
+        return linear(rows, self.projection) if self.config.project else rows
+
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

@@ -11,6 +11,7 @@ from unrolled.cells import CELLS, AnyCellConfig, Noise
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
+from unrolled.kernels.cell_loop import TableInput
 from unrolled.kernels.dispatch import Compute
 from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_zoneout
 from unrolled.model.embedding import Embedding, EmbeddingConfig
@@ -199,6 +200,14 @@ class LanguageModel(nn.Module):
             noise.append(Noise(**place, zoneout=zoneout) if place or zoneout else None)
         return tuple(noise)
 
+    def _input(self, tokens: Tensor, masks: Masks | None) -> Tensor | TableInput:
+        """The stack's input; as a table where it has fewer rows than there are tokens, so that a stack of step cells
+        multiplies those rows alone."""
+        rows, mask = (None, None) if masks is None else (masks.embedding, masks.input)
+        if mask is None and self.vocab_size < tokens.numel() and self.stack.takes_table():
+            return TableInput(self.embedding.table(rows), tokens)
+        return apply_mask(self.embedding(tokens, rows), mask)
+
     def forward(
         self,
         tokens: Tensor,
@@ -216,8 +225,7 @@ class LanguageModel(nn.Module):
             tap: receives (layer, name, value) of every internal.
         """
         state = state if state is not None else self.initial_state(len(tokens))
-        x = self.embedding(tokens, None if masks is None else masks.embedding)
-        x = apply_mask(x, None if masks is None else masks.input)
+        x = self._input(tokens, masks)
         between = () if masks is None else masks.between
         matrices = () if masks is None else masks.weight
         raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, len(tokens)), tap, matrices)

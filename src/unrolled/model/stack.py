@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import gelu
 
-from unrolled.cells import CELLS, Cell, CellConfig, Noise
+from unrolled.cells import CELLS, Cell, CellConfig, Noise, StepCell
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.kernels.cell_loop import TableInput, dense
 from unrolled.kernels.dispatch import Compute
 from unrolled.kernels.rms_norm import rms_norm
 from unrolled.model.dropout import apply_mask
@@ -97,6 +98,10 @@ class Stack(nn.Module):
         """The layers, as cells."""
         return [layer for layer in self.layers if isinstance(layer, Cell)]
 
+    def takes_table(self) -> bool:
+        """Whether an input of rows of a table saves work: the first layer alone reads it, and projects it ahead."""
+        return self.config.kind != "residual" and isinstance(self.layers[0], StepCell)
+
     def rms_norms(self) -> list[RMSNorm]:
         """The norms by root mean square."""
         return [part for part in self.modules() if isinstance(part, RMSNorm)]
@@ -107,7 +112,7 @@ class Stack(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | TableInput,
         state: tuple[Any, ...],
         reset: Tensor | None = None,
         between: Sequence[Tensor | None] = (),
@@ -118,7 +123,7 @@ class Stack(nn.Module):
         """Run all layers over a window.
 
         Args:
-            x: (batch, time, in_width). state: one a layer. reset: boolean (batch, time).
+            x: (batch, time, in_width), or rows of a table. state: one a layer. reset: boolean (batch, time).
             between: dropout masks between layers, one for each but the last. noise: one a layer.
             tap: receives (layer, name, value).
             weight_masks: one a layer, parameter's name -> mask that multiplies it.
@@ -127,13 +132,13 @@ class Stack(nn.Module):
         """
         kind, last = self.config.kind, len(self.layers) - 1
         if self.widen is not None:
-            x = self.widen(x)
+            x = self.widen(dense(x))
         outputs, states = [], []
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {"noise": noise[i] if noise else None}
             if tap is not None:
                 options["tap"] = lambda name, value, i=i: tap(i, name, value)
-            entry = self.norms[i](x) if kind == "residual" else x
+            entry = self.norms[i](dense(x)) if kind == "residual" else x
             call = (entry, state[i], reset)
             masked = weight_masks[i] if weight_masks else None
             if masked:
@@ -145,9 +150,10 @@ class Stack(nn.Module):
             states.append(new)
             outputs.append(y)
             y = apply_mask(y, between[i]) if between and i < last else y
-            x = x + y if kind == "residual" else y
+            x = dense(x) + y if kind == "residual" else y
             if kind == "residual" and self.config.mlp:
                 x = x + self.mlps[i](self.mlp_norms[i](x))
         if kind == "sum" and last:
             x = torch.stack(outputs).sum(0)
+        assert isinstance(x, Tensor)  # there is a layer
         return x if self.final_norm is None else self.final_norm(x), tuple(states)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from unrolled.kernels.cell_loop import fused, native, torch_rnn
 from unrolled.kernels.cell_loop.loop import Noise, SteppedCell, Tap, foreign_step, run_loop, silent
+from unrolled.kernels.cell_loop.table import TableInput, dense
 from unrolled.kernels.cell_loop.weights import CollectingWeights, Weights
 from unrolled.kernels.dispatch import Backend, choose
 
-__all__ = ["BACKENDS", "Noise", "Tap", "Weights", "cell_loop", "silent"]
+__all__ = ["BACKENDS", "Noise", "TableInput", "Tap", "Weights", "cell_loop", "dense", "silent"]
 
 
 def _never(*_: Any) -> None:
@@ -29,19 +30,21 @@ def _known_by(form: str, refuse: Callable[..., str | None]) -> Callable[..., str
     return lambda cell, *call: foreign_step(cell, form) or refuse(cell, *call)
 
 
-def _refuse_generic(cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any) -> str | None:
+def _refuse_generic(
+    cell: SteppedCell, x: Tensor | TableInput, state: Any, reset: Tensor | None, noise: Any, tap: Any
+) -> str | None:
     return "tracing runs the reference" if tap is not None else None
 
 
 def _reference(
-    cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | None, tap: Tap | None
+    cell: SteppedCell, x: Tensor | TableInput, state: Any, reset: Tensor | None, noise: Noise | None, tap: Tap | None
 ) -> tuple[Tensor, Any]:
     weights = Weights(cell.effective_weights(), cell.compute.precision)
-    return run_loop(cell, x, state, reset, noise, tap or silent, weights, weights)
+    return run_loop(cell, dense(x), state, reset, noise, tap or silent, weights, weights)
 
 
 def _generic(
-    cell: SteppedCell, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | None, tap: None
+    cell: SteppedCell, x: Tensor | TableInput, state: Any, reset: Tensor | None, noise: Noise | None, tap: None
 ) -> tuple[Tensor, Any]:
     named = cell.effective_weights()
     precision = cell.compute.precision
@@ -63,7 +66,7 @@ BACKENDS = {
 
 def cell_loop(
     cell: SteppedCell,
-    x: Tensor,
+    x: Tensor | TableInput,
     state: Any,
     reset: Tensor | None = None,
     noise: Noise | None = None,
@@ -72,7 +75,7 @@ def cell_loop(
     """Run a StepCell over a window with the backend that ``cell.compute`` asks for.
 
     Args:
-        x: (batch, time, in_width), time >= 1.
+        x: (batch, time, in_width), time >= 1; or rows of a table, of which the projection is then made once each.
         state: the cell's State, batch-first.
         reset: boolean (batch, time); where true the row's initial state is restored before the token.
         noise: drawn masks.

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.cell_loop.prepare import prepare
+from unrolled.kernels.cell_loop.table import TableInput, project_window
 from unrolled.kernels.cell_loop.weights import Weights
 
 __all__ = ["FusedForm", "refuse", "run"]
@@ -155,7 +156,9 @@ class _Window(torch.autograd.Function):
         return grad, grad_factor, grad_matrix, grad_matrix_h, dh, dc, None, None
 
 
-def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any) -> tuple[Tensor, Any]:
+def run(
+    cell: Any, x: Tensor | TableInput, state: Any, reset: Tensor | None, noise: Any, tap: Any
+) -> tuple[Tensor, Any]:
     """One window. Arguments and results as ``cell_loop``."""
     from unrolled.core.tree import reset_rows
 
@@ -163,7 +166,8 @@ def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap:
     if reset is not None:
         state = reset_rows(state, cell.initial_state(x.shape[0], x.device, state.h.dtype), reset[:, 0])
     named = cell.effective_weights()
-    pre = cell.project(x.transpose(0, 1).contiguous(), Weights(named))
+    weights = Weights(named)
+    pre = project_window(lambda rows: cell.project(rows, weights), x)
     gates, factor = pre if form.factor else (pre, None)
     matrix_h = named[form.factor] if form.factor else None
     ys, h, c = _Window.apply(gates, factor, named[form.matrix], matrix_h, *state, form.coupled, form.cap)  # type: ignore

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unrolled.core.tree import leaves, map_tree, reset_rows
+from unrolled.kernels.cell_loop.table import TableInput, project_window
 from unrolled.kernels.cell_loop.weights import Weights
 from unrolled.kernels.dispatch import Compute
 
@@ -97,7 +98,7 @@ def noisy_step(
 
 def run_loop(
     cell: SteppedCell,
-    x: Tensor,
+    x: Tensor | TableInput,
     state: Any,
     reset: Tensor | None,
     noise: Noise | None,
@@ -113,7 +114,7 @@ def run_loop(
         y (batch, time, out_width), stored time-major, and the final state.
     """
     batch, steps = x.shape[:2]
-    pre = _unbind(cell.project(x.transpose(0, 1).contiguous(), project_weights), steps)
+    pre = _unbind(project_window(lambda rows: cell.project(rows, project_weights), x), steps)
     noise = noise or Noise()
     mask_in, mask_out = _per_step(noise.state_in, steps), _per_step(noise.state_out, steps)
     zoneout = {name: _per_step(mask, steps) for name, mask in (noise.zoneout or {}).items()}

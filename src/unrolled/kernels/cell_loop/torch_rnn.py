@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unrolled.kernels.cell_loop.table import TableInput, dense
+
 __all__ = ["refuse", "run"]
 
 
@@ -28,11 +30,13 @@ def refuse(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, t
     return None
 
 
-def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any) -> tuple[Tensor, Any]:
+def run(
+    cell: Any, x: Tensor | TableInput, state: Any, reset: Tensor | None, noise: Any, tap: Any
+) -> tuple[Tensor, Any]:
     """One window by ``torch.lstm``, ``torch.gru``, ``torch.rnn_tanh`` or ``torch.rnn_relu``."""
     from unrolled.core.tree import reset_rows
 
-    form = cell.torch_form()
+    form, x = cell.torch_form(), dense(x)
     if reset is not None:
         state = reset_rows(state, cell.initial_state(x.shape[0], x.device, state.h.dtype), reset[:, 0])
     hidden = tuple(part.unsqueeze(0) for part in state)

@@ -18,6 +18,7 @@ from unrolled.kernels.cell_loop.native.compile import compiled, unsupported
 from unrolled.kernels.cell_loop.native.execute import Window
 from unrolled.kernels.cell_loop.native.inputs import InputWeights
 from unrolled.kernels.cell_loop.native.trace import Kind
+from unrolled.kernels.cell_loop.table import TableInput, project_window
 from unrolled.kernels.cpu import library, why_no_library
 
 __all__ = ["pays", "refuse", "run"]
@@ -34,7 +35,9 @@ def _kind(reset: Tensor | None, noise: Noise | None) -> Kind:
     return Kind(inside, "state_in" in masks, "state_out" in masks, zoneout, varies)
 
 
-def refuse(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | None, tap: Any) -> str | None:
+def refuse(
+    cell: Any, x: Tensor | TableInput, state: Any, reset: Tensor | None, noise: Noise | None, tap: Any
+) -> str | None:
     """The reason why this backend cannot serve the call, or None."""
     if tap is not None:
         return "the native form shows no internals"
@@ -48,19 +51,22 @@ def refuse(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise 
     return reason if reason is not None else unsupported(cell, state, _kind(reset, noise), x.shape[-1])
 
 
-def pays(cell: Any, x: Tensor, *others: Any) -> bool:
+def pays(cell: Any, x: Tensor | TableInput, *others: Any) -> bool:
     """Whether the window is long enough; bf16 products are left to torch where the processor has them."""
     return x.shape[1] >= _FEWEST_STEPS and (cell.compute.precision == "float32" or not fast_products())
 
 
-def run(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Noise | None, tap: Any) -> tuple[Tensor, Any]:
+def run(
+    cell: Any, x: Tensor | TableInput, state: Any, reset: Tensor | None, noise: Noise | None, tap: Any
+) -> tuple[Tensor, Any]:
     """One window. Arguments and results as ``cell_loop``."""
     batch, steps, in_width = x.shape
     kind = _kind(reset, noise)
     if reset is not None and not kind.reset:
         state = reset_rows(state, cell.initial_state(batch, x.device, state[0].dtype), reset[:, 0])
     named = cell.effective_weights()
-    pre = leaves(cell.project(x.transpose(0, 1).contiguous(), InputWeights(named, cell.compute.precision)))
+    weights = InputWeights(named, cell.compute.precision)
+    pre = leaves(project_window(lambda rows: cell.project(rows, weights), x))
     given = {f"pre.{i}": part for i, part in enumerate(pre)}
     if kind.reset:
         assert reset is not None
