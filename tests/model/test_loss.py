@@ -55,9 +55,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("block", [1, VOCAB, 2 * VOCAB, 4 * VOCAB + 3, 10**6])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_loss_and_gradients(shape: str, block: int, weighted: bool) -> None:
+@pytest.mark.parametrize("time_major", [False, True])
+def test_loss_and_gradients(time_major: bool, shape: str, block: int, weighted: bool) -> None:
     made = head(**SHAPES[shape], block=block)
     h, targets, weight = inputs()
+    if time_major:
+        h = h.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
     given = weight if weighted else None
     total, nll, _ = made.loss(h, targets, given)
     expected, each = full(made, h, targets, given)

@@ -13,6 +13,9 @@ from unrolled.data.plan import EpochPlan, Planner, StreamConfig, TokenSource
 
 __all__ = ["Stream", "StreamConfig", "TokenSource", "Window"]
 
+# Windows that are read from the split together: a read of few tokens costs as much as one of many.
+_GROUP = 16
+
 
 class Window(NamedTuple):
     """One window of every column.
@@ -73,6 +76,8 @@ class Stream:
         self._plans: dict[int, EpochPlan] = {}
         self._counts: list[int] = []
         self._next = (0, 0)
+        self._rows: list[np.ndarray] = []
+        self._read = (-1, -1)
         self._check(short)
 
     def _check(self, short: bool) -> None:
@@ -129,9 +134,12 @@ class Stream:
         plan = self._plan(epoch)
         if not 0 <= index < len(plan.borders) - 1:
             raise UsageError(f"epoch {epoch} has {len(plan.borders) - 1} windows; there is no window {index}.")
-        low, high = int(plan.borders[index]), int(plan.borders[index + 1])
-        rows = [self._row(plan, int(begin) + low, high - low) for begin in plan.begins]
-        inputs, targets, reset = (np.stack(part) for part in zip(*rows, strict=True))
+        group, place = divmod(index, _GROUP)
+        borders = plan.borders[group * _GROUP : (group + 1) * _GROUP + 1]
+        if (epoch, group) != self._read:
+            self._rows, self._read = self._columns_of(plan, int(borders[0]), int(borders[-1])), (epoch, group)
+        part = slice(int(borders[place] - borders[0]), int(borders[place + 1] - borders[0]))
+        inputs, targets, reset = (np.ascontiguousarray(one[:, part]) for one in self._rows)
         return Window(
             torch.from_numpy(inputs),
             torch.from_numpy(targets),
@@ -176,6 +184,11 @@ class Stream:
             plan = self._planner.plan(epoch)
             self._plans = {epoch: plan._replace(begins=plan.begins[self._own])}
         return self._plans[epoch]
+
+    def _columns_of(self, plan: EpochPlan, low: int, high: int) -> list[np.ndarray]:
+        """Inputs, targets and resets of low..high-1 of every column."""
+        rows = [self._row(plan, int(begin) + low, high - low) for begin in plan.begins]
+        return [np.stack(part) for part in zip(*rows, strict=True)]
 
     def _row(self, plan: EpochPlan, begin: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Inputs, targets and resets of ``count`` targets from position ``begin`` of the epoch's order."""

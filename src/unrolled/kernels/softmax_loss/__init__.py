@@ -56,7 +56,11 @@ class _SoftmaxLoss(torch.autograd.Function):
                 continue
             # the gradient of a row's loss with respect to a component's loss is that component's share in the token
             share = share if weight is None else share * weight[part].unsqueeze(1)
-            grad_h[part] = blocks.gradients(share.flatten()).view_as(grad_h[part])
+            found = blocks.gradients(share.flatten()).view_as(grad_h[part])
+            if len(found) == len(h):
+                grad_h = found
+            else:
+                grad_h[part] = found
             if grad_prior is not None:
                 grad_prior[part] = -share
         ctx.save_for_backward(grad_h, blocks.grad_matrix, blocks.grad_bias, grad_prior)

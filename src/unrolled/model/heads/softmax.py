@@ -112,13 +112,17 @@ class SoftmaxHead(MatrixHead):
         """See :meth:`Head.loss`; with drawn negatives the sum and the nats are those of the sampled softmax, an
         estimate of the full one."""
         h = self.project(h, None if masks is None else masks.projected)
+        turned = h.stride(0) < h.stride(1)  # time-major in memory: so it flattens without a copy
+        if turned:
+            h, targets, weight = h.transpose(0, 1), targets.t(), None if weight is None else weight.t()
         flat, matrix, bias, shift = targets.flatten(), self.weight, self.scaled_bias, None
         if masks is not None and masks.negatives is not None:
             ids, flat, shift = self._candidates(flat, masks.negatives)
             matrix, bias = matrix[ids], None if bias is None else bias[ids]
         each = None if weight is None else weight.flatten().to(h.dtype)
         total, nll = softmax_loss(h.flatten(0, 1), matrix, bias, flat, each, shift, **self.loss_options)
-        return total, nll.view_as(targets), None
+        nll = nll.view_as(targets)
+        return total, nll.t() if turned else nll, None
 
     def log_prob(self, h: Tensor, state: None = None, masks: SoftmaxMasks | None = None) -> tuple[Tensor, None]:
         """See :meth:`Head.log_prob`; always the full softmax."""
