@@ -57,3 +57,11 @@ def test_only_where_it_saves_work() -> None:
     assert not isinstance(plain._input(tokens, dropped), TableInput)  # a mask for each sequence
     for others in ({"cell": "qrnn"}, {"cell": "lstm", "stack": {"kind": "residual"}}):
         assert not isinstance(_model(**others)._input(tokens, None), TableInput)
+
+
+@pytest.mark.parametrize("wrong", [-1, VOCABULARY])
+def test_ids_outside_the_vocabulary_are_refused(wrong: int) -> None:
+    tokens = torch.zeros(3, 5, dtype=torch.long)
+    tokens[1, 2] = wrong
+    with pytest.raises(IndexError):
+        _model(cell="lstm")(tokens)

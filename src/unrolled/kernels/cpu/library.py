@@ -91,7 +91,7 @@ class Library:
         """A program over a window, ready to run as often as is wanted; see ``csrc/program.cpp``.
 
         Args:
-            operations: (count, 12) int64. numbers: (count, 2) float64. places: six integers each, whose memory is to
+            operations: (count, 12) int64. numbers: (count, 2) float64. places: seven integers each, whose memory is to
                 last as long as the call. matrices: packed for such ``products``.
         """
         table = np.array(places, np.int64)

@@ -18,7 +18,7 @@ from unrolled.kernels.cell_loop.native.compile import compiled, unsupported
 from unrolled.kernels.cell_loop.native.execute import Window
 from unrolled.kernels.cell_loop.native.inputs import InputWeights
 from unrolled.kernels.cell_loop.native.trace import Kind
-from unrolled.kernels.cell_loop.table import TableInput, project_window
+from unrolled.kernels.cell_loop.table import TableInput
 from unrolled.kernels.cpu import library, why_no_library
 
 __all__ = ["pays", "refuse", "run"]
@@ -66,7 +66,8 @@ def run(
         state = reset_rows(state, cell.initial_state(batch, x.device, state[0].dtype), reset[:, 0])
     named = cell.effective_weights()
     weights = InputWeights(named, cell.compute.precision)
-    pre = leaves(project_window(lambda rows: cell.project(rows, weights), x))
+    ids = _row_numbers(x) if isinstance(x, TableInput) else None
+    pre = leaves(cell.project(x.table if isinstance(x, TableInput) else x.transpose(0, 1).contiguous(), weights))
     given = {f"pre.{i}": part for i, part in enumerate(pre)}
     if kind.reset:
         assert reset is not None
@@ -81,8 +82,16 @@ def run(
     programs = compiled(cell, state, kind, in_width, gradients)
     used = _used(programs)
     names = [name for name in everything if name in given or name in used]
-    y, *ends = Window.apply(library(), programs, low, names, steps, batch, *(everything[name] for name in names))  # type: ignore
+    y, *ends = Window.apply(library(), programs, low, names, steps, batch, ids, *(everything[name] for name in names))  # type: ignore
     return y.transpose(0, 1), type(state)(*ends)
+
+
+def _row_numbers(x: TableInput) -> Tensor:
+    """Time-major, as the library reads them: unchecked."""
+    low, high = x.ids.aminmax()
+    if low < 0 or high >= len(x.table):
+        raise IndexError(f"the input has rows {int(low)} to {int(high)} of a table of {len(x.table)}")
+    return x.ids.t().to(torch.int64).contiguous()
 
 
 def _masks(noise: Noise | None) -> list[tuple[str, Tensor]]:

@@ -1,6 +1,6 @@
 """Runs programs on tensors: memory, packed matrices, and the gradients that are made once for a window."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
+from unrolled.kernels.cell_loop.table import TableInput, dense
 from unrolled.kernels.cpu import Call, Library, Products
 from unrolled.kernels.gradient import add_gradient
 
@@ -22,7 +23,7 @@ _ROWS_PER_THREAD = 8
 def make_call(
     library: Library,
     program: Program,
-    storages: dict[str, Tensor],
+    storages: MutableMapping[str, Any],
     weights: Mapping[str, Tensor],
     packed: Sequence[Tensor],
     steps: int,
@@ -34,8 +35,9 @@ def make_call(
     """A program over a window, ready to run.
 
     Args:
-        storages: (slices, batch, width) by name; what the program needs of its own is added. They must last as long as
-            the call, and so must the vectors among the weights.
+        storages: (slices, batch, width) by name, or the rows of a table with ids (steps, batch) without gaps; what the
+            program needs of its own is added. They must last as long as the call, and so must the vectors among the
+            weights.
         packed: the program's matrices, see :func:`pack_matrices`. like: a tensor of the dtype to compute in.
     """
     threads = max(1, min(torch.get_num_threads(), batch // _ROWS_PER_THREAD))
@@ -51,16 +53,20 @@ def make_call(
     places = []
     for place in program.places:
         if place.kind == "vector":
-            places.append((weights[place.storage].data_ptr(), 0, 0, 0, 0, 0))
+            places.append((weights[place.storage].data_ptr(), 0, 0, 0, 0, 0, 0))
             continue
         memory = storages[place.storage]
+        if isinstance(memory, TableInput):
+            table, ids = memory.table, memory.ids
+            places.append((table.data_ptr(), ids.shape[1], table.stride(0), 0, place.first, 0, ids.data_ptr()))
+            continue
         step, row, _ = memory.stride()
         if place.kind == "row":
-            places.append((memory.data_ptr(), 0, 0, row, 0, 0))
+            places.append((memory.data_ptr(), 0, 0, row, 0, 0, 0))
         elif place.kind == "scratch" or len(memory) == 1:
-            places.append((memory.data_ptr(), 0, row, 0, 0, 0))
+            places.append((memory.data_ptr(), 0, row, 0, 0, 0, 0))
         else:
-            places.append((memory.data_ptr(), step, row, 0, place.first, 2 if place.kind == "flip" else 0))
+            places.append((memory.data_ptr(), step, row, 0, place.first, 2 if place.kind == "flip" else 0, 0))
     return library.prepare(
         program.operations, program.numbers, places, packed, steps, batch, threads, backwards, products, like.dtype
     )
@@ -81,7 +87,7 @@ def pack_matrices(
 def run_program(
     library: Library,
     program: Program,
-    storages: dict[str, Tensor],
+    storages: MutableMapping[str, Any],
     weights: Mapping[str, Tensor],
     steps: int,
     batch: int,
@@ -99,9 +105,9 @@ def run_program(
     make_call(library, program, storages, weights, packed, steps, batch, like, products, backwards)()
 
 
-def _over_time(storages: Mapping[str, Tensor], one: Slice, steps: int) -> Tensor:
+def _over_time(storages: Mapping[str, Any], one: Slice, steps: int) -> Tensor:
     """(steps, batch, width) of a value that has been kept."""
-    memory = storages[one.place.storage]
+    memory = dense(storages[one.place.storage])
     if one.place.kind == "stream":
         memory = memory[one.place.first : one.place.first + steps]
     memory = memory[..., one.at : one.at + one.width]
@@ -109,10 +115,11 @@ def _over_time(storages: Mapping[str, Tensor], one: Slice, steps: int) -> Tensor
 
 
 class Window(torch.autograd.Function):
-    """A window as one node: ``apply(library, compiled, low, names, steps, batch, *tensors)``.
+    """A window as one node: ``apply(library, compiled, low, names, steps, batch, ids, *tensors)``.
 
     The tensors are those of ``names``: what goes in, time-major (steps or 1, batch, width); the state's fields (batch,
-    width); the weights. Results: y (steps, batch, width), and the fields of the final state.
+    width); the weights. With ids (steps, batch) the projections, ``pre.``, are tables of which those rows go in.
+    Results: y (steps, batch, width), and the fields of the final state.
     """
 
     @staticmethod
@@ -124,11 +131,12 @@ class Window(torch.autograd.Function):
         names: Sequence[str],
         steps: int,
         batch: int,
+        ids: Tensor | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         named = dict(zip(names, (one.detach() for one in tensors), strict=True))
         like = named[f"state.{compiled.fields[0]}"]
-        storages = {name: _rows_in_order(named[name]) for name in compiled.inputs}
+        storages = _entering(compiled, named, ids)
         final = _begin(compiled, storages, named, steps, batch)
         run_program(library, compiled.forward, storages, named, steps, batch, like, low)
         y = _over_time(storages, compiled.y, steps)
@@ -136,27 +144,30 @@ class Window(torch.autograd.Function):
         if compiled.backward is not None:
             kept = [name for name in storages if name not in compiled.inputs and _lasts(compiled, name)]
             ctx.save_for_backward(*tensors, *(storages[name] for name in kept))
-            ctx.call = library, compiled, low, names, steps, batch, kept
+            ctx.call = library, compiled, low, names, steps, batch, ids, kept
         return y, *ends
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, *grad_state: Tensor) -> Any:
-        library, compiled, low, names, steps, batch, kept = ctx.call
+        library, compiled, low, names, steps, batch, ids, kept = ctx.call
         tensors = ctx.saved_tensors[: len(names)]
         named = dict(zip(names, (one.detach() for one in tensors), strict=True))
-        storages = {name: _rows_in_order(named[name]) for name in compiled.inputs}
+        storages = _entering(compiled, named, ids)
         storages |= dict(zip(kept, ctx.saved_tensors[len(names) :], strict=True))
         storages["grad.y"] = _rows_in_order(grad_y)
         for name, grad in zip(compiled.fields, grad_state, strict=True):
             storages[f"carry.{name}"] = carry = grad.new_empty(2, *grad.shape)
             carry[steps % 2] = grad
         run_program(library, compiled.backward, storages, named, steps, batch, grad_y, low, backwards=True)
-        wanted = dict(zip(names, ctx.needs_input_grad[6:], strict=True))
+        wanted = dict(zip(names, ctx.needs_input_grad[7:], strict=True))
         grads: dict[str, Tensor | None] = {f"state.{name}": storages[f"carry.{name}"][0] for name in compiled.fields}
         for name, one in compiled.grads:
             grad = _over_time(storages, one, steps)
-            grads[name] = grad if len(named[name]) == steps else grad.sum(0, keepdim=True)
+            if isinstance(storages[name], TableInput):
+                grads[name] = torch.zeros_like(named[name]).index_add_(0, ids.flatten(), grad.flatten(0, 1))
+            else:
+                grads[name] = grad if len(named[name]) == steps else grad.sum(0, keepdim=True)
         for share in compiled.matrices:
             if wanted[share.name]:
                 _add_matrix(grads, named[share.name], share, storages, steps, low)
@@ -166,11 +177,19 @@ class Window(torch.autograd.Function):
                 if total is None:
                     total = grads[share.name] = torch.zeros_like(named[share.name])
                 total[share.at : share.at + share.grad.width] += _over_time(storages, share.grad, steps).sum((0, 1))
-        return (None,) * 6 + tuple(grads.get(name) if wanted[name] else None for name in names)
+        return (None,) * 7 + tuple(grads.get(name) if wanted[name] else None for name in names)
+
+
+def _entering(compiled: Compiled, named: Mapping[str, Tensor], ids: Tensor | None) -> dict[str, Any]:
+    """What goes in at every step, by name, as :func:`make_call` takes it."""
+    found: dict[str, Any] = {name: _rows_in_order(named[name]) for name in compiled.inputs}
+    if ids is not None:
+        found |= {name: TableInput(table, ids) for name, table in found.items() if name.startswith("pre.")}
+    return found
 
 
 def _begin(
-    compiled: Compiled, storages: dict[str, Tensor], named: Mapping[str, Tensor], steps: int, batch: int
+    compiled: Compiled, storages: dict[str, Any], named: Mapping[str, Tensor], steps: int, batch: int
 ) -> dict[str, int]:
     """Make the memory of the state and put the first in; storage -> index of the final state in it."""
     final = {}
@@ -196,7 +215,7 @@ def _add_matrix(
     grads: dict[str, Tensor | None],
     weight: Tensor,
     share: MatrixShare,
-    storages: Mapping[str, Tensor],
+    storages: Mapping[str, Any],
     steps: int,
     low: bool,
 ) -> None:

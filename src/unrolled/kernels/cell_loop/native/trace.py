@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from unrolled.core.tree import map_tree
+from unrolled.core.tree import leaves, map_tree
 from unrolled.kernels.cell_loop.loop import SteppedCell, noisy_step, silent
 from unrolled.kernels.cell_loop.native.graph import Node, Ref, apply, assemble
 from unrolled.kernels.cell_loop.weights import Weights
@@ -301,6 +301,8 @@ def trace_step(cell: SteppedCell, state: Any, kind: Kind, in_width: int) -> Step
     meta = {name: tensor.to("meta") for name, tensor in named.items()}
     with followed("project"):
         projected = cell.project(torch.empty(1, in_width, device="meta"), Weights(meta))
+    if any(tensor.dim() != 2 for tensor in leaves(projected)):
+        raise Unsupported("its projection gives something else than rows")
     numbers = count()
     pre = map_tree(lambda tensor: given(f"pre.{next(numbers)}", tensor.shape[-1], True), projected)
     fields = {name: given(f"state.{name}", width, True) for name, width in widths.items()}

@@ -1,6 +1,8 @@
 // The time loop: a program of products and pointwise operations, run once a step over a block of rows.
 //
 // Compiled once for each instruction set; NAME(f) makes the names apart.
+#include <algorithm>
+
 #include "int8.h"
 #include "pointwise.h"
 #include "product.h"
@@ -12,9 +14,10 @@
 
 namespace {
 
-// Where the rows of one value lie. Step t of it begins at base + ((t + first) % period, or t + first) * step.
+// Where the rows of one value lie. Step t of it begins at base + ((t + first) % period, or t + first) * step. With ids, the
+// rows are those of a table at base, and the numbers of step t begin at ids + (t + first) * step.
 struct Place {
-    int64_t base, step, row, thread, first, period;
+    int64_t base, step, row, thread, first, period, ids;
 };
 
 struct Operation {
@@ -25,8 +28,18 @@ template <class T>
 struct Rows {
     T* at;
     int64_t row;
-    T* of(int64_t r) const { return at ? at + r * row : nullptr; }
+    const int64_t* ids;
+    T* of(int64_t r) const { return at ? at + (ids ? ids[r] : r) * row : nullptr; }
 };
+
+// The rows one after another, as a product reads them. memory: for those of a table.
+template <class T>
+Rows<T> in_order(Rows<T> rows, int64_t count, int64_t width, std::vector<T>& memory) {
+    if (!rows.ids) return rows;
+    memory.resize(size_t(count * width));
+    for (int64_t r = 0; r < count; ++r) std::copy_n(rows.of(r), width, &memory[size_t(r * width)]);
+    return {memory.data(), width, nullptr};
+}
 
 // How the matrices are kept, and what is done to the rows that they multiply; all but the first are of float only. As in
 // library.py. BF16_FACTORS: both rounded to bf16 beforehand and kept as float. BF16_WEIGHTS: the matrix kept as bf16.
@@ -74,24 +87,27 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
               void* const* matrices, int64_t steps, bool backwards, Products products, int64_t low, int64_t high,
               int64_t thread) {
     std::vector<Rows<T>> at(size_t(place_count) + 1);
-    std::vector<T> memory;
+    std::vector<T> memory, memory_a, memory_acc;
     std::vector<int32_t> words;
     const auto find = [&](int64_t place, int64_t offset) -> Rows<T> {
-        if (place < 0) return {nullptr, 0};
-        return {at[size_t(place)].at + offset, at[size_t(place)].row};
+        if (place < 0) return {nullptr, 0, nullptr};
+        return {at[size_t(place)].at + offset, at[size_t(place)].row, at[size_t(place)].ids};
     };
     for (int64_t s = 0; s < steps; ++s) {
         const int64_t t = backwards ? steps - 1 - s : s;
         for (int64_t i = 0; i < place_count; ++i) {
             const Place& p = places[i];
             const int64_t when = p.period ? (t + p.first) % p.period : t + p.first;
-            at[size_t(i)] = {reinterpret_cast<T*>(p.base) + when * p.step + low * p.row + thread * p.thread, p.row};
+            T* const base = reinterpret_cast<T*>(p.base);
+            if (p.ids) at[size_t(i)] = {base, p.row, reinterpret_cast<const int64_t*>(p.ids) + when * p.step + low};
+            else at[size_t(i)] = {base + when * p.step + low * p.row + thread * p.thread, p.row, nullptr};
         }
         for (int64_t i = 0; i < count;) {
             const Operation& op = ops[i];
             if (op.code == LINEAR) {
-                const Rows<T> to = find(op.to, op.to_at), acc = find(op.acc, op.acc_at);
-                const Rows<T> a = find(op.a, op.a_at);
+                const Rows<T> to = find(op.to, op.to_at);
+                const Rows<T> acc = in_order(find(op.acc, op.acc_at), high - low, op.width, memory_acc);
+                const Rows<T> a = in_order(find(op.a, op.a_at), high - low, op.depth, memory_a);
                 multiply(products, high - low, a.at, a.row, matrices[op.matrix], op.depth, op.width, acc.at, acc.row,
                          to.at, to.row, memory, words);
                 ++i;
