@@ -30,24 +30,18 @@ size_t packed_size(int64_t k, int64_t n) {
 // from[i * row + j * column] is element (i, j) of the (k, n) matrix.
 template <class T>
 void pack(const T* from, int64_t row, int64_t column, int64_t k, int64_t n, T* to) {
-    const int64_t lanes = Simd<T>::lanes;
+    typedef Simd<T> S;
+    constexpr int64_t lanes = S::lanes;
     for (int64_t j = 0; j < n; j += panel_width<T>()) {
         const int64_t left = n - j < panel_width<T>() ? n - j : panel_width<T>();
-        const int64_t width = (left + lanes - 1) / lanes * lanes;
-        if (column == 1) {
-            for (int64_t i = 0; i < k; ++i) {
-                std::memcpy(to + i * width, from + i * row + j, size_t(left) * sizeof(T));
-                for (int64_t l = left; l < width; ++l) to[i * width + l] = T(0);
-            }
-        } else {  // reading along k in short runs keeps both sides in the cache
-            for (int64_t low = 0; low < k; low += 16) {
-                const int64_t high = low + 16 < k ? low + 16 : k;
-                for (int64_t l = 0; l < width; ++l)
-                    for (int64_t i = low; i < high; ++i)
-                        to[i * width + l] = l < left ? from[i * row + (j + l) * column] : T(0);
-            }
+        const int64_t whole = left / lanes * lanes;
+        for (int64_t i = 0; i < k; ++i) {
+            const T* source = from + i * row + j * column;
+            for (int64_t l = 0; l < whole; l += lanes, to += lanes)
+                S::store(to, column == 1 ? S::load(source + l) : S::load_apart(source + l * column, column));
+            if (whole == left) continue;
+            for (int64_t l = whole; l < whole + lanes; ++l) *to++ = l < left ? source[l * column] : T(0);
         }
-        to += k * width;
     }
 }
 

@@ -27,6 +27,20 @@ struct Simd {
     static Register load(const T* p) { return *reinterpret_cast<const Memory*>(p); }
     static void store(T* p, Register v) { *reinterpret_cast<Memory*>(p) = v; }
     static Register all(T x) { return x - Register{}; }
+    // Every stride-th number.
+    static Register load_apart(const T* p, int64_t stride) {
+#ifdef __AVX512F__
+        if (stride < (1 << 26)) {  // a lane's place is counted in 32 bits
+            const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+            const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32(int(stride)));
+            if constexpr (sizeof(T) == 4) return (Register)_mm512_i32gather_ps(at, p, 4);
+            else return (Register)_mm512_i32gather_pd(_mm512_castsi512_si256(at), p, 8);
+        }
+#endif
+        T lane[lanes];
+        for (int l = 0; l < lanes; ++l) lane[l] = p[l * stride];
+        return load(lane);
+    }
     // The first count lanes; the others are zero.
     static Register load(const T* p, int count) {
 #ifdef __AVX512F__
