@@ -155,25 +155,17 @@ def _after(predictor: NeuralPredictor, past: Tensor, targets: Tensor) -> np.ndar
 def _gradients(predictor: NeuralPredictor, past: Tensor, targets: Tensor, lags: int) -> np.ndarray:
     """Norms (batch, lags) of the gradients of the targets' nats by the embeddings of the past, the last token first."""
     start = predictor.consume(predictor.begin(len(past)), past[:, :-lags])
-    model, read, past = predictor.model, [], past[:, -lags:]
-
-    def cut(module: Any, given: Any, made: Tensor) -> Tensor:
-        read.append(made.detach().requires_grad_())
-        return read[0]
-
-    hook = model.embedding.register_forward_hook(cut)
-    try:
-        with torch.enable_grad():
-            out = model(past, ModelState(start.cells, start.head))
-            # a head that carries something has to see the whole window; only the last token counts
-            last = slice(None) if start.head is not None else slice(-1, None)
-            shifted = torch.cat([past[:, 1:], targets.unsqueeze(1)], 1)[:, last]
-            weight = torch.zeros(shifted.shape, device=past.device, dtype=out.raw.dtype)
-            weight[:, -1] = 1
-            total, _, _ = model.head.loss(out.raw[:, last], shifted, weight, start.head, None)
-            (grad,) = torch.autograd.grad(total, read[0])
-    finally:
-        hook.remove()
+    model, past = predictor.model, past[:, -lags:]
+    with torch.enable_grad():
+        read = model.embedding(past).detach().requires_grad_()
+        out = model.run_stack(read, ModelState(start.cells, start.head))
+        # a head that carries something has to see the whole window; only the last token counts
+        last = slice(None) if start.head is not None else slice(-1, None)
+        shifted = torch.cat([past[:, 1:], targets.unsqueeze(1)], 1)[:, last]
+        weight = torch.zeros(shifted.shape, device=past.device, dtype=out.raw.dtype)
+        weight[:, -1] = 1
+        total, _, _ = model.head.loss(out.raw[:, last], shifted, weight, start.head, None)
+        (grad,) = torch.autograd.grad(total, read)
     return grad.double().norm(dim=-1).flip(1).cpu().numpy()
 
 

@@ -224,11 +224,26 @@ class LanguageModel(nn.Module):
             masks: dropout masks (training), see :meth:`draw_masks`.
             tap: receives (layer, name, value) of every internal.
         """
-        state = state if state is not None else self.initial_state(len(tokens))
-        x = self._input(tokens, masks)
+        return self.run_stack(self._input(tokens, masks), state, reset, masks, tap)
+
+    def run_stack(
+        self,
+        x: Tensor | TableInput,
+        state: ModelState | None = None,
+        reset: Tensor | None = None,
+        masks: Masks | None = None,
+        tap: Any = None,
+    ) -> ModelOutput:
+        """The part of :meth:`forward` behind the embedding.
+
+        Args:
+            x: (batch, time, embedding's out_width), what the embedding gives; the others as there.
+        """
+        batch = x.shape[0]
+        state = state if state is not None else self.initial_state(batch)
         between = () if masks is None else masks.between
         matrices = () if masks is None else masks.weight
-        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, len(tokens)), tap, matrices)
+        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, batch), tap, matrices)
         dropped = apply_mask(raw, None if masks is None else masks.output)
         return ModelOutput(raw, dropped, ModelState(cells, state.head))
 
