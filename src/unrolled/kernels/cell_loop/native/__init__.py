@@ -66,8 +66,8 @@ def run(
         state = reset_rows(state, cell.initial_state(batch, x.device, state[0].dtype), reset[:, 0])
     named = cell.effective_weights()
     weights = InputWeights(named, cell.compute.precision)
-    ids = _row_numbers(x) if isinstance(x, TableInput) else None
-    pre = leaves(cell.project(x.table if isinstance(x, TableInput) else x.transpose(0, 1).contiguous(), weights))
+    ids, rows = (_row_numbers(x), x.table) if isinstance(x, TableInput) else (None, x.transpose(0, 1).contiguous())
+    pre = leaves(cell.project(rows, weights))
     given = {f"pre.{i}": part for i, part in enumerate(pre)}
     if kind.reset:
         assert reset is not None
@@ -87,7 +87,7 @@ def run(
 
 
 def _row_numbers(x: TableInput) -> Tensor:
-    """Time-major, as the library reads them: unchecked."""
+    """The ids, time-major; checked here, since the library reads whatever row they name."""
     low, high = x.ids.aminmax()
     if low < 0 or high >= len(x.table):
         raise IndexError(f"the input has rows {int(low)} to {int(high)} of a table of {len(x.table)}")

@@ -1,6 +1,6 @@
 """Runs programs on tensors: memory, packed matrices, and the gradients that are made once for a window."""
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ _ROWS_PER_THREAD = 8
 def make_call(
     library: Library,
     program: Program,
-    storages: MutableMapping[str, Any],
+    storages: dict[str, Any],
     weights: Mapping[str, Tensor],
     packed: Sequence[Tensor],
     steps: int,
@@ -87,7 +87,7 @@ def pack_matrices(
 def run_program(
     library: Library,
     program: Program,
-    storages: MutableMapping[str, Any],
+    storages: dict[str, Any],
     weights: Mapping[str, Tensor],
     steps: int,
     batch: int,
