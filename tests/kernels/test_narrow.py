@@ -1,4 +1,4 @@
-"""Products with matrices kept as bf16 or as 8-bit integers, beside what they are defined to be."""
+"""Products with factors rounded to bf16 or to 8-bit integers, beside what they are defined to be."""
 
 import pytest
 import torch
@@ -57,6 +57,29 @@ def test_bf16_weights(name: str, sizes: tuple[int, int], rows: int) -> None:
     expected = x.double() @ weight.bfloat16().double().t() + bias.double()
     torch.testing.assert_close(y[0].double(), expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(step({"x": x[-1:].unsqueeze(0)})[0][0], y[0, -1:])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 9, 32])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("name", instruction_sets())
+def test_bf16_factors(name: str, sizes: tuple[int, int], rows: int) -> None:
+    x, weight, bias = draw(rows, sizes[0]), draw(*reversed(sizes)), draw(sizes[1])
+    step = prepare_chain(library(name), [weight], bias, "bf16_factors")
+    y, _ = step({"x": x.unsqueeze(0)})
+    expected = x.bfloat16().double() @ weight.bfloat16().double().t() + bias.double()
+    torch.testing.assert_close(y[0].double(), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(step({"x": x[-1:].unsqueeze(0)})[0][0], y[0, -1:])
+
+
+@pytest.mark.parametrize("name", instruction_sets())
+def test_bf16_factors_that_are_not_finite_or_not_normal(name: str) -> None:
+    x, weight = draw(4, 40), draw(18, 40)
+    x[1, 39], x[2, 3], x[3] = torch.nan, torch.inf, 1e-39
+    y, _ = prepare_chain(library(name), [weight], None, "bf16_factors")({"x": x.unsqueeze(0)})
+    assert y[0, 1].isnan().all()
+    assert not y[0, 2].isfinite().any()
+    assert y[0, 3].abs().max() < 1e-36  # subnormal numbers may count as zero
+    torch.testing.assert_close(y[0, 0], weight.bfloat16().float() @ x[0].bfloat16().float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", instruction_sets())

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,9 +212,24 @@ def test_without_the_library_auto_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     cell = make("mogrifier", 4, 6)
     assert cell.backends() == ["generic", "reference"]
     assert cell(torch.randn(2, 5, 4, dtype=torch.float64))[0].shape == (2, 5, 6)
+    cell.compute = Compute(precision="bf16")
+    assert cell(torch.randn(2, 5, 4, dtype=torch.float64))[0].shape == (2, 5, 6)
     cell.compute = Compute(backend="native")
     with pytest.raises(UsageError, match="run `unrolled build`; use backend"):
         cell(torch.randn(2, 5, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("torch_is_fast", [False, True])
+@pytest.mark.parametrize("lowers", [False, True])
+def test_bf16_goes_to_who_has_products_for_it(
+    monkeypatch: pytest.MonkeyPatch, torch_is_fast: bool, lowers: bool
+) -> None:
+    monkeypatch.setattr(native, "fast_products", lambda: torch_is_fast)
+    monkeypatch.setattr(native, "library", lambda: SimpleNamespace(lowers=lowers))
+    cell, x = make("lstm", 4, 6, torch.float32), torch.zeros(2, 5, 4)
+    cell.compute = Compute(precision="bf16")
+    assert native.pays(cell, x) == (lowers or not torch_is_fast)
+    assert not native.pays(cell, x[:, :3])
 
 
 def test_packed_matrices_hold_every_number_once(one_set: str) -> None:

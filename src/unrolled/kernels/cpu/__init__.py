@@ -7,6 +7,7 @@ from unrolled.kernels.cpu.library import (
     Products,
     forget_library,
     instruction_sets,
+    is_intel,
     library,
     why_no_library,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "find_compiler",
     "forget_library",
     "instruction_sets",
+    "is_intel",
     "library",
     "library_path",
     "why_no_library",

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
 import os
 import platform
 import shutil
@@ -15,19 +14,37 @@ from typing import NamedTuple
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.places import cache_folder, cache_root
 
-__all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "library_path"]
+__all__ = ["INSTRUCTION_SETS", "Built", "InstructionSet", "build", "find_compiler", "library_path"]
 
 _SOURCES = Path(__file__).parent / "csrc"
-_KERNELS = ("program.cpp", "softmax.cpp", "gradient.cpp", "norm.cpp", "scan.cpp")  # those that take longest first
 _COMMON = ("-O3", "-std=c++17", "-fPIC", "-pthread")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
 
+
+class InstructionSet(NamedTuple):
+    """options: of the compiler. base: the set whose functions serve for sources that are not compiled for this one."""
+
+    options: tuple[str, ...]
+    base: str | None = None
+
+
 # widest first; what the processor has is asked at run time (csrc/choose.cpp)
-INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
-    "avx512_vnni": ("-DVECTOR_BYTES=64", *_AVX512, "-mavx512vnni"),
-    "avx512": ("-DVECTOR_BYTES=64", *_AVX512),
-    "avx2": ("-DVECTOR_BYTES=32", "-mavx2", "-mfma"),
-    "plain": ("-DVECTOR_BYTES=16",),
+INSTRUCTION_SETS: dict[str, InstructionSet] = {
+    "avx512_bf16": InstructionSet(("-DVECTOR_BYTES=64", *_AVX512, "-mavx512vnni", "-mavx512bf16"), "avx512"),
+    "avx512_vnni": InstructionSet(("-DVECTOR_BYTES=64", *_AVX512, "-mavx512vnni"), "avx512"),
+    "avx512": InstructionSet(("-DVECTOR_BYTES=64", *_AVX512)),
+    "avx2": InstructionSet(("-DVECTOR_BYTES=32", "-mavx2", "-mfma")),
+    "plain": InstructionSet(("-DVECTOR_BYTES=16",)),
+}
+
+# source -> the sets that it is compiled for; those that take longest first
+_GENERAL = ("avx512", "avx2", "plain")
+_KERNELS: dict[str, tuple[str, ...]] = {
+    "program.cpp": tuple(INSTRUCTION_SETS),
+    "softmax.cpp": _GENERAL,
+    "window.cpp": ("avx512_bf16", *_GENERAL),
+    "norm.cpp": _GENERAL,
+    "scan.cpp": _GENERAL,
 }
 
 
@@ -45,7 +62,7 @@ def _sets() -> list[str]:
 
 def library_path() -> Path:
     """Where the library of these sources is, or would be, for this kind of machine."""
-    digest = hashlib.sha256(repr((_COMMON, INSTRUCTION_SETS, platform.system(), platform.machine())).encode())
+    digest = hashlib.sha256(repr((_COMMON, INSTRUCTION_SETS, _KERNELS, platform.system(), platform.machine())).encode())
     for path in sorted(_SOURCES.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
     return cache_root() / "native" / digest.hexdigest()[:16] / "libunrolled.so"
@@ -81,9 +98,9 @@ def build(again: bool = False) -> Built:
     with tempfile.TemporaryDirectory(dir=folder) as work, _ended(running):
         objects = []
         # compilers that run side by side have like work, so that none waits for another
-        for source, name in itertools.product(_KERNELS, _sets()):
+        for source, name in ((source, name) for source, sets in _KERNELS.items() for name in sets if name in _sets()):
             objects.append(f"{work}/{source}.{name}.o")
-            options = (*INSTRUCTION_SETS[name], f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / source))
+            options = (*INSTRUCTION_SETS[name].options, f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / source))
             running.append(_start(compiler, *options, "-o", objects[-1]))
             if len(running) >= (os.cpu_count() or 1):  # at most as many at once as there are processors
                 _finish(running.pop(0))

@@ -12,23 +12,26 @@ from torch import Tensor
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cpu.build import INSTRUCTION_SETS, find_compiler, library_path
 
-__all__ = ["Call", "Library", "Products", "instruction_sets", "library", "why_no_library"]
+__all__ = ["Call", "Library", "Products", "instruction_sets", "is_intel", "library", "why_no_library"]
 
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 
-# A thread has at least so many rows of a gradient.
-_COLUMNS_PER_THREAD = 64
+# A thread has at least so many rows of a product or of a gradient.
+_PER_THREAD = 64
 
 _SIZES = ("packed_size", "softmax_columns")
 _FUNCTIONS = (
-    "pack", "run", "scan_forward", "scan_backward", "gradient", "softmax_pack", "softmax_losses", "softmax_gradients",
-    "rms_forward", "rms_backward",
+    "pack", "run", "linear", "gradient", "scan_forward", "scan_backward", "softmax_pack", "softmax_losses",
+    "softmax_gradients", "rms_forward", "rms_backward",
 )  # fmt: skip
 
+# of float alone; the last one only where the processor has products of bf16 numbers
+_LOWERED = ("lowered_size", "pack_lowered", "gradient_lowered")
+
 Products = Literal["exact", "bf16_factors", "bf16_weights", "int8_weights"]
-"""How a program multiplies: in its own type; with both factors rounded to bf16; with matrices kept as bf16; with
-matrices kept as 8-bit integers, and rows rounded to such. All but the first in float32 only; the order is that of
-``csrc/program.cpp``."""
+"""How a program multiplies: in its own type; with both factors rounded to bf16, and sums of float; with matrices kept
+as bf16; with matrices kept as 8-bit integers, and rows rounded to such. All but the first in float32 only; the order is
+that of ``csrc/program.cpp``."""
 
 
 class Library:
@@ -41,29 +44,36 @@ class Library:
     def __init__(self, loaded: ctypes.CDLL, instruction_set: str):
         self.instruction_set = instruction_set
         self._functions: dict[str, Any] = {}
-        for kind in _TYPES.values():
-            for name in (*_SIZES, *_FUNCTIONS):
-                function = getattr(loaded, f"{name}_{kind}_{instruction_set}")
-                function.restype = ctypes.c_int64 if name in _SIZES else None
-                self._functions[f"{name}_{kind}"] = function
+        base = INSTRUCTION_SETS[instruction_set].base
+        kinds = [f"{name}_{kind}" for name in (*_SIZES, *_FUNCTIONS) for kind in _TYPES.values()]
+        for name in (*kinds, *_LOWERED):
+            found = (getattr(loaded, f"{name}_{one}", None) for one in (instruction_set, base))
+            function = next((one for one in found if one is not None), None)
+            if function is not None:
+                function.restype = ctypes.c_int64 if name.startswith((*_SIZES, _LOWERED[0])) else None
+                self._functions[name] = function
+        self.lowers = _LOWERED[-1] in self._functions
+        """Whether the processor multiplies bf16 numbers."""
 
     def pack(self, matrix: Tensor, products: Products = "exact") -> Tensor:
         """A matrix (k, n), any strides, in the order in which a program with such products reads it."""
         if products in ("bf16_weights", "int8_weights"):
-            lanes = self._size("float", 1, 1)
+            lanes = self._size("packed_size_float", 1, 1)
             return pack_int8(matrix, lanes) if products == "int8_weights" else pack_words(matrix.bfloat16(), lanes)
-        matrix = matrix if products == "exact" else matrix.bfloat16().to(matrix.dtype)
-        kind = _TYPES[matrix.dtype]
         k, n = matrix.shape
-        packed = matrix.new_empty(self._size(kind, k, n))
+        if products == "bf16_factors":
+            name, packed = "pack_lowered", matrix.new_empty(self._size("lowered_size", k, n), dtype=torch.uint8)
+        else:
+            kind = _TYPES[matrix.dtype]
+            name, packed = f"pack_{kind}", matrix.new_empty(self._size(f"packed_size_{kind}", k, n))
         numbers = (ctypes.c_int64(number) for number in (*matrix.stride(), k, n))
-        self._functions[f"pack_{kind}"](_address(matrix), *numbers, _address(packed))
+        self._functions[name](_address(matrix), *numbers, _address(packed))
         return packed
 
     def pack_tiles(self, matrix: Tensor) -> Tensor:
         """A matrix (V, E), columns side by side, tile by tile of V as the gradients of a softmax read it."""
         rows, columns = matrix.shape
-        packed = matrix.new_empty(rows * self._size(_TYPES[matrix.dtype], 1, columns))
+        packed = matrix.new_empty(rows * self._size(f"packed_size_{_TYPES[matrix.dtype]}", 1, columns))
         self.call("softmax_pack", matrix.dtype, rows, columns, matrix, matrix.stride(0), packed)
         return packed
 
@@ -71,9 +81,9 @@ class Library:
         """Columns of a softmax's tile."""
         return self._functions[f"softmax_columns_{_TYPES[dtype]}"]()
 
-    def _size(self, kind: str, k: int, n: int) -> int:
-        """Numbers that a packed (k, n) matrix takes."""
-        return self._functions[f"packed_size_{kind}"](ctypes.c_int64(k), ctypes.c_int64(n))
+    def _size(self, name: str, k: int, n: int) -> int:
+        """Numbers, or for ``lowered_size`` bytes, that a packed (k, n) matrix takes."""
+        return self._functions[name](ctypes.c_int64(k), ctypes.c_int64(n))
 
     def prepare(
         self,
@@ -104,12 +114,29 @@ class Library:
         )  # fmt: skip
         return Call(self._functions[f"run_{_TYPES[dtype]}"], arguments, (operations, numbers, table, matrices))
 
-    def add_gradient(self, grad: Tensor, rows: Tensor, total: Tensor, add: bool = True) -> None:
-        """total (m, n) += (or =) grad^T rows, for grad (k, m) and rows (k, n); the columns of each lie side by side."""
+    def linear(self, x: Tensor, packed: Tensor, n: int, bias: Tensor | None, low: bool) -> Tensor:
+        """x (rows, k) times a packed matrix (k, n), + bias (n,); the columns of x lie side by side.
+
+        Args:
+            low: round x to bf16; the matrix is packed for ``bf16_factors``.
+        """
+        (rows, k), y = x.shape, x.new_empty(len(x), n)
+        threads = max(1, min(torch.get_num_threads(), rows // _PER_THREAD))
+        bias = bias if bias is None else bias.contiguous()
+        self.call("linear", x.dtype, rows, k, n, x, x.stride(0), packed, bias, y, int(low), threads)
+        return y
+
+    def add_gradient(self, grad: Tensor, rows: Tensor, total: Tensor, add: bool = True, low: bool = False) -> None:
+        """total (m, n) += (or =) grad^T rows, for grad (k, m) and rows (k, n); the columns of each lie side by side.
+
+        Args:
+            low: round both factors to bf16; where the library :attr:`lowers`.
+        """
         k, m = grad.shape
-        threads = max(1, min(torch.get_num_threads(), m // _COLUMNS_PER_THREAD))
+        threads = max(1, min(torch.get_num_threads(), m // _PER_THREAD))
         given = (k, m, rows.shape[1], grad, grad.stride(0), rows, rows.stride(0), total, total.stride(0))
-        self.call("gradient", grad.dtype, *given, int(add), threads)
+        name = "gradient_lowered" if low else f"gradient_{_TYPES[grad.dtype]}"
+        self._functions[name](*map(_argument, (*given, int(add), threads)))
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
         """Call a function by its name: tensors as addresses, None as the null address, floats as doubles."""
@@ -181,6 +208,12 @@ def instruction_sets() -> list[str]:
     if isinstance(found, str):
         return []
     return [name for name in INSTRUCTION_SETS if found.has_instruction_set(name.encode())]
+
+
+def is_intel() -> bool:
+    """Whether Intel made this processor; needs the library."""
+    found = _loaded()
+    return not isinstance(found, str) and bool(found.is_intel())
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from unrolled.kernels.bf16 import lowered
+from unrolled.kernels.window import WindowMatrix, window_gradient
 
 __all__ = ["TorchBlocks"]
 
@@ -20,8 +20,8 @@ class TorchBlocks:
         self.grad = grad
         self.grad_matrix = torch.zeros_like(matrix) if grad else None
         self.grad_bias = torch.zeros_like(bias) if grad and bias is not None else None
-        self._matrix = lowered(matrix) if low else matrix
-        self._bias, self._shift, self._low, self._dtype = bias, shift, low, matrix.dtype
+        self._matrix, self._lowered = matrix, WindowMatrix(matrix, True) if low else None
+        self._bias, self._shift = bias, shift
         self._block: tuple[Tensor, Tensor, Tensor] | None = None
 
     def most_rows(self, rows: int, components: int) -> int:
@@ -30,8 +30,8 @@ class TorchBlocks:
 
     def losses(self, x: Tensor, targets: Tensor) -> Tensor:
         """The nats of each row. x: (rows, E). targets: (rows,)."""
-        x, target = lowered(x) if self._low else x, targets.unsqueeze(1)
-        logits = (x @ self._matrix.t()).to(self._dtype)
+        target = targets.unsqueeze(1)
+        logits = x @ self._matrix.t() if self._lowered is None else self._lowered.multiply(x)
         if self._bias is not None:
             logits += self._bias
         if self._shift is not None:
@@ -57,9 +57,8 @@ class TorchBlocks:
         d *= weight.unsqueeze(1)
         if self.grad_bias is not None:
             self.grad_bias += d.sum(0)
-        d = lowered(d) if self._low else d
-        if self._low:
-            self.grad_matrix += (d.t() @ x).to(self._dtype)
-        else:
-            self.grad_matrix.addmm_(d.t(), x)
-        return (d @ self._matrix).to(self._dtype)
+        if self._lowered is not None:
+            window_gradient(d, x, self.grad_matrix, True)
+            return self._lowered.multiply_transposed(d)
+        self.grad_matrix.addmm_(d.t(), x)
+        return d @ self._matrix

@@ -52,8 +52,10 @@ def refuse(
 
 
 def pays(cell: Any, x: Tensor | TableInput, *others: Any) -> bool:
-    """Whether the window is long enough; bf16 products are left to torch where the processor has them."""
-    return x.shape[1] >= _FEWEST_STEPS and (cell.compute.precision == "float32" or not fast_products())
+    """Whether the window is long enough; bf16 products that torch has and the library has not are left to torch."""
+    if cell.compute.precision == "bf16" and fast_products() and (why_no_library() is not None or not library().lowers):
+        return False
+    return x.shape[1] >= _FEWEST_STEPS
 
 
 def run(

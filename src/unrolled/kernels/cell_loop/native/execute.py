@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
 from unrolled.kernels.cell_loop.table import TableInput, dense
 from unrolled.kernels.cpu import Call, Library, Products
-from unrolled.kernels.gradient import add_gradient
+from unrolled.kernels.window import window_gradient
 
 __all__ = ["Window", "make_call", "pack_matrices", "run_program"]
 
@@ -225,9 +224,5 @@ def _add_matrix(
     if share.block is not None and total is None:
         total = torch.zeros_like(weight)
     part = total if share.block is None or total is None else total[share.block]
-    if low:  # bf16 products on a machine that has them come out in bf16
-        product = (lowered(grad).t() @ lowered(rows)).to(weight.dtype)
-        part = product if part is None else part.add_(product)
-    else:
-        part = add_gradient(grad, rows, part)
+    part = window_gradient(grad, rows, part, low)
     grads[share.name] = part if share.block is None else total

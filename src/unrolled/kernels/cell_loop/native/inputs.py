@@ -1,4 +1,4 @@
-"""Input products of a whole window, whose weight gradients the library makes where it is the faster one."""
+"""Input products of a whole window as one node each."""
 
 from typing import Any
 
@@ -7,29 +7,28 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.cell_loop.weights import Weights
-from unrolled.kernels.gradient import add_gradient
+from unrolled.kernels.window import WindowMatrix, window_gradient
 
 __all__ = ["InputWeights"]
 
 
 class _Linear(torch.autograd.Function):
-    """``v @ weight.T + bias`` for v (steps, batch, in)."""
+    """``v @ weight.T + bias`` for v (..., in)."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, v: Tensor, weight: Tensor, bias: Tensor | None, low: bool) -> Tensor:
         ctx.save_for_backward(v, weight)
-        ctx.bias = bias is not None
-        return torch.nn.functional.linear(v, weight, bias)
+        ctx.bias, ctx.low = bias is not None, low
+        return WindowMatrix(weight, low).multiply(v, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         v, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        flat = grad.flatten(0, 1)
-        grad_v = grad @ weight if ctx.needs_input_grad[0] else None
-        grad_weight = add_gradient(flat, v.flatten(0, 1)) if ctx.needs_input_grad[1] else None
-        return grad_v, grad_weight, flat.sum(0) if ctx.bias and ctx.needs_input_grad[2] else None
+        flat = grad.flatten(0, -2)
+        grad_v = WindowMatrix(weight, ctx.low).multiply_transposed(grad) if ctx.needs_input_grad[0] else None
+        grad_weight = window_gradient(flat, v.flatten(0, -2), low=ctx.low) if ctx.needs_input_grad[1] else None
+        return grad_v, grad_weight, flat.sum(0) if ctx.bias and ctx.needs_input_grad[2] else None, None
 
 
 class InputWeights(Weights):
@@ -37,7 +36,6 @@ class InputWeights(Weights):
 
     def linear(self, name: str, v: Tensor, add: Tensor | None = None) -> Tensor:
         weight = self.named[self.prefix + name]
-        plain = v.dim() == 3 and weight.dim() == 2 and (add is None or add.dim() == 1)
-        if plain and self.precision == "float32" and torch.is_grad_enabled() and weight.requires_grad:
-            return _Linear.apply(v, weight, add)  # type: ignore[return-value]
+        if weight.dim() == 2 and (add is None or add.dim() == 1):
+            return _Linear.apply(v, weight, add, self.precision == "bf16")  # type: ignore[return-value]
         return super().linear(name, v, add)

@@ -1,7 +1,11 @@
-// Says which of the instruction sets that this library was compiled for the processor has.
+// What the processor is, and which of the instruction sets that this library was compiled for it has.
 #include <cstring>
 
 extern "C" int has_instruction_set(const char* name) {
+#ifdef HAVE_AVX512_BF16
+    if (!std::strcmp(name, "avx512_bf16"))
+        return has_instruction_set("avx512_vnni") && __builtin_cpu_supports("avx512bf16");
+#endif
 #ifdef HAVE_AVX512_VNNI
     if (!std::strcmp(name, "avx512_vnni"))
         return has_instruction_set("avx512") && __builtin_cpu_supports("avx512vnni");
@@ -18,4 +22,13 @@ extern "C" int has_instruction_set(const char* name) {
     if (!std::strcmp(name, "plain")) return 1;
 #endif
     return 0;
+}
+
+// Whether Intel made the processor: torch's products in float32 and float64 are made for those.
+extern "C" int is_intel() {
+#if defined(__x86_64__) || defined(__i386__)
+    return __builtin_cpu_is("intel") != 0;
+#else
+    return 0;
+#endif
 }

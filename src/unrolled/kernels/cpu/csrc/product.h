@@ -15,15 +15,27 @@ constexpr int TILE_ROWS = 4, TILE_VECTORS = 3;  // 12 of 16
 #endif
 constexpr int BLOCK = 128;  // steps of k for which a panel stays in the first-level cache
 
+// How an element of the left matrix and a vector of the right one are added to a sum. bf16.h has it for pairs of numbers.
+template <class T>
+struct Factor {
+    typedef T Sum;
+    typedef typename Simd<T>::Register Register;
+    static Register load(const T* p) { return Simd<T>::load(p); }
+    static Register add(Register sum, T left, Register right) { return sum + Simd<T>::all(left) * right; }
+};
+
+template <class T>
+using SumOf = typename Factor<T>::Sum;
+
 template <class T>
 constexpr int panel_width() {
-    return TILE_VECTORS * Simd<T>::lanes;
+    return TILE_VECTORS * Simd<SumOf<T>>::lanes;
 }
 
-// Numbers that a packed (k, n) matrix takes.
+// Elements that a packed (k, n) matrix takes.
 template <class T>
 size_t packed_size(int64_t k, int64_t n) {
-    const int64_t lanes = Simd<T>::lanes;
+    const int64_t lanes = Simd<SumOf<T>>::lanes;
     return size_t(k * ((n + lanes - 1) / lanes) * lanes);
 }
 
@@ -48,9 +60,10 @@ void pack(const T* from, int64_t row, int64_t column, int64_t k, int64_t n, T* t
 // c (ROWS, left) = a times a panel of k rows, + add if it is given. Element (r, i) of a is a[r * a_row + i], or, TURNED,
 // a[i * a_row + r]. ahead: what is going to be read next, with its stride in bytes.
 template <class T, int ROWS, int VECTORS, bool TURNED>
-void tile(const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, T* c, int64_t c_row, int64_t k, int left,
-          const char* ahead, int64_t stride) {
-    typedef Simd<T> S;
+void tile(const T* a, int64_t a_row, const T* b, const SumOf<T>* add, int64_t add_row, SumOf<T>* c, int64_t c_row,
+          int64_t k, int left, const char* ahead, int64_t stride) {
+    typedef Factor<T> F;
+    typedef Simd<SumOf<T>> S;
     typename S::Register sum[ROWS][VECTORS];
     constexpr int lanes = S::lanes;
     const int tail = left - (VECTORS - 1) * lanes;
@@ -58,31 +71,31 @@ void tile(const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, 
     for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 3
         for (int v = 0; v < VECTORS; ++v) {
-            const T* from = add + r * add_row + v * lanes;
+            const SumOf<T>* from = add + r * add_row + v * lanes;
             sum[r][v] = !add                               ? typename S::Register{}
                         : v == VECTORS - 1 && tail < lanes ? S::load(from, tail)
                                                            : S::load(from);
         }
     }
     for (int64_t i = 0; i < k; ++i) {
-        typename S::Register right[VECTORS];
+        typename F::Register right[VECTORS];
 #pragma GCC unroll 3
-        for (int v = 0; v < VECTORS; ++v) right[v] = S::load(b + v * lanes);
+        for (int v = 0; v < VECTORS; ++v) right[v] = F::load(b + v * lanes);
         b += VECTORS * lanes;
         __builtin_prefetch(ahead, 0, 2);  // what the next block will read, into the second-level cache
         ahead += stride;
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
-            const typename S::Register left_side = S::all(TURNED ? a[i * a_row + r] : a[r * a_row + i]);
+            const T left_side = TURNED ? a[i * a_row + r] : a[r * a_row + i];
 #pragma GCC unroll 3
-            for (int v = 0; v < VECTORS; ++v) sum[r][v] += left_side * right[v];
+            for (int v = 0; v < VECTORS; ++v) sum[r][v] = F::add(sum[r][v], left_side, right[v]);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 3
         for (int v = 0; v < VECTORS; ++v) {
-            T* to = c + r * c_row + v * lanes;
+            SumOf<T>* to = c + r * c_row + v * lanes;
             if (v == VECTORS - 1 && tail < lanes) S::store(to, sum[r][v], tail);
             else S::store(to, sum[r][v]);
         }
@@ -90,8 +103,8 @@ void tile(const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, 
 }
 
 template <class T, int VECTORS, bool TURNED>
-void tile_rows(int rows, const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, T* c, int64_t c_row,
-               int64_t k, int left, const char* ahead, int64_t stride) {
+void tile_rows(int rows, const T* a, int64_t a_row, const T* b, const SumOf<T>* add, int64_t add_row, SumOf<T>* c,
+               int64_t c_row, int64_t k, int left, const char* ahead, int64_t stride) {
 #define CASE(R) \
     case R: tile<T, R, VECTORS, TURNED>(a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride); break;
     switch (rows) {
@@ -105,8 +118,8 @@ void tile_rows(int rows, const T* a, int64_t a_row, const T* b, const T* add, in
 
 // A tile of as many rows and vectors as are asked for.
 template <class T, bool TURNED>
-void tile_of(int rows, int vectors, const T* a, int64_t a_row, const T* b, const T* add, int64_t add_row, T* c,
-             int64_t c_row, int64_t k, int left, const char* ahead, int64_t stride) {
+void tile_of(int rows, int vectors, const T* a, int64_t a_row, const T* b, const SumOf<T>* add, int64_t add_row,
+             SumOf<T>* c, int64_t c_row, int64_t k, int left, const char* ahead, int64_t stride) {
     switch (vectors) {
         case 3: tile_rows<T, 3, TURNED>(rows, a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride); break;
         case 2: tile_rows<T, 2, TURNED>(rows, a, a_row, b, add, add_row, c, c_row, k, left, ahead, stride); break;
@@ -116,9 +129,9 @@ void tile_of(int rows, int vectors, const T* a, int64_t a_row, const T* b, const
 
 // c (rows, n) = a (rows, k) times the packed (k, n) matrix, + add (rows, n) if it is given (it may be c).
 template <class T>
-void product(int64_t rows, const T* a, int64_t a_row, const T* b, int64_t k, int64_t n, const T* add, int64_t add_row,
-             T* c, int64_t c_row) {
-    const int64_t lanes = Simd<T>::lanes, tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+void product(int64_t rows, const T* a, int64_t a_row, const T* b, int64_t k, int64_t n, const SumOf<T>* add,
+             int64_t add_row, SumOf<T>* c, int64_t c_row) {
+    const int64_t lanes = Simd<SumOf<T>>::lanes, tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t j = 0; j < n; j += panel_width<T>()) {
         const int64_t left = n - j < panel_width<T>() ? n - j : panel_width<T>();
         const int64_t vectors = (left + lanes - 1) / lanes, width = vectors * lanes;
@@ -126,8 +139,8 @@ void product(int64_t rows, const T* a, int64_t a_row, const T* b, int64_t k, int
             const int64_t depth = k - low < BLOCK ? k - low : BLOCK;
             for (int64_t part = 0; part < tiles; ++part) {
                 const int64_t first = rows * part / tiles, count = rows * (part + 1) / tiles - first;
-                T* to = c + first * c_row + j;
-                const T* base = low ? to : add ? add + first * add_row + j : nullptr;
+                SumOf<T>* to = c + first * c_row + j;
+                const SumOf<T>* base = low ? to : add ? add + first * add_row + j : nullptr;
                 const int64_t base_row = low ? c_row : add_row;
                 const T* from = a + first * a_row + low;
                 const int64_t stride = width * int64_t(sizeof(T)) / tiles;
@@ -142,9 +155,9 @@ void product(int64_t rows, const T* a, int64_t a_row, const T* b, int64_t k, int
 
 // c (m, n) = a^T b, + c if it is to be added, for a (depth, m), of at most BLOCK rows, and a packed (depth, n) matrix b.
 template <class T>
-void turned_product(int64_t depth, int64_t m, int64_t n, const T* a, int64_t a_row, const T* b, bool add, T* c,
+void turned_product(int64_t depth, int64_t m, int64_t n, const T* a, int64_t a_row, const T* b, bool add, SumOf<T>* c,
                     int64_t c_row) {
-    const int64_t lanes = Simd<T>::lanes, panels = (n + panel_width<T>() - 1) / panel_width<T>();
+    const int64_t lanes = Simd<SumOf<T>>::lanes, panels = (n + panel_width<T>() - 1) / panel_width<T>();
     const int64_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     // the rows of a after these lie one after another, and are asked for evenly over all tiles
     const int64_t stride = a_row * int64_t(sizeof(T)) / (panels * tiles);
@@ -154,7 +167,7 @@ void turned_product(int64_t depth, int64_t m, int64_t n, const T* a, int64_t a_r
         const int vectors = int((left + lanes - 1) / lanes);
         for (int64_t i = 0; i < m; i += TILE_ROWS) {
             const int rows = int(m - i < TILE_ROWS ? m - i : TILE_ROWS);
-            T* to = c + i * c_row + j;
+            SumOf<T>* to = c + i * c_row + j;
             tile_of<T, true>(rows, vectors, a + i, a_row, b, add ? to : nullptr, c_row, to, c_row, depth, left, ahead, stride);
             ahead += stride * depth;
         }

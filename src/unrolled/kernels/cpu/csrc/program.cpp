@@ -3,9 +3,9 @@
 // Compiled once for each instruction set; NAME(f) makes the names apart.
 #include <algorithm>
 
+#include "bf16.h"
 #include "int8.h"
 #include "pointwise.h"
-#include "product.h"
 #include "threads.h"
 
 #define JOIN_(a, b) a##_##b
@@ -42,20 +42,9 @@ Rows<T> in_order(Rows<T> rows, int64_t count, int64_t width, std::vector<T>& mem
 }
 
 // How the matrices are kept, and what is done to the rows that they multiply; all but the first are of float only. As in
-// library.py. BF16_FACTORS: both rounded to bf16 beforehand and kept as float. BF16_WEIGHTS: the matrix kept as bf16.
+// library.py. BF16_FACTORS: see bf16.h. BF16_WEIGHTS: the matrix kept as bf16.
 // INT8_WEIGHTS: see int8.h.
 enum Products : int64_t { EXACT, BF16_FACTORS, BF16_WEIGHTS, INT8_WEIGHTS };
-
-// To the nearest bf16, ties to even; what is not a number stays so.
-void round_row(const float* from, float* to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-        uint32_t bits;
-        std::memcpy(&bits, from + i, 4);
-        const uint32_t even = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
-        bits = from[i] == from[i] ? even : bits | 0x400000u;
-        std::memcpy(to + i, &bits, 4);
-    }
-}
 
 // One product. memory, words: for rows that are rounded before.
 void multiply(Products kind, int64_t rows, const float* a, int64_t a_row, const void* b, int64_t k, int64_t n,
@@ -63,9 +52,7 @@ void multiply(Products kind, int64_t rows, const float* a, int64_t a_row, const 
               std::vector<int32_t>& words) {
     switch (kind) {
         case BF16_FACTORS:
-            memory.resize(size_t(rows * k));
-            for (int64_t r = 0; r < rows; ++r) round_row(a + r * a_row, &memory[size_t(r * k)], k);
-            product(rows, memory.data(), k, static_cast<const float*>(b), k, n, add, add_row, c, c_row);
+            product_lowered(rows, a, a_row, b, k, n, add, add_row, c, c_row, memory);
             break;
         case BF16_WEIGHTS:
             product_bf16(rows, a, a_row, static_cast<const uint16_t*>(b), k, n, add, add_row, c, c_row, memory);
@@ -149,3 +136,8 @@ void run(const Operation* ops, const double* numbers, int64_t count, const Place
     }
 EXPORT(float, float)
 EXPORT(double, double)
+
+extern "C" int64_t NAME(lowered_size)(int64_t k, int64_t n) { return lowered_size(k, n); }
+extern "C" void NAME(pack_lowered)(const float* from, int64_t row, int64_t column, int64_t k, int64_t n, void* to) {
+    pack_lowered(from, row, column, k, n, to);
+}
