@@ -3,6 +3,7 @@
 //
 // E is what a product multiplies: numbers of T, or where the processor has such products pairs of k rounded to bf16 (see
 // bf16.h). Sums are of T, and so is what comes out.
+#include <memory>
 #include <type_traits>
 
 #include "bf16.h"
@@ -16,7 +17,9 @@ namespace {
 
 // Rows for which the packed matrix is read once, and elements of k for which a gradient is. Of 64, 128, 256 and of 128,
 // 256, 512 the fastest.
-constexpr int64_t ROWS = 128, DEPTH = 512;
+constexpr int64_t ROWS = 128, DEPTH = 256;
+// Elements between strips, for them not to share places of the first-level cache.
+constexpr int64_t GAP = 16;
 
 // y (rows, n) = x (rows, k) times the packed (k, n) matrix, + bias (n,) if it is given.
 template <class T>
@@ -73,19 +76,21 @@ void gradient_columns(int64_t k, int64_t n, const SumOf<E>* a, int64_t a_row, co
                       int64_t c_row, bool add, int64_t first, int64_t last) {
     typedef Elements<E> Of;
     const int64_t lanes = Simd<SumOf<E>>::lanes, most = Of::each * DEPTH < k ? DEPTH : (k + Of::each - 1) / Of::each;
-    std::vector<E> panels(packed_size<E>(most, n)), strips(size_t(most * (last - first + TILE_ROWS)));
+    const int64_t tiles = (last - first + 2 * TILE_ROWS) / TILE_ROWS;  // one more: pairs of strips are written together
+    const std::unique_ptr<E[]> panels(new E[packed_size<E>(most, n)]);
+    const std::unique_ptr<E[]> strips(new E[size_t(tiles * (most * TILE_ROWS + GAP))]);
     for (int64_t low = 0; low < k; low += Of::each * DEPTH) {
         const int64_t count = k - low < Of::each * DEPTH ? k - low : Of::each * DEPTH;
-        const int64_t depth = (count + Of::each - 1) / Of::each, strip = depth * TILE_ROWS;
-        Of::panels(b + low * b_row, b_row, count, n, panels.data());
+        const int64_t depth = (count + Of::each - 1) / Of::each, strip = depth * TILE_ROWS + GAP;
+        Of::panels(b + low * b_row, b_row, count, n, panels.get());
         for (int64_t i = 0; i < count; i += Of::each) {
             const SumOf<E>* from = a + (low + i) * a_row + first;
             Of::strips(from, i + 1 < count ? from + a_row : nullptr, last - first, strip, &strips[size_t(i / Of::each * TILE_ROWS)]);
         }
-        const E* panel = panels.data();
+        const E* panel = panels.get();
         for (int64_t j = 0; j < n; j += panel_width<E>()) {
             const int left = int(n - j < panel_width<E>() ? n - j : panel_width<E>()), vectors = int((left + lanes - 1) / lanes);
-            const E* from = strips.data();
+            const E* from = strips.get();
             for (int64_t i = first; i < last; i += TILE_ROWS, from += strip) {
                 SumOf<E>* to = c + i * c_row + j;
                 tile_of<E, true>(int(last - i < TILE_ROWS ? last - i : TILE_ROWS), vectors, from, TILE_ROWS, panel,
