@@ -143,11 +143,19 @@ def test_far_apart_logits() -> None:
 
 
 @needs_library
-@pytest.mark.parametrize(("sizes", "native"), [((3000, 20), True), ((300, 20), False), ((3000, 300), False)])
-def test_when_it_pays(sizes: tuple[int, int], native: bool) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "intel", "other"),
+    [((3000, 20), True, True), ((300, 20), False, False), ((3000, 300), False, True), ((60, 600), False, True)],
+)
+@pytest.mark.parametrize("is_intel", [True, False])
+def test_when_it_pays(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int], intel: bool, other: bool, is_intel: bool
+) -> None:
+    monkeypatch.setattr(native, "is_intel", lambda: is_intel)
+    expected = intel if is_intel else other
     forget_choices()
     softmax_loss(draw(4, sizes[1]), draw(*sizes), None, torch.arange(4), subject="here")
-    assert choices() == {"softmax_loss here": "native" if native else "reference"}
+    assert choices() == {"softmax_loss here": "native" if expected else "reference"}
 
 
 @pytest.mark.parametrize("backend", ["reference", "generic", "auto"])
