@@ -68,9 +68,7 @@ struct Simd {
 typedef Simd<float>::Register Floats;
 typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES)));
 
-inline Floats either(Ints mask, Floats yes, Floats no) {
-    return (Floats)((mask & (Ints)yes) | (~mask & (Ints)no));
-}
+inline Floats either(Ints mask, Floats yes, Floats no) { return mask ? yes : no; }
 
 // e^x for |x| <= 87: 2^n times a polynomial on [-ln2/2, ln2/2], relative error below 2e-7.
 inline Floats exponential(Floats x) {
