@@ -10,6 +10,7 @@ from unrolled.cells.base import Cell, CellConfig, Noise, Tap
 from unrolled.core.errors import UsageError
 from unrolled.kernels import diag_scan as operation
 from unrolled.kernels.cell_loop.weights import product
+from unrolled.kernels.window import window_product
 
 __all__ = ["QRNN", "QRNNConfig"]
 
@@ -114,13 +115,14 @@ class QRNN(Cell):
             if reset is not None:
                 before = before.masked_fill(reset.unsqueeze(-1), 0)
             u = torch.cat([x, before], -1)
-        gates = product(u, self.weight, self.bias, self.compute.precision).chunk(_GATES[self.config.pooling], -1)
+        wish = self.compute.backend
+        affine = product if wish == "reference" else window_product
+        gates = affine(u, self.weight, self.bias, self.compute.precision).chunk(_GATES[self.config.pooling], -1)
         z, (f, *rest) = torch.tanh(gates[0]), [torch.sigmoid(gate) for gate in gates[1:]]
         a, b = 1 - f, (rest[1] if self.config.pooling == "ifo" else f) * z
         kept = self._kept(noise)
         if kept is not None:
             a, b = kept + (1 - kept) * a, (1 - kept) * b
-        wish = self.compute.backend
         c, last = operation.diag_scan(a, b, state.c, reset, backend=wish, subject=self.name)
         h = rest[0] * c if rest else c
         if tap is not None:

@@ -6,13 +6,16 @@ one core, 3,200 rows, GFLOP/s of library and torch: inputs 512 x 2,048, 100 and 
 of the same sizes 97 and 89, 94 and 89; with bf16 factors 196 and 99 (torch's sums made float32 again), 183 and 181.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cpu import is_intel, library, why_no_library
 
-__all__ = ["WindowMatrix", "window_gradient"]
+__all__ = ["WindowMatrix", "window_gradient", "window_product"]
 
 # With fewer rows packing a matrix costs more than it gains.
 _FEWEST_ROWS = 128
@@ -106,3 +109,29 @@ def _own_gradient(grad: Tensor, rows: Tensor, low: bool) -> bool:
 def _in_order(x: Tensor) -> Tensor:
     """The columns of a row lie side by side."""
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, weight: Tensor, bias: Tensor | None, low: bool) -> Tensor:
+        ctx.save_for_backward(v, weight)
+        ctx.bias, ctx.low = bias is not None, low
+        return WindowMatrix(weight, low).multiply(v, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        v, weight = ctx.saved_tensors
+        flat = grad.flatten(0, -2)
+        grad_v = WindowMatrix(weight, ctx.low).multiply_transposed(grad) if ctx.needs_input_grad[0] else None
+        grad_weight = window_gradient(flat, v.flatten(0, -2), low=ctx.low) if ctx.needs_input_grad[1] else None
+        return grad_v, grad_weight, flat.sum(0) if ctx.bias and ctx.needs_input_grad[2] else None, None
+
+
+def window_product(v: Tensor, weight: Tensor, bias: Tensor | None, precision: str) -> Tensor:
+    """``v @ weight.T + bias`` with its gradients as one node, for v (..., in), weight (out, in) and bias (out,).
+
+    Args:
+        precision: ``bf16`` rounds the factors of all its products.
+    """
+    return _Product.apply(v, weight, bias, precision == "bf16")  # type: ignore[return-value]
