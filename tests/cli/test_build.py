@@ -3,13 +3,15 @@
 import ctypes
 import json
 import os
+import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Command
-from unrolled.kernels.cpu import forget_library, library_path, why_no_library
+from unrolled.kernels.cpu import find_compiler, forget_library, library_path, why_no_library
+from unrolled.kernels.cpu.build import known_sets
 
 OWN_CACHE = os.environ.get("UNROLLED_CACHE")
 Refused = Callable[..., str]
@@ -46,6 +48,20 @@ def test_a_compiler_that_fails_leaves_nothing(refused: Refused, monkeypatch: pyt
     monkeypatch.setenv("CXX", "false")
     assert "the compiler failed with exit code 1; name another one with CXX" in refused("build", code=1)
     assert list(library_path().parent.iterdir()) == []
+
+
+def test_what_the_compiler_does_not_know_is_left_out(tmp_path: Path) -> None:
+    """An older compiler has no word for the newest instructions."""
+    compiler = find_compiler()
+    if compiler is None or platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("no C++ compiler for x86 here")
+    older = tmp_path / "older"
+    older.write_text(f'#!/bin/sh\ncase "$*" in *avx512bf16*) exit 1;; esac\nexec {compiler} "$@"\n')
+    older.chmod(0o755)
+    known = known_sets(str(older))
+    assert "avx512_bf16" not in known
+    assert known == [name for name in known_sets(compiler) if name != "avx512_bf16"]
+    assert known_sets("false") == ["plain"]
 
 
 def test_what_is_no_library_is_refused_and_not_compiled_again(unrolled: Command, refused: Refused) -> None:

@@ -144,15 +144,15 @@ def test_far_apart_logits() -> None:
 
 @needs_library
 @pytest.mark.parametrize(
-    ("sizes", "intel", "other"),
+    ("sizes", "elsewhere", "on_amd"),
     [((3000, 20), True, True), ((300, 20), False, False), ((3000, 300), False, True), ((60, 600), False, True)],
 )
-@pytest.mark.parametrize("is_intel", [True, False])
+@pytest.mark.parametrize("amd", [False, True])
 def test_when_it_pays(
-    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int], intel: bool, other: bool, is_intel: bool
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int], elsewhere: bool, on_amd: bool, amd: bool
 ) -> None:
-    monkeypatch.setattr(native, "is_intel", lambda: is_intel)
-    expected = intel if is_intel else other
+    monkeypatch.setattr(native, "beats_torch", lambda: amd)
+    expected = on_amd if amd else elsewhere
     forget_choices()
     softmax_loss(draw(4, sizes[1]), draw(*sizes), None, torch.arange(4), subject="here")
     assert choices() == {"softmax_loss here": "native" if expected else "reference"}

@@ -1,9 +1,10 @@
 """Products over all rows of a window, by the native library where it is the faster one: those of inputs with a matrix,
 and the matrix's gradient, in float32, in float64 or with factors rounded to bf16.
 
-torch's products are Intel's, and the faster ones on its processors but for narrow gradients. On an AMD EPYC (Zen 4),
-one core, 3,200 rows, GFLOP/s of library and torch: inputs 512 x 2,048, 100 and 92; 256 x 1,024, 103 and 91; gradients
-of the same sizes 97 and 89, 94 and 89; with bf16 factors 196 and 99 (torch's sums made float32 again), 183 and 181.
+torch's products come from Intel's MKL, and are the faster ones but on AMD's processors with AVX-512, and for narrow
+gradients. On an AMD EPYC (Zen 4), one core, 3,200 rows, GFLOP/s of library and torch: inputs 512 x 2,048, 100 and 92;
+256 x 1,024, 103 and 91; gradients of the same sizes 101 and 89, 101 and 89; with bf16 factors 196 and 99 (torch's sums
+made float32 again), 188 and 181.
 """
 
 from typing import Any
@@ -13,13 +14,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.bf16 import lowered
-from unrolled.kernels.cpu import is_intel, library, why_no_library
+from unrolled.kernels.cpu import beats_torch, library, why_no_library
 
 __all__ = ["WindowMatrix", "window_gradient", "window_product"]
 
 # With fewer rows packing a matrix costs more than it gains.
 _FEWEST_ROWS = 128
-# Where the library makes the faster gradients on Intel's processors too: 1.2 to 1.5 times with 1,024 and 3,200 rows on
+# Where the library makes the faster gradients on other processors too: 1.2 to 1.5 times with 1,024 and 3,200 rows on
 # one AVX-512 core, from 256 x 64 to 2,048 x 64 and 1,024 x 128; square or wider matrices are torch's (0.7 to 1.0), and
 # so were longer ones, whose rows lie many pages apart (0.7 for 10,000 x 119).
 _WIDEST, _LONGEST = 128, 2048
@@ -59,7 +60,7 @@ class WindowMatrix:
     def _multiply(self, v: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
         k, n = self._weight.shape if transposed else self._weight.t().shape
         flat = v.reshape(-1, k)
-        if len(flat) < _FEWEST_ROWS or not _known(self._low, v, self._weight) or (not self._low and is_intel()):
+        if len(flat) < _FEWEST_ROWS or not _known(self._low, v, self._weight) or (not self._low and not beats_torch()):
             y = self._by_torch(flat, bias, transposed)
         else:
             packed = self._packed.get(transposed)
@@ -100,7 +101,7 @@ def window_gradient(grad: Tensor, rows: Tensor, total: Tensor | None = None, low
 def _own_gradient(grad: Tensor, rows: Tensor, low: bool) -> bool:
     if not _known(low, grad, rows):
         return False
-    if low or not is_intel():
+    if low or beats_torch():
         return len(rows) >= _FEWEST_ROWS
     out, width = grad.shape[1], rows.shape[1]
     return width <= _WIDEST and _LONGER * width <= out <= _LONGEST and grad.stride(1) == rows.stride(1) == 1

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.places import cache_folder, cache_root
 
-__all__ = ["INSTRUCTION_SETS", "Built", "InstructionSet", "build", "find_compiler", "library_path"]
+__all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "known_sets", "library_path"]
 
 _SOURCES = Path(__file__).parent / "csrc"
 _COMMON = ("-O3", "-std=c++17", "-fPIC", "-pthread")
@@ -55,9 +55,18 @@ class Built(NamedTuple):
     compiler: str | None
 
 
-def _sets() -> list[str]:
+def known_sets(compiler: str) -> list[str]:
+    """Those that the machine's kind may have and the compiler knows; the plain one in any case."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return [name for name in INSTRUCTION_SETS if x86 or name == "plain"]
+    return [name for name in INSTRUCTION_SETS if name == "plain" or (x86 and _knows(compiler, name))]
+
+
+def _knows(compiler: str, name: str) -> bool:
+    asked = (*_COMMON, *INSTRUCTION_SETS[name].options, "-x", "c++", "-fsyntax-only", os.devnull)
+    try:
+        return subprocess.run([compiler, *asked], capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def library_path() -> Path:
@@ -96,9 +105,9 @@ def build(again: bool = False) -> Built:
     folder = cache_folder("native", path.parent.name)
     running: list[subprocess.Popen[str]] = []
     with tempfile.TemporaryDirectory(dir=folder) as work, _ended(running):
-        objects = []
+        objects, known = [], known_sets(compiler)
         # compilers that run side by side have like work, so that none waits for another
-        for source, name in ((source, name) for source, sets in _KERNELS.items() for name in sets if name in _sets()):
+        for source, name in ((source, name) for source, sets in _KERNELS.items() for name in sets if name in known):
             objects.append(f"{work}/{source}.{name}.o")
             options = (*INSTRUCTION_SETS[name].options, f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / source))
             running.append(_start(compiler, *options, "-o", objects[-1]))
@@ -107,7 +116,7 @@ def build(again: bool = False) -> Built:
         while running:
             _finish(running.pop(0))
         made = f"{work}/libunrolled.so"
-        sets = [f"-DHAVE_{name.upper()}" for name in _sets()]
+        sets = [f"-DHAVE_{name.upper()}" for name in known]
         _finish(_start(compiler, *sets, "-shared", str(_SOURCES / "choose.cpp"), *objects, "-o", made))
         Path(made).replace(path)
     return Built(path, compiler)

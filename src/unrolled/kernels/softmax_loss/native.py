@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
-from unrolled.kernels.cpu import is_intel, library, why_no_library
+from unrolled.kernels.cpu import beats_torch, library, why_no_library
 
 __all__ = ["NativeBlocks", "pays", "refuse"]
 
@@ -33,7 +33,7 @@ def pays(h: Tensor, matrix: Tensor, low: bool) -> bool:
     """Whether ``auto`` takes it: many logits and narrow products, or where torch's products are slow all but few."""
     if len(matrix) >= _MANY and matrix.shape[1] <= _NARROW:
         return True
-    return matrix.numel() >= _WORTH and why_no_library() is None and not is_intel()
+    return matrix.numel() >= _WORTH and why_no_library() is None and beats_torch()
 
 
 class NativeBlocks:

@@ -24,10 +24,9 @@ extern "C" int has_instruction_set(const char* name) {
     return 0;
 }
 
-// Whether Intel made the processor: torch's products in float32 and float64 are made for those.
-extern "C" int is_intel() {
+extern "C" int is_amd() {
 #if defined(__x86_64__) || defined(__i386__)
-    return __builtin_cpu_is("intel") != 0;
+    return __builtin_cpu_is("amd") != 0;
 #else
     return 0;
 #endif
