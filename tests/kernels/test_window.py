@@ -7,8 +7,8 @@ from torch import Tensor
 from kernels.threads import assert_threads_change_no_bit
 from unrolled.kernels import window
 from unrolled.kernels.cell_loop.native.inputs import InputWeights
-from unrolled.kernels.cpu import instruction_sets, library, why_no_library
-from unrolled.kernels.window import WindowMatrix, window_gradient
+from unrolled.kernels.cpu import Library, instruction_sets, library, why_no_library
+from unrolled.kernels.window import WindowMatrix, window_gradient, window_product
 
 pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 
@@ -129,3 +129,16 @@ def test_input_products(maker: None, bias: bool) -> None:
         torch.testing.assert_close(found, value)
     y = InputWeights({"w": weight}).linear("w", v.detach(), add)
     assert torch.autograd.grad(y.sum(), weight)[0].shape == (30, 10)
+
+
+@pytest.mark.parametrize(("rows", "faster", "used"), [(200, True, True), (3, True, False), (200, False, False)])
+def test_who_makes_the_products(monkeypatch: pytest.MonkeyPatch, rows: int, faster: bool, used: bool) -> None:
+    """The library where it is the faster one and there are many rows, in both passes; else torch."""
+    asked: list[str] = []
+    for name in ("linear", "add_gradient"):
+        real = getattr(Library, name)
+        monkeypatch.setattr(Library, name, lambda *a, name=name, real=real: asked.append(name) or real(*a))
+    monkeypatch.setattr(window, "beats_torch", lambda: faster)
+    v, weight = draw(rows, 40).requires_grad_(), draw(30, 40).requires_grad_()
+    window_product(v, weight, None, "float32").sum().backward()
+    assert sorted(asked) == (["add_gradient", "linear", "linear"] if used else [])

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cpu import beats_torch, library, why_no_library
 
-__all__ = ["WindowMatrix", "window_gradient", "window_product"]
+__all__ = ["WindowMatrix", "rows_in_order", "window_gradient", "window_product"]
 
 # With fewer rows packing a matrix costs more than it gains.
 _FEWEST_ROWS = 128
@@ -67,7 +67,7 @@ class WindowMatrix:
             if packed is None:
                 matrix = self._weight if transposed else self._weight.t()
                 packed = self._packed[transposed] = library().pack(matrix, "bf16_factors" if self._low else "exact")
-            y = library().linear(_in_order(flat), packed, n, bias, self._low)
+            y = library().linear(rows_in_order(flat), packed, n, bias, self._low)
         return y.view(*v.shape[:-1], n)
 
     def _by_torch(self, v: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
@@ -94,7 +94,7 @@ def window_gradient(grad: Tensor, rows: Tensor, total: Tensor | None = None, low
         return grad.t() @ rows if total is None else total.addmm_(grad.t(), rows)
     add = total is not None
     total = grad.new_empty(grad.shape[1], rows.shape[1]) if total is None else total
-    library().add_gradient(_in_order(grad), _in_order(rows), total, add, low)
+    library().add_gradient(rows_in_order(grad), rows_in_order(rows), total, add, low)
     return total
 
 
@@ -107,7 +107,7 @@ def _own_gradient(grad: Tensor, rows: Tensor, low: bool) -> bool:
     return width <= _WIDEST and _LONGER * width <= out <= _LONGEST and grad.stride(1) == rows.stride(1) == 1
 
 
-def _in_order(x: Tensor) -> Tensor:
+def rows_in_order(x: Tensor) -> Tensor:
     """The columns of a row lie side by side."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
@@ -123,8 +123,10 @@ class _Product(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         v, weight = ctx.saved_tensors
-        flat = grad.flatten(0, -2)
-        grad_v = WindowMatrix(weight, ctx.low).multiply_transposed(grad) if ctx.needs_input_grad[0] else None
+        flat = rows_in_order(grad.flatten(0, -2))
+        grad_v = None
+        if ctx.needs_input_grad[0]:
+            grad_v = WindowMatrix(weight, ctx.low).multiply_transposed(flat).view(v.shape)
         grad_weight = window_gradient(flat, v.flatten(0, -2), low=ctx.low) if ctx.needs_input_grad[1] else None
         return grad_v, grad_weight, flat.sum(0) if ctx.bias and ctx.needs_input_grad[2] else None, None
 

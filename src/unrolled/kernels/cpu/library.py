@@ -25,8 +25,9 @@ _FUNCTIONS = (
     "softmax_gradients", "rms_forward", "rms_backward",
 )  # fmt: skip
 
-# of float alone; the last one only where the processor has products of bf16 numbers
-_LOWERED = ("lowered_size", "pack_lowered", "gradient_lowered")
+# of float alone; the last one only in sets with products of bf16 numbers
+_LOWERED = ("lowered_size", "pack_lowered")
+_PAIRS = "gradient_lowered"
 
 Products = Literal["exact", "bf16_factors", "bf16_weights", "int8_weights"]
 """How a program multiplies: in its own type; with both factors rounded to bf16, and sums of float; with matrices kept
@@ -46,14 +47,13 @@ class Library:
         self._functions: dict[str, Any] = {}
         base = INSTRUCTION_SETS[instruction_set].base
         kinds = [f"{name}_{kind}" for name in (*_SIZES, *_FUNCTIONS) for kind in _TYPES.values()]
-        for name in (*kinds, *_LOWERED):
-            found = (getattr(loaded, f"{name}_{one}", None) for one in (instruction_set, base))
-            function = next((one for one in found if one is not None), None)
-            if function is not None:
-                function.restype = ctypes.c_int64 if name.startswith((*_SIZES, _LOWERED[0])) else None
-                self._functions[name] = function
-        self.lowers = _LOWERED[-1] in self._functions
+        self.lowers = hasattr(loaded, f"{_PAIRS}_{instruction_set}")
         """Whether the processor multiplies bf16 numbers."""
+        for name in (*kinds, *_LOWERED, *([_PAIRS] if self.lowers else [])):
+            own = f"{name}_{instruction_set}"
+            function = getattr(loaded, own if hasattr(loaded, own) else f"{name}_{base}")
+            function.restype = ctypes.c_int64 if name.startswith((*_SIZES, _LOWERED[0])) else None
+            self._functions[name] = function
 
     def pack(self, matrix: Tensor, products: Products = "exact") -> Tensor:
         """A matrix (k, n), any strides, in the order in which a program with such products reads it."""
@@ -121,9 +121,8 @@ class Library:
             low: round x to bf16; the matrix is packed for ``bf16_factors``.
         """
         (rows, k), y = x.shape, x.new_empty(len(x), n)
-        threads = max(1, min(torch.get_num_threads(), rows // _PER_THREAD))
         bias = bias if bias is None else bias.contiguous()
-        self.call("linear", x.dtype, rows, k, n, x, x.stride(0), packed, bias, y, int(low), threads)
+        self.call("linear", x.dtype, rows, k, n, x, x.stride(0), packed, bias, y, int(low), _threads(rows))
         return y
 
     def add_gradient(self, grad: Tensor, rows: Tensor, total: Tensor, add: bool = True, low: bool = False) -> None:
@@ -133,14 +132,17 @@ class Library:
             low: round both factors to bf16; where the library :attr:`lowers`.
         """
         k, m = grad.shape
-        threads = max(1, min(torch.get_num_threads(), m // _PER_THREAD))
         given = (k, m, rows.shape[1], grad, grad.stride(0), rows, rows.stride(0), total, total.stride(0))
-        name = "gradient_lowered" if low else f"gradient_{_TYPES[grad.dtype]}"
-        self._functions[name](*map(_argument, (*given, int(add), threads)))
+        name = _PAIRS if low else f"gradient_{_TYPES[grad.dtype]}"
+        self._functions[name](*map(_argument, (*given, int(add), _threads(m))))
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
         """Call a function by its name: tensors as addresses, None as the null address, floats as doubles."""
         self._functions[f"{name}_{_TYPES[dtype]}"](*map(_argument, arguments))
+
+
+def _threads(rows: int) -> int:
+    return max(1, min(torch.get_num_threads(), rows // _PER_THREAD))
 
 
 class Call:

@@ -11,7 +11,7 @@ from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
 from unrolled.kernels.cell_loop.table import TableInput, dense
 from unrolled.kernels.cpu import Call, Library, Products
-from unrolled.kernels.window import window_gradient
+from unrolled.kernels.window import rows_in_order, window_gradient
 
 __all__ = ["Window", "make_call", "pack_matrices", "run_program"]
 
@@ -154,7 +154,7 @@ class Window(torch.autograd.Function):
         named = dict(zip(names, (one.detach() for one in tensors), strict=True))
         storages = _entering(compiled, named, ids)
         storages |= dict(zip(kept, ctx.saved_tensors[len(names) :], strict=True))
-        storages["grad.y"] = _rows_in_order(grad_y)
+        storages["grad.y"] = rows_in_order(grad_y)
         for name, grad in zip(compiled.fields, grad_state, strict=True):
             storages[f"carry.{name}"] = carry = grad.new_empty(2, *grad.shape)
             carry[steps % 2] = grad
@@ -181,7 +181,7 @@ class Window(torch.autograd.Function):
 
 def _entering(compiled: Compiled, named: Mapping[str, Tensor], ids: Tensor | None) -> dict[str, Any]:
     """What goes in at every step, by name, as :func:`make_call` takes it."""
-    found: dict[str, Any] = {name: _rows_in_order(named[name]) for name in compiled.inputs}
+    found: dict[str, Any] = {name: rows_in_order(named[name]) for name in compiled.inputs}
     if ids is not None:
         found |= {name: TableInput(table, ids) for name, table in found.items() if name.startswith("pre.")}
     return found
@@ -203,11 +203,6 @@ def _begin(
 
 def _lasts(compiled: Compiled, storage: str) -> bool:
     return any(one.storage == storage and one.kind == "stream" for one in compiled.forward.places)
-
-
-def _rows_in_order(x: Tensor) -> Tensor:
-    """The columns of a row lie side by side."""
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _add_matrix(

@@ -155,9 +155,9 @@ void product(int64_t rows, const T* a, int64_t a_row, const T* b, int64_t k, int
 
 // c (m, n) = a^T b, + c if it is to be added, for a (depth, m), of at most BLOCK rows, and a packed (depth, n) matrix b.
 template <class T>
-void turned_product(int64_t depth, int64_t m, int64_t n, const T* a, int64_t a_row, const T* b, bool add, SumOf<T>* c,
+void turned_product(int64_t depth, int64_t m, int64_t n, const T* a, int64_t a_row, const T* b, bool add, T* c,
                     int64_t c_row) {
-    const int64_t lanes = Simd<SumOf<T>>::lanes, panels = (n + panel_width<T>() - 1) / panel_width<T>();
+    const int64_t lanes = Simd<T>::lanes, panels = (n + panel_width<T>() - 1) / panel_width<T>();
     const int64_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     // the rows of a after these lie one after another, and are asked for evenly over all tiles
     const int64_t stride = a_row * int64_t(sizeof(T)) / (panels * tiles);
@@ -167,7 +167,7 @@ void turned_product(int64_t depth, int64_t m, int64_t n, const T* a, int64_t a_r
         const int vectors = int((left + lanes - 1) / lanes);
         for (int64_t i = 0; i < m; i += TILE_ROWS) {
             const int rows = int(m - i < TILE_ROWS ? m - i : TILE_ROWS);
-            SumOf<T>* to = c + i * c_row + j;
+            T* to = c + i * c_row + j;
             tile_of<T, true>(rows, vectors, a + i, a_row, b, add ? to : nullptr, c_row, to, c_row, depth, left, ahead, stride);
             ahead += stride * depth;
         }
