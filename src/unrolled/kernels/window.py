@@ -31,8 +31,8 @@ def _known(low: bool, one: Tensor, other: Tensor) -> bool:
     """Whether the library can make the products of two tensors."""
     if one.device.type != "cpu" or one.dtype != other.dtype or why_no_library() is not None:
         return False
-    if low:  # AMX is left to torch
-        return one.dtype == torch.float32 and library().lowers and not torch.cpu._is_amx_tile_supported()
+    if low:
+        return one.dtype == torch.float32 and library().lowers
     return one.dtype in (torch.float32, torch.float64)
 
 

@@ -19,6 +19,7 @@ __all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "known_sets", 
 _SOURCES = Path(__file__).parent / "csrc"
 _COMMON = ("-O3", "-std=c++17", "-fPIC", "-pthread")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
+_AVX512_BF16 = ("-DVECTOR_BYTES=64", *_AVX512, "-mavx512vnni", "-mavx512bf16")
 
 
 class InstructionSet(NamedTuple):
@@ -30,7 +31,8 @@ class InstructionSet(NamedTuple):
 
 # widest first; what the processor has is asked at run time (csrc/choose.cpp)
 INSTRUCTION_SETS: dict[str, InstructionSet] = {
-    "avx512_bf16": InstructionSet(("-DVECTOR_BYTES=64", *_AVX512, "-mavx512vnni", "-mavx512bf16"), "avx512"),
+    "amx_bf16": InstructionSet((*_AVX512_BF16, "-mamx-tile", "-mamx-bf16"), "avx512"),
+    "avx512_bf16": InstructionSet(_AVX512_BF16, "avx512"),
     "avx512_vnni": InstructionSet(("-DVECTOR_BYTES=64", *_AVX512, "-mavx512vnni"), "avx512"),
     "avx512": InstructionSet(("-DVECTOR_BYTES=64", *_AVX512)),
     "avx2": InstructionSet(("-DVECTOR_BYTES=32", "-mavx2", "-mfma")),
@@ -42,7 +44,7 @@ _GENERAL = ("avx512", "avx2", "plain")
 _KERNELS: dict[str, tuple[str, ...]] = {
     "program.cpp": tuple(INSTRUCTION_SETS),
     "softmax.cpp": _GENERAL,
-    "window.cpp": ("avx512_bf16", *_GENERAL),
+    "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,
 }

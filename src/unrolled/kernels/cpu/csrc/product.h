@@ -19,6 +19,7 @@ constexpr int BLOCK = 128;  // steps of k for which a panel stays in the first-l
 template <class T>
 struct Factor {
     typedef T Sum;
+    static constexpr int vectors = TILE_VECTORS;  // that a panel is wide
     typedef typename Simd<T>::Register Register;
     static Register load(const T* p) { return Simd<T>::load(p); }
     static Register add(Register sum, T left, Register right) { return sum + Simd<T>::all(left) * right; }
@@ -29,7 +30,7 @@ using SumOf = typename Factor<T>::Sum;
 
 template <class T>
 constexpr int panel_width() {
-    return TILE_VECTORS * Simd<SumOf<T>>::lanes;
+    return Factor<T>::vectors * Simd<SumOf<T>>::lanes;
 }
 
 // Elements that a packed (k, n) matrix takes.

@@ -48,7 +48,7 @@ struct Elements {
     }
 };
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 template <>
 struct Elements<Pair> {
     static constexpr int64_t each = 2;
@@ -101,6 +101,29 @@ void gradient_columns(int64_t k, int64_t n, const SumOf<E>* a, int64_t a_row, co
         }
     }
 }
+
+#ifdef __AMX_BF16__
+// Columns of a whose tiles stay in the second-level cache.
+constexpr int64_t COLUMNS = 512;
+
+template <>
+void gradient_columns<Pair>(int64_t k, int64_t n, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
+                            int64_t c_row, bool add, int64_t first, int64_t last) {
+    std::vector<float> memory, turned;
+    for (int64_t low = 0; low < k; low += 2 * DEPTH) {
+        const int64_t count = k - low < 2 * DEPTH ? k - low : 2 * DEPTH, deep = pairs_of(count);
+        Pair* const panels = room(memory, int64_t(packed_size<Pair>(deep, n)));
+        pack_lowered(b + low * b_row, b_row, 1, count, n, panels);
+        for (int64_t i = first; i < last; i += COLUMNS) {
+            const int64_t width = last - i < COLUMNS ? last - i : COLUMNS;
+            Pair* const tiles = room(turned, tiles_size(width, count));
+            lower_columns(count, width, a + low * a_row + i, a_row, tiles);
+            float* const to = c + i * c_row;
+            tiled_product(width, tiles, deep, panels, n, add || low ? to : nullptr, c_row, to, c_row);
+        }
+    }
+}
+#endif
 
 template <class E>
 void gradient(int64_t k, int64_t m, int64_t n, const SumOf<E>* a, int64_t a_row, const SumOf<E>* b, int64_t b_row,
