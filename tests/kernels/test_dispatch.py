@@ -9,7 +9,7 @@ import torch
 
 from unrolled.cells import CELLS, Noise
 from unrolled.core.errors import UsageError
-from unrolled.kernels.cell_loop import BACKENDS
+from unrolled.kernels.cell_loop import BACKENDS, native
 from unrolled.kernels.dispatch import Backend, Compute, choices, choose, forget_choices
 
 
@@ -112,6 +112,22 @@ def test_named_backend_refuses_in_words_and_auto_goes_on(
     y, _ = make(**config)(X, **call)
     assert y.isfinite().all()
     assert backend not in choices().values()
+
+
+FEW_STEPS = [
+    ("lstm", 1, "generic"), ("lstm", 3, "fused"), ("lstm", 4, "torch"),
+    ("mlstm", 1, "generic"), ("mlstm", 2, "fused"), ("gru", 1, "torch"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "steps", "backend"), FEW_STEPS)
+def test_auto_looks_at_the_number_of_steps(
+    monkeypatch: pytest.MonkeyPatch, name: str, steps: int, backend: str
+) -> None:
+    """What packs weights in every call, or fuses steps, takes some of them to pay."""
+    monkeypatch.setattr(native, "why_no_library", lambda: "it is not built")
+    make(name)(X[:, :1].expand(-1, steps, -1))
+    assert list(choices().values()) == [backend]
 
 
 def test_bf16_is_refused_by_kernels_that_have_none() -> None:

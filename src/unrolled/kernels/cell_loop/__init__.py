@@ -1,10 +1,10 @@
 """``cell_loop``: a recurrence whose gates need h(t-1), one step after another (design: operation K3).
 
 Backends, in the order that ``auto`` tries them: ``native`` (in C++ on a CPU, once ``unrolled build`` has been run; any
-step made of products and pointwise operations; from four steps on), ``torch`` (LSTM, GRU and RNN only), ``fused`` (LSTM
-and mLSTM: the window as one node with a backward written by hand), ``generic`` (every StepCell: weight gradients
-collected over the window and made by one product, weights prepared once per window), ``reference`` (the plain loop
-under autograd, which defines the operation).
+step made of products and pointwise operations; from four steps on), ``torch`` (LSTM, GRU and RNN only; the LSTM on a
+CPU from four steps on), ``fused`` (LSTM and mLSTM: the window as one node with a backward written by hand; from two
+steps on), ``generic`` (every StepCell: weight gradients collected over the window and made by one product, weights
+prepared once per window), ``reference`` (the plain loop under autograd, which defines the operation).
 """
 
 from collections.abc import Callable
@@ -56,8 +56,8 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("native", native.refuse, native.run, native.pays),
-        Backend("torch", _known_by("torch_form", torch_rnn.refuse), torch_rnn.run),
-        Backend("fused", _known_by("fused_form", fused.refuse), fused.run),
+        Backend("torch", _known_by("torch_form", torch_rnn.refuse), torch_rnn.run, torch_rnn.pays),
+        Backend("fused", _known_by("fused_form", fused.refuse), fused.run, fused.pays),
         Backend("generic", _refuse_generic, _generic),
         Backend("reference", _never, _reference),
     )

@@ -14,7 +14,7 @@ from unrolled.kernels.cell_loop.prepare import prepare
 from unrolled.kernels.cell_loop.table import TableInput, project_window
 from unrolled.kernels.cell_loop.weights import Weights
 
-__all__ = ["FusedForm", "refuse", "run"]
+__all__ = ["FusedForm", "pays", "refuse", "run"]
 
 
 class FusedForm(NamedTuple):
@@ -44,6 +44,11 @@ def refuse(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, t
     if reset is not None and bool(reset[:, 1:].any()):
         return "the fused form cannot reset inside a window"
     return None
+
+
+def pays(cell: Any, x: Tensor | TableInput, *others: Any) -> bool:
+    """Whether there is a window to fuse: a single step is 1.1 to 1.8 times faster as ``generic``."""
+    return x.shape[1] > 1
 
 
 class _Window(torch.autograd.Function):

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from unrolled.kernels.cell_loop.table import TableInput, dense
 
-__all__ = ["refuse", "run"]
+__all__ = ["pays", "refuse", "run"]
+
+# With fewer steps packing the weights, which oneDNN does in every call, costs more than it gains.
+_FEWEST_STEPS = 4
 
 
 def refuse(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, tap: Any) -> str | None:
@@ -28,6 +31,15 @@ def refuse(cell: Any, x: Tensor, state: Any, reset: Tensor | None, noise: Any, t
     if reset is not None and bool(reset[:, 1:].any()):
         return "torch's kernels cannot reset inside a window"
     return None
+
+
+def pays(cell: Any, x: Tensor | TableInput, *others: Any) -> bool:
+    """Whether the window is long enough for torch's LSTM on a CPU (512 units, one row, one step: 2.7 ms, ``generic``
+    0.3); its GRU and RNN are plain products there."""
+    if x.device.type != "cpu" or x.shape[1] >= _FEWEST_STEPS:
+        return True
+    form = cell.torch_form() if hasattr(cell, "torch_form") else None
+    return getattr(form, "function", None) != "lstm"
 
 
 def run(
