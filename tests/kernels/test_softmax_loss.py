@@ -1,5 +1,7 @@
 """The loss of a softmax, and of a mixture of them, in C++ and by torch, is that of the whole logits under autograd."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,9 +31,10 @@ def plainly(
     shift: Tensor | None,
     log_prior: Tensor | None,
     floor: float,
+    product: Callable[[Tensor, Tensor], Tensor] = lambda h, matrix: h @ matrix.t(),
 ) -> tuple[Tensor, Tensor]:
     """All logits at once: (n, K, V)."""
-    logits = h @ matrix.t() if bias is None else h @ matrix.t() + bias
+    logits = product(h, matrix) if bias is None else product(h, matrix) + bias
     index = targets.view(-1, 1, 1).expand(-1, h.shape[1], 1)
     if shift is not None:
         logits = logits - shift + torch.zeros_like(logits).scatter(2, index, shift[index])
@@ -107,12 +110,15 @@ def test_losses_and_gradients(
 
 
 @needs_library
-def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("low", [False, True])
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, low: bool) -> None:
+    if low and not library().lowers:
+        pytest.skip("the processor multiplies no bf16 numbers")
     monkeypatch.setitem(BACKENDS, "native", BACKENDS["native"]._replace(pays=lambda *_: True))
     given, leaves = case("mixture", (300, 500, 30), torch.float32)
 
     def run() -> list[Tensor]:
-        total, nll = softmax_loss(**given)
+        total, nll = softmax_loss(**given, low=low)
         return [nll, *torch.autograd.grad(total, leaves)]
 
     assert_threads_change_no_bit(run)
@@ -156,6 +162,9 @@ def test_when_it_pays(
     forget_choices()
     softmax_loss(draw(4, sizes[1]), draw(*sizes), None, torch.arange(4), subject="here")
     assert choices() == {"softmax_loss here": "native" if expected else "reference"}
+    assert native.pays(draw(4, sizes[1]), draw(*sizes), True) == on_amd, (
+        "of bf16 the products are the library's anywhere"
+    )
 
 
 @pytest.mark.parametrize("backend", ["reference", "generic", "auto"])
@@ -166,10 +175,59 @@ def test_names_of_other_operations_mean_auto(backend: str) -> None:
     assert choices() == {"softmax_loss softmax": "reference" if plain else "native"}
 
 
-def test_bf16_is_torchs() -> None:
+def rounded(x: Tensor) -> Tensor:
+    return x.float().bfloat16().double()
+
+
+class Rounded(torch.autograd.Function):
+    """h matrix^T, its factors and those of its gradients rounded to bf16, its sums exact."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(h, matrix)
+        return rounded(h) @ rounded(matrix).t()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (h, matrix), grad = ctx.saved_tensors, rounded(grad)
+        return grad @ rounded(matrix), grad.flatten(0, 1).t() @ rounded(h).flatten(0, 1)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("by", [*(one for one in instruction_sets() if library(one).lowers), "reference"])
+def test_bf16_factors(by: str, name: str, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In C++ nothing else is rounded; torch's products may come out rounded too."""
+    if by != "reference":
+        monkeypatch.setattr(native, "library", lambda: library(by))
+        monkeypatch.setitem(BACKENDS, "native", BACKENDS["native"]._replace(pays=lambda *_: True))
     forget_choices()
-    softmax_loss(draw(4, 20).float(), draw(3000, 20).float(), None, torch.arange(4), low=True)
-    assert choices() == {"softmax_loss softmax": "reference"}
+    given, leaves = case(name, sizes, torch.float32)
+    exact, exact_leaves = case(name, sizes, torch.float64)
+    wish = "reference" if by == "reference" else "auto"
+    total, nll = softmax_loss(**given, block=64 * sizes[1], low=True, backend=wish)
+    assert choices() == {"softmax_loss softmax": "reference" if by == "reference" else "native"}
+    found = [nll, *torch.autograd.grad(total, leaves)]
+    errors = []
+    for product in (Rounded.apply, lambda h, matrix: h @ matrix.t()):
+        expected_total, expected = plainly(**exact, product=product)
+        right = [expected.detach(), *torch.autograd.grad(expected_total, exact_leaves)]
+        errors.append(
+            max(float((a.double() - b).norm() / (b.norm() + 1e-3)) for a, b in zip(found, right, strict=True))
+        )
+    # a number between two of bf16 may be rounded either way
+    assert errors[0] < (2e-2 if by == "reference" else 3e-4)
+    assert errors[1] > 1e-3 or sizes[1] == 1, "bf16 factors and exact ones are told apart"
+
+
+@pytest.mark.parametrize("lowers", [False, True])
+def test_bf16_goes_to_who_has_products_for_it(monkeypatch: pytest.MonkeyPatch, lowers: bool) -> None:
+    monkeypatch.setattr(native, "why_no_library", lambda: None)
+    monkeypatch.setattr(native, "library", lambda: SimpleNamespace(lowers=lowers))
+    h, matrix = torch.zeros(4, 20), torch.zeros(3000, 20)
+    assert (native.refuse(h, matrix, True) is None) == lowers
+    assert native.refuse(h.double(), matrix.double(), True) is not None
+    assert native.refuse(h, matrix, False) is None
 
 
 @needs_library

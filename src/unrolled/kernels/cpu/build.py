@@ -43,7 +43,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
 _GENERAL = ("avx512", "avx2", "plain")
 _KERNELS: dict[str, tuple[str, ...]] = {
     "program.cpp": tuple(INSTRUCTION_SETS),
-    "softmax.cpp": _GENERAL,
+    "softmax.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,

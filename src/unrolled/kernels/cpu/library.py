@@ -19,15 +19,15 @@ _TYPES = {torch.float32: "float", torch.float64: "double"}
 # A thread has at least so many rows of a product or of a gradient.
 _PER_THREAD = 64
 
-_SIZES = ("packed_size", "softmax_columns")
+_SIZES = ("packed_size", "softmax_columns", "softmax_size", "lowered_size")
 _FUNCTIONS = (
     "pack", "run", "linear", "gradient", "scan_forward", "scan_backward", "softmax_pack", "softmax_losses",
     "softmax_gradients", "rms_forward", "rms_backward",
 )  # fmt: skip
 
-# of float alone; the last one only in sets with products of bf16 numbers
+# of float alone; the second line's only in sets with products of bf16 numbers
 _LOWERED = ("lowered_size", "pack_lowered")
-_PAIRS = "gradient_lowered"
+_PAIRS = ("gradient", "softmax_columns", "softmax_size", "softmax_pack", "softmax_losses", "softmax_gradients")
 
 Products = Literal["exact", "bf16_factors", "bf16_weights", "int8_weights"]
 """How a program multiplies: in its own type; with both factors rounded to bf16, and sums of float; with matrices kept
@@ -46,13 +46,13 @@ class Library:
         self.instruction_set = instruction_set
         self._functions: dict[str, Any] = {}
         base = INSTRUCTION_SETS[instruction_set].base
-        kinds = [f"{name}_{kind}" for name in (*_SIZES, *_FUNCTIONS) for kind in _TYPES.values()]
-        self.lowers = hasattr(loaded, f"{_PAIRS}_{instruction_set}")
+        kinds = [f"{name}_{kind}" for name in (*_SIZES[:-1], *_FUNCTIONS) for kind in _TYPES.values()]
+        self.lowers = hasattr(loaded, f"{_PAIRS[0]}_lowered_{instruction_set}")
         """Whether the processor multiplies bf16 numbers."""
-        for name in (*kinds, *_LOWERED, *([_PAIRS] if self.lowers else [])):
+        for name in (*kinds, *_LOWERED, *(f"{name}_lowered" for name in _PAIRS if self.lowers)):
             own = f"{name}_{instruction_set}"
             function = getattr(loaded, own if hasattr(loaded, own) else f"{name}_{base}")
-            function.restype = ctypes.c_int64 if name.startswith((*_SIZES, _LOWERED[0])) else None
+            function.restype = ctypes.c_int64 if name.startswith(_SIZES) else None
             self._functions[name] = function
 
     def pack(self, matrix: Tensor, products: Products = "exact") -> Tensor:
@@ -70,19 +70,23 @@ class Library:
         self._functions[name](_address(matrix), *numbers, _address(packed))
         return packed
 
-    def pack_tiles(self, matrix: Tensor) -> Tensor:
-        """A matrix (V, E), columns side by side, tile by tile of V as the gradients of a softmax read it."""
-        rows, columns = matrix.shape
-        packed = matrix.new_empty(rows * self._size(f"packed_size_{_TYPES[matrix.dtype]}", 1, columns))
-        self.call("softmax_pack", matrix.dtype, rows, columns, matrix, matrix.stride(0), packed)
+    def pack_tiles(self, matrix: Tensor, low: bool) -> Tensor:
+        """A matrix (V, E), columns side by side, tile by tile of V as the gradients of a softmax read it.
+
+        Args:
+            low: for products of bf16 factors; where the library :attr:`lowers`.
+        """
+        bytes_of = self._size(f"softmax_size_{_kind(matrix.dtype, low)}", *matrix.shape)
+        packed = matrix.new_empty(bytes_of, dtype=torch.uint8)
+        self.call("softmax_pack", matrix.dtype, *matrix.shape, matrix, matrix.stride(0), packed, low=low)
         return packed
 
-    def tile_columns(self, dtype: torch.dtype) -> int:
+    def tile_columns(self, dtype: torch.dtype, low: bool) -> int:
         """Columns of a softmax's tile."""
-        return self._functions[f"softmax_columns_{_TYPES[dtype]}"]()
+        return self._functions[f"softmax_columns_{_kind(dtype, low)}"]()
 
     def _size(self, name: str, k: int, n: int) -> int:
-        """Numbers, or for ``lowered_size`` bytes, that a packed (k, n) matrix takes."""
+        """Numbers, or for ``lowered_size`` and ``softmax_size`` bytes, that a packed (k, n) matrix takes."""
         return self._functions[name](ctypes.c_int64(k), ctypes.c_int64(n))
 
     def prepare(
@@ -133,12 +137,19 @@ class Library:
         """
         k, m = grad.shape
         given = (k, m, rows.shape[1], grad, grad.stride(0), rows, rows.stride(0), total, total.stride(0))
-        name = _PAIRS if low else f"gradient_{_TYPES[grad.dtype]}"
-        self._functions[name](*map(_argument, (*given, int(add), _threads(m))))
+        self.call("gradient", grad.dtype, *given, int(add), _threads(m), low=low)
 
-    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
-        """Call a function by its name: tensors as addresses, None as the null address, floats as doubles."""
-        self._functions[f"{name}_{_TYPES[dtype]}"](*map(_argument, arguments))
+    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | None, low: bool = False) -> None:
+        """Call a function by its name: tensors as addresses, None as the null address, floats as doubles.
+
+        Args:
+            low: its form with bf16 factors.
+        """
+        self._functions[f"{name}_{_kind(dtype, low)}"](*map(_argument, arguments))
+
+
+def _kind(dtype: torch.dtype, low: bool) -> str:
+    return "lowered" if low else _TYPES[dtype]
 
 
 def _threads(rows: int) -> int:

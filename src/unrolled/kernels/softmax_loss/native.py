@@ -14,7 +14,8 @@ __all__ = ["NativeBlocks", "pays", "refuse"]
 # 119; level at 10,000 x 200; with 256 tokens, or a width of 400, slower by up to a quarter.
 _MANY, _NARROW = 2000, 160
 # On an AMD EPYC (Zen 4), where torch's products are slower: 1.1 times as fast at 50 x 640, 1.2 at 256 x 384, 1.6 at
-# 10,000 x 400.
+# 10,000 x 400. With bf16 factors there, where the library makes torch's products too: level at 50 x 640 and 256 x 384,
+# 1.1 times as fast at 2,000 x 256, 1.2 at 10,000 x 200, 1.4 at 33,278 x 200, 1.5 at 10,000 x 64.
 _WORTH = 30_000
 # Rows of a block: their tile and its matrices stay in the second-level cache.
 _ROWS = 128
@@ -26,31 +27,35 @@ def refuse(h: Tensor, matrix: Tensor, low: bool) -> str | None:
     """The reason why this backend cannot serve the call, or None."""
     if matrix.device.type != "cpu" or matrix.dtype not in (torch.float32, torch.float64) or matrix.dtype != h.dtype:
         return "it computes on a CPU in float32 and float64"
-    return "it has no bf16 products" if low else why_no_library()
+    reason = why_no_library()
+    if reason is None and low and (matrix.dtype != torch.float32 or not library().lowers):
+        return "it has bf16 products of float32 alone, on processors with instructions for them"
+    return reason
 
 
 def pays(h: Tensor, matrix: Tensor, low: bool) -> bool:
-    """Whether ``auto`` takes it: many logits and narrow products, or where torch's products are slow all but few."""
+    """Whether ``auto`` takes it: many logits and narrow products, or all but few where torch's products are slow or the
+    library's own."""
     if len(matrix) >= _MANY and matrix.shape[1] <= _NARROW:
         return True
-    return matrix.numel() >= _WORTH and why_no_library() is None and beats_torch()
+    return matrix.numel() >= _WORTH and (low or beats_torch())
 
 
 class NativeBlocks:
     """As :class:`unrolled.kernels.softmax_loss.reference.TorchBlocks`."""
 
     def __init__(self, matrix: Tensor, bias: Tensor | None, shift: Tensor | None, grad: bool, low: bool):
-        self._library = library()
+        self._library, self._low = library(), low
         matrix = matrix if matrix.stride(1) == 1 else matrix.contiguous()
         self.grad = grad
         self.grad_matrix = torch.zeros_like(matrix, memory_format=torch.contiguous_format) if grad else None
         self.grad_bias = torch.zeros_like(bias) if grad and bias is not None else None
         self._sizes = matrix.shape
-        self._forwards = self._library.pack(matrix.t())
-        self._backwards = self._library.pack_tiles(matrix) if grad else None
+        self._forwards = self._library.pack(matrix.t(), "bf16_factors" if low else "exact")
+        self._backwards = self._library.pack_tiles(matrix, low) if grad else None
         self._shift = shift
         self._offset = bias if shift is None else -shift if bias is None else bias - shift
-        self._tile = self._library.tile_columns(matrix.dtype)
+        self._tile = self._library.tile_columns(matrix.dtype, low)
         self._memory: tuple[Tensor, Tensor] | None = None
         self._block: Any = None
 
@@ -76,7 +81,7 @@ class NativeBlocks:
         threads = max(1, min(torch.get_num_threads(), rows // _ROWS_PER_THREAD))
         self._library.call(
             "softmax_losses", x.dtype, rows, *self._sizes, x, x.stride(0), self._forwards, self._offset, self._shift,
-            targets, at, step, factors, nll, threads,
+            targets, at, step, factors, nll, threads, low=self._low,
         )  # fmt: skip
         self._block = x, targets, at, step, factors, threads
         return nll
@@ -88,6 +93,6 @@ class NativeBlocks:
         grad = torch.empty_like(x, memory_format=torch.contiguous_format)
         self._library.call(
             "softmax_gradients", x.dtype, len(x), *self._sizes, x, x.stride(0), self._backwards, targets, weight, at,
-            step, factors, grad, self.grad_matrix, self.grad_bias, threads,
+            step, factors, grad, self.grad_matrix, self.grad_bias, threads, low=self._low,
         )  # fmt: skip
         return grad

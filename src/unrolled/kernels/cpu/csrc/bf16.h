@@ -3,8 +3,6 @@
 // By tiles (tiles.h) or by vectors of pairs (pairs.h) where the processor has instructions for them. On others the rounded
 // numbers are kept as float, whose products are as fast as any there.
 #pragma once
-#include <vector>
-
 #include "product.h"
 
 #ifdef __AMX_BF16__

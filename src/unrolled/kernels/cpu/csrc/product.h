@@ -4,6 +4,8 @@
 // TILE_VECTORS vectors, each panel (k, TILE_VECTORS * lanes) in order, so that it is read once from front to back. Each
 // output is a sum over k in order whatever the number of rows, so that a row's result never depends on its batch.
 #pragma once
+#include <vector>
+
 #include "simd.h"
 
 namespace {
@@ -154,26 +156,12 @@ void product(int64_t rows, const T* a, int64_t a_row, const T* b, int64_t k, int
     }
 }
 
-// c (m, n) = a^T b, + c if it is to be added, for a (depth, m), of at most BLOCK rows, and a packed (depth, n) matrix b.
-template <class T>
-void turned_product(int64_t depth, int64_t m, int64_t n, const T* a, int64_t a_row, const T* b, bool add, T* c,
-                    int64_t c_row) {
-    const int64_t lanes = Simd<T>::lanes, panels = (n + panel_width<T>() - 1) / panel_width<T>();
-    const int64_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
-    // the rows of a after these lie one after another, and are asked for evenly over all tiles
-    const int64_t stride = a_row * int64_t(sizeof(T)) / (panels * tiles);
-    const char* ahead = reinterpret_cast<const char*>(a + depth * a_row);
-    for (int64_t j = 0; j < n; j += panel_width<T>()) {
-        const int left = int(n - j < panel_width<T>() ? n - j : panel_width<T>());
-        const int vectors = int((left + lanes - 1) / lanes);
-        for (int64_t i = 0; i < m; i += TILE_ROWS) {
-            const int rows = int(m - i < TILE_ROWS ? m - i : TILE_ROWS);
-            T* to = c + i * c_row + j;
-            tile_of<T, true>(rows, vectors, a + i, a_row, b, add ? to : nullptr, c_row, to, c_row, depth, left, ahead, stride);
-            ahead += stride * depth;
-        }
-        b += depth * vectors * lanes;
-    }
+// Memory for so many elements, at the beginning of a cache line.
+template <class E, class M>
+E* room(std::vector<M>& memory, int64_t count) {
+    const size_t line = 64, bytes = size_t(count) * sizeof(E) + line;
+    if (memory.size() * sizeof(M) < bytes) memory.resize((bytes + sizeof(M) - 1) / sizeof(M));
+    return reinterpret_cast<E*>((reinterpret_cast<uintptr_t>(memory.data()) + line - 1) / line * line);
 }
 
 }  // namespace

@@ -3,8 +3,6 @@
 // The left factor lies tile by tile, those of the same rows one after another. The right one lies in panels two tiles wide.
 // What is written plainly and read as a tile, or the other way round, the compiler is told of: tiles are beyond its view.
 #pragma once
-#include <vector>
-
 #include "pairs.h"
 
 namespace {
@@ -12,13 +10,6 @@ namespace {
 constexpr int64_t SIDE = WHOLE;  // of a tile, in rows, in pairs and in columns
 
 inline void seen_by_tiles(const void* memory) { __asm__ volatile("" : : "r"(memory) : "memory"); }
-
-// Memory for so many pairs, at the beginning of a cache line.
-inline Pair* room(std::vector<float>& memory, int64_t pairs) {
-    const size_t line = 64;
-    if (memory.size() < size_t(pairs) + line / sizeof(float)) memory.resize(size_t(pairs) + line / sizeof(float));
-    return reinterpret_cast<Pair*>((reinterpret_cast<uintptr_t>(memory.data()) + line - 1) / line * line);
-}
 
 // Pairs that the tiles of (rows, k) numbers take.
 inline int64_t tiles_size(int64_t rows, int64_t k) { return (rows + SIDE - 1) / SIDE * SIDE * pairs_of(k); }
@@ -165,7 +156,7 @@ inline void tiled_product(int64_t rows, const Pair* tiles, int64_t deep, const P
 // c (rows, n) = a (rows, k) times the packed matrix, + add (rows, n) if it is given (it may be c). memory: for the rows.
 inline void product_lowered(int64_t rows, const float* a, int64_t a_row, const void* b, int64_t k, int64_t n,
                             const float* add, int64_t add_row, float* c, int64_t c_row, std::vector<float>& memory) {
-    Pair* const tiles = room(memory, tiles_size(rows, k));
+    Pair* const tiles = room<Pair>(memory, tiles_size(rows, k));
     lower_rows(rows, k, a, a_row, tiles);
     tiled_product(rows, tiles, pairs_of(k), static_cast<const Pair*>(b), n, add, add_row, c, c_row);
 }
