@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,7 +73,11 @@ def test_what_is_no_library_is_refused_and_not_compiled_again(unrolled: Command,
 
 
 @pytest.mark.slow
-def test_a_real_build(unrolled: Command) -> None:
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_a_real_build(unrolled: Command, compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler} here")
+    monkeypatch.setenv("CXX", compiler)
     code, out, err = unrolled("build", "--json")
     assert (code, err) == (0, "")
     made = json.loads(out)

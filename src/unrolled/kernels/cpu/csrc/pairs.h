@@ -32,7 +32,13 @@ struct Factor<Pair> {
     static Floats add(Floats sum, Pair left, Register right) {
         int32_t both;
         std::memcpy(&both, &left, sizeof both);
-        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(both), (__m512bh)right);
+        const __m512i all = _mm512_set1_epi32(both);
+#ifdef __clang__  // whose version 16 never comes to an end with the intrinsic
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(all), "v"(right));
+        return sum;
+#else
+        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)all, (__m512bh)right);
+#endif
     }
 };
 
