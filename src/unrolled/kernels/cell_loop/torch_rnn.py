@@ -10,7 +10,8 @@ from unrolled.kernels.cell_loop.table import TableInput, dense
 
 __all__ = ["pays", "refuse", "run"]
 
-# With fewer steps packing the weights, which oneDNN does in every call, costs more than it gains.
+# With fewer steps packing the weights, which oneDNN does in every call, mostly costs more than it gains (three steps of
+# 32 rows and 1,024 units without gradients are 1.3 times faster with it; with gradients 0.6).
 _FEWEST_STEPS = 4
 
 

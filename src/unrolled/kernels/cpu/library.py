@@ -19,7 +19,7 @@ _TYPES = {torch.float32: "float", torch.float64: "double"}
 # A thread has at least so many rows of a product or of a gradient.
 _PER_THREAD = 64
 
-_SIZES = ("packed_size", "softmax_columns", "softmax_size", "lowered_size")
+_SIZES = ("packed_size", "softmax_columns", "softmax_size")
 _FUNCTIONS = (
     "pack", "run", "linear", "gradient", "scan_forward", "scan_backward", "softmax_pack", "softmax_losses",
     "softmax_gradients", "rms_forward", "rms_backward",
@@ -46,13 +46,13 @@ class Library:
         self.instruction_set = instruction_set
         self._functions: dict[str, Any] = {}
         base = INSTRUCTION_SETS[instruction_set].base
-        kinds = [f"{name}_{kind}" for name in (*_SIZES[:-1], *_FUNCTIONS) for kind in _TYPES.values()]
+        kinds = [f"{name}_{kind}" for name in (*_SIZES, *_FUNCTIONS) for kind in _TYPES.values()]
         self.lowers = hasattr(loaded, f"{_PAIRS[0]}_lowered_{instruction_set}")
         """Whether the processor multiplies bf16 numbers."""
         for name in (*kinds, *_LOWERED, *(f"{name}_lowered" for name in _PAIRS if self.lowers)):
             own = f"{name}_{instruction_set}"
             function = getattr(loaded, own if hasattr(loaded, own) else f"{name}_{base}")
-            function.restype = ctypes.c_int64 if name.startswith(_SIZES) else None
+            function.restype = ctypes.c_int64 if name.startswith((*_SIZES, _LOWERED[0])) else None
             self._functions[name] = function
 
     def pack(self, matrix: Tensor, products: Products = "exact") -> Tensor:

@@ -177,7 +177,7 @@ void pack_tiles(int64_t vocabulary, int64_t size, const SumOf<E>* from, int64_t 
 #define EXPORT(E, T, KIND)                                                                                               \
     extern "C" int64_t NAME(softmax_columns_##KIND)() { return tile_columns<E>(); }                                      \
     extern "C" int64_t NAME(softmax_size_##KIND)(int64_t vocabulary, int64_t size) {                                     \
-        return tiles_bytes<E>(vocabulary, size);                                                     \
+        return tiles_bytes<E>(vocabulary, size);                                                                         \
     }                                                                                                                    \
     extern "C" void NAME(softmax_pack_##KIND)(int64_t vocabulary, int64_t size, const T* from, int64_t row, E* to) {     \
         pack_tiles<E>(vocabulary, size, from, row, to);                                                                  \
