@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -158,9 +159,8 @@ def test_dry_run_of_a_recipe_whose_corpus_is_absent(unrolled: Command) -> None:
 
 
 def test_prompt_from_standard_input(unrolled: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from io import StringIO
-
-    monkeypatch.setattr(sys, "stdin", StringIO("the cat"))
+    # the locale says otherwise, and the text has a mark at its start
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"\xef\xbb\xbfthe cat"), encoding="cp1252"))
     assert unrolled("generate", trained, "--prompt", "-", "--tokens", 3).out.startswith("the cat")
     Path("prompt.txt").write_text("the dog")
     assert unrolled("generate", trained, "--prompt-file", "prompt.txt", "--tokens", 3).out.startswith("the dog")
@@ -182,7 +182,7 @@ def test_broken_pipe() -> None:
         check=False,
     )
     assert done.stdout.count("\n") == 1
-    assert done.stderr in ("code 0\n", "code 1\n")
+    assert done.stderr == "code 141\n"
 
 
 @pytest.mark.parametrize("first", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])

@@ -1,8 +1,6 @@
 """Reading n-gram models of other tools: the ARPA format of SRILM, KenLM's lmplz and others."""
 
-import gzip
 import os
-import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.packed import BROKEN, open_packed
 from unrolled.counts.arpa import BEGIN, END
 from unrolled.counts.config import NgramConfig
 from unrolled.counts.ngrams import NgramModel, Table, find
@@ -32,7 +31,7 @@ class _Grams(NamedTuple):
 
 
 def read_arpa(path: str | os.PathLike[str], words: Sequence[str], start_id: int | None = None) -> NgramModel:
-    """Read a model, gzipped where the name ends in ``.gz``.
+    """Read a model, plain or compressed by gzip, bzip2 or xz (whatever its name).
 
     Where the file holds the end symbol by the name that ``words`` gives it, the model is ``continuous``; else
     ``</s>`` is the end symbol and ``<s>`` what opens a text (``reset``). All of ``words`` need to be in the file. An
@@ -55,17 +54,13 @@ def read_arpa(path: str | os.PathLike[str], words: Sequence[str], start_id: int 
     if not 0 <= start_id < len(words):
         raise UsageError(f"start_id {start_id} is outside the vocabulary of {len(words)}.")
     try:
-        with _open(path) as file:
+        with open_packed(path) as file:
             orders = _read(file, path, _Names(words, start_id))
     except FileNotFoundError as error:
         raise UnrolledError(f"{path} does not exist.") from error
-    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+    except (OSError, ValueError, IndexError, *BROKEN) as error:
         raise UnrolledError(f"{path} is damaged, or no file in the ARPA format; write it again.") from error
     return _build(orders, words, start_id, path)
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 class _Names:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data.places import corpus_folders
+from unrolled.data.plain import decode_text
 
 __all__ = ["Pair", "read_pairs"]
 
@@ -42,7 +43,7 @@ def read_pairs(
     path = _blimp() if os.fspath(task) == "blimp" else Path(task)
     pairs: dict[str, list[Pair]] = {}
     for stem, name, data in _files(path):
-        lines = data.decode("utf-8", errors="replace").split("\n")
+        lines = decode_text(data, name).split("\n")
         for number, line in enumerate(lines, 1):
             if line.strip():
                 value = _value(line, f"line {number} of {name}")

@@ -58,12 +58,14 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     if not isinstance(value, dict) or value.get("kind") != "tokenizer" or not isinstance(value.get("config"), dict):
         raise UnrolledError(f"{path} is not a tokenizer file of unrolled.")
     cls = TOKENIZERS[str(value["config"].get("name"))]
-    if value.get("version") != cls.version:
+    version = value.get("version")
+    if type(version) is not int or not 1 <= version <= cls.version:
         raise UnrolledError(
-            f"{path} has format {value.get('version')}, this release reads {cls.version}; use the release "
-            "that wrote it."
+            f"{path} has format {version}, this release reads up to {cls.version}; use the release that wrote it."
         )
     try:
-        return cls.from_json(cls.Config.parse(value["config"]), value["state"])
+        tokenizer = cls.from_json(cls.Config.parse(value["config"]), value["state"])
+        tokenizer.version = version  # an older one encodes as it did
+        return tokenizer
     except (KeyError, TypeError, ValueError) as error:
         raise UnrolledError(f"{path} is a damaged tokenizer file; restore it or train again.") from error
