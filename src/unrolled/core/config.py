@@ -18,6 +18,7 @@ __all__ = ["Config", "VersionedConfig", "apply_settings", "parse_setting", "plai
 
 
 _LARGEST = 2**53
+_LONG_DECIMAL = re.compile(r"\d+\.\d{12,}")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _MOST_FILE, _MOST_RECIPE, _MOST_DOTS = 2 << 20, 256 << 10, 1000
 
@@ -121,7 +122,7 @@ def _sentence(
     if fault["type"] == "missing":
         return f"config key {shown(path)} is required and missing."
     message = fault["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = message[:1].lower() + _LONG_DECIMAL.sub(lambda found: f"{float(found[0]):g}", message[1:])
     where = f"config key {shown(path)}: " if path else ""
     got = "" if isinstance(fault["input"], Mapping | BaseModel) else f" (got {_short(fault['input'])})"
     return f"{where}{message.rstrip('.')}{got}."
