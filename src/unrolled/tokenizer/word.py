@@ -1,5 +1,6 @@
 """Words as tokens."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import repeat
@@ -7,16 +8,19 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from unrolled.core import config as core
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import read_bounded
 from unrolled.data.tokens import Encoded
 from unrolled.tokenizer.base import Tokenizer
 
-__all__ = ["WordTokenizer"]
+__all__ = ["WordTokenizer", "vocabulary_file"]
 
 _END = b"\n"
+_MOST_VOCABULARY = 256 << 20
+_WORD = re.compile(r"[^ \n]+")
 
 
 class WordTokenizer(Tokenizer):
@@ -52,6 +56,19 @@ class WordTokenizer(Tokenizer):
         unk_word: str = Field(
             default="<unk>", min_length=1, description="name of the unknown word, also within the text"
         )
+
+        @field_validator("end_word", "unk_word")
+        @classmethod
+        def _one_word(cls, value: str) -> str:
+            if not _WORD.fullmatch(value):
+                raise ValueError("a word holds no space and no line end")
+            return value
+
+        @model_validator(mode="after")
+        def _two_words(self) -> Self:
+            if self.end_word == self.unk_word:
+                raise UsageError("tokenizer.end_word and tokenizer.unk_word are the same; rename one.")
+            return self
 
     def __init__(self, config: Any, words: list[str]):
         names = [word.encode() for word in words]
@@ -137,7 +154,10 @@ class WordTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        return cls(config, state["words"])
+        words = state["words"]
+        if not isinstance(words, list) or not all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
+            raise ValueError("words are a list of texts without spaces and line ends")
+        return cls(config, words)
 
 
 def _words(block: bytes) -> list[bytes]:
@@ -146,7 +166,15 @@ def _words(block: bytes) -> list[bytes]:
 
 def _read_vocabulary(path: str) -> list[str]:
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bounded(vocabulary_file(path), _MOST_VOCABULARY).decode("utf-8").split("\n")
+    except (UnrolledError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the vocabulary {path}; give a UTF-8 file with one word per line.") from error
     return [line for line in lines if line]
+
+
+def vocabulary_file(path: str) -> Path:
+    """The file of a pinned vocabulary, whether it is there or not; ~ is the home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user: a folder of that name, then
+        return Path(path)
