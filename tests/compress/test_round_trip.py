@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unrolled.compress import CompressConfig, compress, compress_file, decompress, decompress_file, read_header
-from unrolled.compress.codec import _Plan
+from unrolled.compress.plan import Plan
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 from unrolled.tokenizer.byte import ByteTokenizer
 
@@ -78,9 +78,10 @@ def test_the_size_is_what_the_evaluation_says(neural, counting, kind, count):
     data = np.random.default_rng(2).bytes(60_000)
     ids = np.frombuffer(data, np.uint8).astype(np.int64)
     predictor = counting() if kind == "counting" else neural()
-    plan = _Plan(len(ids), count, 24, 1)
-    places = torch.from_numpy(np.minimum(plan.places(), len(ids) - 1))
-    rows = torch.from_numpy(ids)[places].T.contiguous()
+    plan = Plan(len(ids), count, 24, 1)
+    rows = torch.zeros(count, plan.steps, dtype=torch.int64)
+    for step in range(plan.steps):
+        rows[: plan.active(step), step] = torch.from_numpy(ids[plan.places(step)])
     nll = predictor.window(predictor.begin(count), rows).nll
     kept = torch.ones_like(nll)
     kept[plan.last :, -1] = 0
@@ -116,11 +117,12 @@ def test_lanes_hold_at_least_so_many_tokens(counting):
 
 def test_places_are_contiguous_parts_of_the_text():
     for tokens, count in ((1, 1), (10, 3), (12, 3), (11, 4), (64, 64)):
-        plan = _Plan(tokens, count, 24, 1)
-        places, found = plan.places(), []
-        for lane in range(count):
-            found += [int(places[t, lane]) for t in range(plan.steps) if lane < plan.active(t)]
-        assert found == list(range(tokens))
+        plan = Plan(tokens, count, 24, 1)
+        lanes_of: list[list[int]] = [[] for _ in range(count)]
+        for step in range(plan.steps):
+            for lane, place in enumerate(plan.places(step).tolist()):
+                lanes_of[lane].append(place)
+        assert [place for lane in lanes_of for place in lane] == list(range(tokens))
 
 
 def test_checks_come_as_often_as_asked(counting):

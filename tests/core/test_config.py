@@ -2,49 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pytest
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import Field, ValidationError
 
-from unrolled.core.config import Config, VersionedConfig, apply_settings, parse_setting, read_toml
+from core.shapes import BoxConfig, Outer
+from unrolled.core.config import Config, apply_settings, parse_setting, read_toml
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json, write_json
-from unrolled.core.registry import Registry
-
-
-class BallConfig(Config):
-    name: Literal["ball"] = "ball"
-    radius: float = Field(default=1.0, gt=0, description="radius in metres")
-
-
-class BoxConfig(Config):
-    name: Literal["box"] = "box"
-    height: int = Field(default=1, description="height in metres")
-
-
-class Ball:
-    Config = BallConfig
-
-
-class Box:
-    Config = BoxConfig
-
-
-SHAPES: Registry[Any] = Registry("shape", {"ball": f"{__name__}:Ball", "box": f"{__name__}:Box"})
-AnyShape = Annotated[SerializeAsAny[Config], BeforeValidator(SHAPES.parse)]
-
-
-class Inner(Config):
-    rate: float = Field(default=0.1, ge=0, lt=1, description="a rate")
-    steps: int = Field(default=3, description="a count")
-
-
-class Outer(VersionedConfig):
-    kind: ClassVar[str] = "outer"
-    inner: Inner = Field(default=Inner(), description="a part")
-    shape: AnyShape = Field(default=BallConfig(), description="a shape")
-    title: str = Field(default="", description="a title")
 
 
 def test_frozen() -> None:

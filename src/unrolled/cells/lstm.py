@@ -22,7 +22,7 @@ class LSTMConfig(CellConfig):
 
     name: Literal["lstm"] = "lstm"
     projection: int | None = Field(
-        default=None, ge=1, description="width of the recurrent projection of h (none if absent)"
+        default=None, ge=1, le=1 << 20, description="width of the recurrent projection of h (none if absent)"
     )
     layer_norm: bool = Field(default=False, description="normalise W_x x, W_h h and c over the layer (Ba et al. 2016)")
     coupled: bool = Field(
@@ -30,7 +30,7 @@ class LSTMConfig(CellConfig):
     )
     cap_input_gate: bool = Field(default=False, description="use min(1 - f, i) as input gate (Mogrifier LSTM)")
     bias: Literal["one", "two"] = Field(default="one", description="one bias vector, or two as in torch.nn.LSTM")
-    forget_bias: float = Field(default=1.0, description="added to the initial bias of the forget gate")
+    forget_bias: float = Field(default=1.0, ge=-1e4, le=1e4, description="added to the initial bias of the forget gate")
     bias_init: Literal["zero", "uniform"] = Field(
         default="zero",
         description="biases start at zero (with a truncated init: so drawn, fan_in being the width), or "

@@ -28,7 +28,7 @@ class MLSTMConfig(MultiplicativeConfig):
         default=False, description="use 1 - f as input gate: three gates' weights (Greff et al. 2017)"
     )
     forget_bias: float = Field(
-        default=1.0, description="initial bias of the forget gate (3 in the large published system)"
+        default=1.0, ge=-1e4, le=1e4, description="initial bias of the forget gate (3 in the large published system)"
     )
 
     @model_validator(mode="after")

@@ -26,8 +26,10 @@ class MogrifierConfig(CellConfig):
     cell: SerializeAsAny[CellConfig] = Field(
         default=LSTMConfig(cap_input_gate=True, init="truncated_normal"), description="the StepCell that is wrapped"
     )
-    rounds: int = Field(default=5, ge=0, description="rounds r; odd ones gate x by h, even ones h by x")
-    rank: int | None = Field(default=None, ge=1, description="rank k of the rounds' matrices (absent: dense)")
+    rounds: int = Field(default=5, ge=0, le=1024, description="rounds r; odd ones gate x by h, even ones h by x")
+    rank: int | None = Field(
+        default=None, ge=1, le=1 << 20, description="rank k of the rounds' matrices (absent: dense)"
+    )
     init: Literal["truncated_normal", "variance_scaling"] = Field(
         default="truncated_normal",
         description="initialisation of dense rounds; the published code's is variance_scaling, for the LSTM too",

@@ -1,7 +1,7 @@
 """The second-order term of the multiplicative cells: its factors, its readout, and how gates share them."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ Sharing = Literal["shared", "per_gate", "shared_recurrent", "shared_input", "blo
 
 _NO_READOUT = ("direct", "integration")
 _GAINS = ("gain_xh", "gain_x", "gain_h")
+_Gain = Annotated[float, Field(ge=-1e4, le=1e4)]
 
 
 class MultiplicativeConfig(CellConfig):
@@ -37,13 +38,17 @@ class MultiplicativeConfig(CellConfig):
     factor: int | None = Field(
         default=None,
         ge=1,
+        le=1 << 20,
         description="size F of an intermediate state m (absent: the cell's width; block_readout: of all slices)",
     )
     factor_bias: float | None = Field(
-        default=None, description="initial value of a bias on W_mx x (absent: no bias); 1 makes m start near W_mh h"
+        default=None,
+        ge=-1e4,
+        le=1e4,
+        description="initial value of a bias on W_mx x (absent: no bias); 1 makes m start near W_mh h",
     )
     weight_norm: bool = Field(default=False, description="W = g V / |V| per output row on all matrices")
-    gains: tuple[float, float, float] | None = Field(
+    gains: tuple[_Gain, _Gain, _Gain] | None = Field(
         default=None,
         description="initial alpha, beta1, beta2 of multiplicative integration: gains of (W_x x)*(W_h h), W_x x and "
         "W_h h (absent: ones)",

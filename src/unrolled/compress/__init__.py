@@ -1,7 +1,7 @@
 """Lossless compression of files by any predictor."""
 
 from unrolled.compress.codec import CompressConfig, Sizes, compress, compress_file, decompress, decompress_file
-from unrolled.compress.container import Header, read_header
+from unrolled.compress.container import Header, file_header, read_header
 
 __all__ = [
     "CompressConfig",
@@ -11,5 +11,6 @@ __all__ = [
     "compress_file",
     "decompress",
     "decompress_file",
+    "file_header",
     "read_header",
 ]

@@ -21,9 +21,9 @@ from unrolled.core.errors import UsageError
 from unrolled.core.record import environment
 from unrolled.evaluate import Predictor
 
-__all__ = ["arithmetic", "differences", "identity", "probe", "weights_checksum", "with_threads"]
+__all__ = ["arithmetic", "brief", "differences", "identity", "probe", "weights_checksum", "with_threads"]
 
-_PROBE_STEPS = 32
+_PROBE_STEPS, _SHOWN = 32, 300
 
 
 def weights_checksum(model: nn.Module) -> str:
@@ -60,14 +60,15 @@ def _model(predictor: Predictor) -> Any:
 
 def arithmetic(predictor: Predictor) -> dict[str, Any]:
     """What the last digit of a probability depends on, beside lanes and threads, as plain JSON values."""
-    here, compute = environment(), getattr(_model(predictor), "config", None)
+    # Only a neural model chooses among backends: a count model has a config of another kind.
+    here, compute = environment(), getattr(getattr(_model(predictor), "config", None), "compute", None)
     names = ("unrolled", "torch", "cpu", "cpu_capability")
     return {
         **{name: here[name] for name in names},
         "numpy": np.__version__,
         "device": here["gpu"] if predictor.device.type == "cuda" else predictor.device.type,
         "precision": predictor.precision,
-        "backend": compute.compute.backend if compute is not None else None,
+        "backend": compute.backend if compute is not None else None,
         "products": torch.get_float32_matmul_precision(),
     }
 
@@ -75,7 +76,13 @@ def arithmetic(predictor: Predictor) -> dict[str, Any]:
 def differences(recorded: dict[str, Any], here: dict[str, Any]) -> str:
     """What differs, in words, such as ``torch 2.12.0 there and 2.13.0 here``; empty when nothing does."""
     names = [name for name in here if recorded.get(name) != here[name]]
-    return ", ".join(f"{name} {recorded.get(name)} there and {here[name]} here" for name in names)
+    return ", ".join(f"{name} {brief(recorded.get(name))} there and {here[name]} here" for name in names)
+
+
+def brief(value: Any) -> str:
+    """A value of a file's header, on one line and no longer than a sentence bears."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def probe(predictor: Predictor, lanes: int, bits: int) -> str:

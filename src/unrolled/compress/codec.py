@@ -7,6 +7,7 @@ usable: the decoder has observed the same tokens at every step.
 
 import json
 import os
+import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from unrolled.compress import agreement, ans, container, texts
 from unrolled.compress.frequencies import intervals, quantise, total_bits
+from unrolled.compress.plan import MOST_LANES, Plan, most_lanes, room
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write
@@ -36,9 +38,9 @@ class CompressConfig(Config):
     lanes: int = Field(
         default=16,
         ge=1,
-        le=65536,
+        le=MOST_LANES,
         description="parts of the text that are read side by side: faster, and larger by what each part costs that "
-        "begins without a past",
+        "begins without a past; at most 8388608 / V, or 1024, whichever is more",
     )
     lane_tokens: int = Field(
         default=4096, ge=1, description="tokens that a lane holds at least; a shorter text gets fewer lanes"
@@ -54,33 +56,6 @@ class Sizes(NamedTuple):
     bytes: int
     coded: int
     tokens: int
-
-
-class _Plan(NamedTuple):
-    """How the tokens lie in lanes: contiguous parts, the first of which may be one token longer than the others."""
-
-    tokens: int
-    lanes: int
-    bits: int
-    check_every: int
-
-    @property
-    def steps(self) -> int:
-        return -(-self.tokens // self.lanes)
-
-    @property
-    def last(self) -> int:
-        """Lanes that take part in the last step."""
-        return (self.tokens - 1) % self.lanes + 1
-
-    def active(self, step: int) -> int:
-        return self.last if step == self.steps - 1 else self.lanes
-
-    def places(self) -> np.ndarray:
-        """(steps, lanes): the position in the text of every step and lane; what lies beyond a lane is unused."""
-        short, longer = divmod(self.tokens, self.lanes)
-        lane = np.arange(self.lanes)
-        return np.arange(self.steps)[:, None] + lane * short + np.minimum(lane, longer)
 
 
 def compress(
@@ -109,8 +84,8 @@ def compress(
     check_vocabulary(predictor, tokenizer.vocab_size)
     predictor.restore()  # before its weights are named in the header
     ids = texts.to_ids(data, tokenizer)
-    lanes = max(1, min(config.lanes, len(ids) // config.lane_tokens))
-    plan = _Plan(len(ids), lanes, total_bits(predictor.vocab_size), config.check_every)
+    lanes = max(1, min(config.lanes, len(ids) // config.lane_tokens, most_lanes(predictor.vocab_size)))
+    plan = Plan(len(ids), lanes, total_bits(predictor.vocab_size), config.check_every)
     header = {
         "model": agreement.identity(predictor, identity),
         "tokenizer": tokenizer.fingerprint(),
@@ -124,11 +99,11 @@ def compress(
         "arithmetic": agreement.arithmetic(predictor),
         "probe": agreement.probe(predictor, lanes, plan.bits),
     }
-    places, checks = plan.places(), list[int]()
+    checks = list[int]()
     starts, lengths = (np.zeros(plan.tokens, np.uint32) for _ in range(2))
 
     def note(step: int, table: np.ndarray) -> np.ndarray:
-        own, now = ids[places[step, : len(table)]], slice(step * lanes, step * lanes + len(table))
+        own, now = ids[plan.places(step)], slice(step * lanes, step * lanes + len(table))
         starts[now], lengths[now] = intervals(table, own)
         return own
 
@@ -156,8 +131,8 @@ def decompress(
     header, checks, coded = container.unpack(blob)
     predictor.restore()
     _check_parts(header, predictor, tokenizer, agreement.identity(predictor, identity))
-    plan = _Plan(header.tokens, header.lanes, header.bits, header.check_every)
-    ids, places = np.zeros(plan.tokens, np.int64), plan.places()
+    plan = Plan(header.tokens, header.lanes, header.bits, header.check_every)
+    ids = room(plan, predictor.vocab_size, header.words)
     decoder = ans.Decoder(coded, plan.bits)
     with agreement.with_threads(header.threads):
         differs = agreement.differences(header.arithmetic, agreement.arithmetic(predictor))
@@ -176,7 +151,7 @@ def decompress(
             found = decoder.take(table)
             if found is None:
                 raise lost
-            ids[places[step, : len(table)]] = found
+            ids[plan.places(step)] = found
             return found
 
         def check(number: int, crc: int) -> None:
@@ -192,7 +167,7 @@ def decompress(
 
 def _walk(
     predictor: Predictor,
-    plan: _Plan,
+    plan: Plan,
     pick: Callable[[int, np.ndarray], np.ndarray],
     check: Callable[[int, int], None],
     progress: Progress | None,
@@ -204,7 +179,7 @@ def _walk(
         check: takes the number of a check and the CRC-32 of all ids so far, in the order of coding.
     """
     state, crc, done, nats = predictor.begin(plan.lanes), 0, 0, 0.0
-    total, between = plan.bits * np.log(2), max(1, plan.check_every // plan.lanes)
+    total, between = plan.bits * np.log(2), plan.between
     for step in range(plan.steps):
         table = quantise(predictor.predict(state).log_prob, plan.bits)[: plan.active(step)]
         ids = pick(step, table)
@@ -231,9 +206,10 @@ def _check_parts(header: container.Header, predictor: Predictor, tokenizer: Toke
     there = header.kind, header.options, header.start_id, header.bits
     here = predictor.kind, _plain(predictor.options), predictor.start_id, total_bits(predictor.vocab_size)
     if there != here:
+        kind, options = agreement.brief(repr(header.kind)), agreement.brief(header.options)
         raise UnrolledError(
-            f"the file was compressed by the protocol {header.kind!r} {header.options} from id {header.start_id}, and "
-            f"this is {predictor.kind!r} {predictor.options} from id {predictor.start_id}; use the same one."
+            f"the file was compressed by the protocol {kind} {options} from id {header.start_id}, and this is "
+            f"{predictor.kind!r} {predictor.options} from id {predictor.start_id}; use the same one."
         )
 
 
@@ -252,7 +228,7 @@ def compress_file(
     identity: str | None = None,
 ) -> Sizes:
     """:func:`compress` from file to file. ``target`` is written whole, or not at all."""
-    data = _read(source, target)
+    data = _read(source, target, stat.S_ISREG, stat.S_ISFIFO)
     blob = compress(data, predictor, tokenizer, config, progress, identity)
     atomic_write(target, blob)
     return Sizes(len(data), len(blob), container.read_header(blob).tokens)
@@ -267,18 +243,21 @@ def decompress_file(
     identity: str | None = None,
 ) -> Sizes:
     """:func:`decompress` from file to file. ``target`` is written whole, after the last check, or not at all."""
-    blob = _read(source, target)
+    blob = _read(source, target, stat.S_ISREG)
     data = decompress(blob, predictor, tokenizer, progress, identity)
     atomic_write(target, data)
     return Sizes(len(data), len(blob), container.read_header(blob).tokens)
 
 
-def _read(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> bytes:
+def _read(source: str | os.PathLike[str], target: str | os.PathLike[str], *kinds: Callable[[int], bool]) -> bytes:
     if Path(source).resolve() == Path(target).resolve():
         raise UsageError(f"{target} would overwrite the file that is read; choose another name.")
     if not Path(target).resolve().parent.is_dir():
         raise UsageError(f"there is no folder {Path(target).parent} to write to; create it first.")
     try:
+        mode = Path(source).stat().st_mode
+        if not any(kind(mode) for kind in (*kinds, stat.S_ISDIR)):  # of a folder the system says so
+            raise UsageError(f"cannot read {source}: it is no file, and may have no end; give a file.")
         return Path(source).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {source}: {(error.strerror or str(error)).lower()}.") from error

@@ -13,22 +13,26 @@ uint32 each             code words
 """
 
 import json
+import os
 import struct
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unrolled.compress.ans import Coded
+from unrolled.compress.plan import MOST_LANES, Plan
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import parse_json, regular_file
 
-__all__ = ["Container", "Header", "pack", "read_header", "unpack"]
+__all__ = ["Container", "Header", "file_header", "pack", "read_header", "unpack"]
 
 MAGIC, VERSION = b"\x8aunrz\r\n\n", 1
 _FIXED, _STATE = struct.Struct("<HII"), struct.Struct("<Q")
 _BEGIN = len(MAGIC) + _FIXED.size
+_MOST_THREADS, _MOST_HEADER = 1024, 1 << 20
 
 
 class Header(Config):
@@ -39,18 +43,32 @@ class Header(Config):
     kind: str = Field(description="kind of the predictor")
     options: dict[str, Any] = Field(description="settings of the predictor")
     start_id: int = Field(ge=0, description="id fed before the first token of each lane")
-    bytes: int = Field(ge=0, description="length of the text")
+    bytes: int = Field(
+        ge=0, description="length of the text; no less than its tokens, each of which has a byte or more"
+    )
     sha256: str = Field(description="sha256 of the text")
     tokens: int = Field(ge=0, description="length of the text in tokens")
-    lanes: int = Field(ge=1, description="parallel parts; the first (tokens mod lanes) have one token more")
+    lanes: int = Field(
+        ge=1, le=MOST_LANES, description="parallel parts; the first (tokens mod lanes) have one token more"
+    )
     bits: int = Field(ge=1, le=30, description="log2 of the total of a table of frequencies")
     check_every: int = Field(ge=1, description="tokens between two checksums of the ids, rounded down to whole steps")
-    threads: int = Field(ge=1, description="threads of torch that computed the probabilities")
+    threads: int = Field(ge=1, le=_MOST_THREADS, description="threads of torch that computed the probabilities")
     arithmetic: dict[str, Any] = Field(description="what else the last digit of a probability depends on")
     probe: str = Field(description="checksum of the tables of a fixed text")
     checks: int = Field(ge=0, description="number of checksums of the ids")
     words: int = Field(ge=0, description="number of code words")
     crc32: int = Field(description="of everything after the header")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.lanes > max(1, self.tokens):
+            raise ValueError("a lane has a token or more")
+        if not bool(self.tokens) == bool(self.bytes) or self.tokens > self.bytes:
+            raise ValueError("a token has a byte or more")
+        if self.checks != Plan(self.tokens, self.lanes, self.bits, self.check_every).checks:
+            raise ValueError("another number of checksums")
+        return self
 
 
 class Container(NamedTuple):
@@ -77,6 +95,17 @@ def pack(header: dict[str, Any], checks: list[int], coded: Coded) -> bytes:
 def read_header(blob: bytes) -> Header:
     """The header alone. Raises UnrolledError in one sentence, see :func:`unpack`."""
     return _header(blob)[0]
+
+
+def file_header(path: str | os.PathLike[str]) -> Header:
+    """The header of a file, of which no more is read. Raises UnrolledError, see :func:`unpack`, or where the file is
+    missing or cannot be read."""
+    path = regular_file(path)
+    try:
+        with path.open("rb") as file:
+            return read_header(file.read(_BEGIN + _MOST_HEADER))
+    except OSError as error:
+        raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def unpack(blob: bytes) -> Container:
@@ -113,9 +142,18 @@ def _header(blob: bytes) -> tuple[Header, int]:
     if zlib.crc32(text) != crc or not version:
         raise _damaged()
     try:
-        return Header.parse(json.loads(zlib.decompress(text))), _BEGIN + length
+        return Header.parse(parse_json(_inflate(text))), _BEGIN + length
     except (zlib.error, ValueError, UsageError) as error:
         raise _damaged() from error
+
+
+def _inflate(text: bytes) -> bytes:
+    """Raises ValueError for what would fill the memory."""
+    inflater = zlib.decompressobj()
+    data = inflater.decompress(text, _MOST_HEADER)
+    if not inflater.eof or inflater.unused_data:
+        raise ValueError("header")
+    return data
 
 
 def _damaged() -> UnrolledError:

@@ -1,20 +1,26 @@
 """Frozen, described, versioned configurations, and errors about them in one plain sentence."""
 
+import math
 import os
 import re
 import reprlib
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import read_json, write_json
-from unrolled.core.registry import PartError, nearest
+from unrolled.core.files import NESTING, nested_deeper, read_bounded, read_json, write_json
+from unrolled.core.registry import PartError, nearest, shown
 
 __all__ = ["Config", "VersionedConfig", "apply_settings", "parse_setting", "plain_validation_error", "read_toml"]
+
+
+_LARGEST = 2**53
+_LONG_DECIMAL = re.compile(r"\d+\.\d{12,}")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_MOST_FILE, _MOST_RECIPE, _MOST_DOTS = 2 << 20, 256 << 10, 1000
 
 
 class Config(BaseModel):
@@ -22,13 +28,37 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        """Refuse what JSON, the file system or 64 bits cannot hold; fields have ranges of their own too."""
+        _check_plain(value)
+        return value
+
     @classmethod
     def parse(cls, value: Mapping[str, Any]) -> Self:
         """Validate a mapping. Raises UsageError in one sentence (path, fault, nearest known key)."""
+        if nested_deeper(value):
+            raise UsageError(f"the settings of {cls.__name__} lie in each other too deeply; remove a part.")
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise plain_validation_error(error, cls) from error
+            raise plain_validation_error(error, cls, value) from error
+
+
+def _check_plain(value: Any) -> None:
+    """Raises ValueError for an integer beyond 2^53, a float that is not finite, text with a NUL or half a character."""
+    if isinstance(value, Mapping | list | tuple):
+        for inner in (*value, *value.values()) if isinstance(value, Mapping) else value:
+            _check_plain(inner)
+    elif isinstance(value, int):
+        if abs(value) > _LARGEST:
+            raise ValueError(f"integers lie between -2^53 and 2^53 = {_LARGEST}")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("input should be a finite number")
+    elif isinstance(value, str) and _NO_TEXT.search(value):
+        raise ValueError("text holds no NUL and nothing that is not Unicode")
 
 
 class VersionedConfig(Config):
@@ -53,7 +83,7 @@ class VersionedConfig(Config):
         Raises:
             UnrolledError: missing, damaged, of another kind, or of a newer version.
         """
-        value = read_json(path)
+        value = read_json(path, _MOST_FILE)
         if not isinstance(value, dict) or value.get("kind") != cls.kind or not isinstance(value.get("version"), int):
             raise UnrolledError(f"{path} is no '{cls.kind}' file: it is damaged, or of another program.")
         value = dict(value)
@@ -72,28 +102,35 @@ class VersionedConfig(Config):
         return cls.parse(value)
 
 
-def plain_validation_error(error: ValidationError, cls: type[BaseModel]) -> UsageError:
-    """Turn pydantic's report into one sentence about its most telling fault."""
-    return UsageError(_sentence(error, cls, (), cls))
+def plain_validation_error(error: ValidationError, cls: type[BaseModel], value: Any) -> UsageError:
+    """Turn pydantic's report about ``value`` into one sentence about its most telling fault."""
+    return UsageError(_sentence(error, cls, value, (), cls))
 
 
-def _sentence(error: ValidationError, cls: type[BaseModel], prefix: tuple[str, ...], top: type[BaseModel]) -> str:
+def _sentence(
+    error: ValidationError, cls: type[BaseModel], value: Any, prefix: tuple[str, ...], top: type[BaseModel]
+) -> str:
     # A field that takes one part or a list of them reports both attempts; the one that got further counts.
-    faults = error.errors()
-    fault = max(faults, key=lambda fault: (_part(fault) is not None, len(_path(fault["loc"]))))
-    location, part = _path(fault["loc"]), _part(fault)
+    faults = [(fault, _path(fault, value)) for fault in error.errors(include_url=False)]
+    fault, location = max(faults, key=lambda found: (_part(found[0]) is not None, len(found[1])))
+    part = _part(fault)
     if part is not None:
-        return _sentence(part.cause, part.cls, (*prefix, *location), top)
+        return _sentence(part.cause, part.cls, part.value, (*prefix, *location), top)
     path = ".".join((*prefix, *location))
-    if fault["type"] == "extra_forbidden":
-        return f"unknown config key {path!r}; {_remedy(location[-1], _config_at(cls, location[:-1]), top)}"
+    if fault["type"] == "extra_forbidden" and location:
+        return f"unknown config key {shown(path)}; {_remedy(location[-1], _config_at(cls, location[:-1]), top)}"
     if fault["type"] == "missing":
-        return f"config key {path!r} is required and missing."
+        return f"config key {shown(path)} is required and missing."
     message = fault["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    where = f"config key {path!r}: " if path else ""
-    got = "" if isinstance(fault["input"], Mapping | BaseModel) else f" (got {reprlib.repr(fault['input'])})"
+    message = message[:1].lower() + _LONG_DECIMAL.sub(lambda found: f"{float(found[0]):g}", message[1:])
+    where = f"config key {shown(path)}: " if path else ""
+    got = "" if isinstance(fault["input"], Mapping | BaseModel) else f" (got {_short(fault['input'])})"
     return f"{where}{message.rstrip('.')}{got}."
+
+
+def _short(value: Any) -> str:
+    # An integer of thousands of digits has no decimal form in Python.
+    return "a long integer" if isinstance(value, int) and abs(value) >= 10**40 else reprlib.repr(value)
 
 
 def _part(fault: Any) -> PartError | None:
@@ -101,9 +138,20 @@ def _part(fault: Any) -> PartError | None:
     return cause if isinstance(cause, PartError) else None
 
 
-def _path(location: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The keys of a location, without the names that pydantic gives to the members of a union."""
-    return tuple(str(part) for part in location if not (isinstance(part, str) and re.search(r"[\[(]", part)))
+def _path(fault: Any, value: Any) -> tuple[str, ...]:
+    """The keys of a fault's place: those that lead through ``value``. Other parts of pydantic's location are the names
+    that it gives to the members of a union."""
+    keys: list[str] = []
+    for number, part in enumerate(fault["loc"], 1):
+        if isinstance(value, Mapping):
+            leads = part in value
+        else:
+            leads = isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
+        if leads:
+            value = value[part]
+        if leads or (fault["type"] == "missing" and number == len(fault["loc"])):
+            keys.append(str(part))
+    return tuple(keys)
 
 
 def _remedy(key: str, cls: type[BaseModel] | None, top: type[BaseModel]) -> str:
@@ -142,27 +190,55 @@ def _config_at(cls: type[BaseModel], location: Iterable[str]) -> type[BaseModel]
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a TOML file. Raises UsageError in one sentence when it is missing or not TOML."""
-    path = Path(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = read_bounded(path, _MOST_RECIPE)
+    except UnrolledError as error:
+        raise UsageError(str(error)) from error
+    try:
+        return _toml(data.decode("utf-8"))
+    except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """The value of TOML text. Raises ValueError, which a TOMLDecodeError is, also for what is too much of it."""
+    # Python takes a time that grows with the square of the parts of a dotted key.
+    if max(line.count(".") for line in text.split("\n")) > _MOST_DOTS:
+        raise ValueError("a line has too many dots")
+    try:
+        value = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("its values lie in each other too deeply") from error
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # Python's own limit on the digits of an integer
+        raise ValueError("an integer has too many digits") from error
+    if nested_deeper(value):
+        raise ValueError("its values lie in each other too deeply")
+    return value
 
 
 def parse_setting(text: str) -> tuple[list[str], Any]:
     """Split ``a.b=value``; the value is TOML where it parses as TOML (3, 0.5, true, [1, 2]), else a string."""
     path, sign, raw = text.partition("=")
-    if not sign or not path.strip():
-        raise UsageError(f"--set needs the form key=value or a.b=value (got {text!r}).")
+    key = path.strip()
+    if not sign or not key:
+        raise UsageError(f"--set needs the form key=value or a.b=value (got {shown(text)}).")
+    if "[" in key or "]" in key:
+        raise UsageError(
+            f"unknown config key {shown(key)}; a list is given as a whole, such as model.cell=[{{name='lstm'}}]."
+        )
+    keys = key.split(".")
+    if len(keys) > NESTING:
+        raise UsageError(f"unknown config key {shown(key)}; no key has so many parts.")
     try:
-        value = tomllib.loads(f"value = {raw}")["value"]
+        parsed = _toml(f"value = {raw}")
+        value = parsed["value"] if len(parsed) == 1 else raw.strip()  # text of several lines is no second setting
     except tomllib.TOMLDecodeError:
         value = raw.strip()
-    return path.strip().split("."), value
+    except ValueError as error:
+        raise UsageError(f"the value of config key {shown(key)} cannot be read: {error}.") from error
+    return keys, value
 
 
 def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -170,6 +246,8 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
 
     Setting the ``name`` of a part (``cell.name=gru``) drops its other keys, which belong to the old one.
     """
+    if nested_deeper(values):
+        raise UsageError("the settings lie in each other too deeply; remove a part.")
     result: dict[str, Any] = _copy(values)
     for setting in settings:
         path, value = parse_setting(setting)

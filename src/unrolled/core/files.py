@@ -5,28 +5,41 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from unrolled.core.errors import UnrolledError, UsageError
 
 __all__ = [
+    "NESTING",
     "atomic_folder",
     "atomic_write",
     "make_folder",
+    "nested_deeper",
     "open_output",
+    "parse_json",
+    "read_bounded",
     "read_json",
     "ready_output",
+    "regular_file",
     "sha256_file",
     "write_json",
     "writing",
 ]
+
+NESTING = 64
+"""How deep lists and mappings may lie in each other in what is read."""
+_MOST_JSON = 16 << 20
+# Signs between values; the largest vocabulary of subwords, 2^20, has 5 million. A value takes some 100 bytes at most.
+_MOST_VALUES = 6_000_000
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 def _plain(error: OSError, path: Path) -> UnrolledError:
@@ -241,14 +254,104 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read JSON. Raises UnrolledError in one sentence when the file is missing or broken."""
+def regular_file(path: str | os.PathLike[str]) -> Path:
+    """The path of an ordinary file. To be asked before opening: a pipe without a writer is never opened, and a device
+    may never end.
+
+    Raises:
+        UnrolledError: missing, a folder, a pipe or a device.
+    """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UnrolledError(f"{path} does not exist.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UnrolledError(f"{path} is not valid JSON: it is damaged or of another program.") from error
     except OSError as error:
         raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"{str(path)!r} is no name of a file; give another one.") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UnrolledError(f"cannot read {path}: it is {kind}, not a file; put the file in its place.")
+    return path
+
+
+def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
+    """The bytes of a file. Raises UnrolledError in one sentence: no ordinary file, unreadable, or above ``most``."""
+    path = regular_file(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error
+    if len(data) > most:
+        size = f"{most >> 20} MB" if most >= 1 << 20 else f"{most >> 10} kB"
+        raise UnrolledError(f"{path} is larger than {size}: it is damaged or of another kind.")
+    return data
+
+
+def nested_deeper(value: Any, most: int = NESTING) -> bool:
+    """Whether lists and mappings lie in each other more than ``most`` deep. Everything of ours is flatter, and what
+    later walks such a value would run out of stack."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, Mapping | list | tuple)
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, Mapping | list | tuple)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of JSON text as the standard has it. Raises ValueError, also for what Python takes beyond that.
+
+    Refused too: keys that occur twice, NaN and numbers out of range, text with half a character (a lone surrogate),
+    values nested deeper than 64 or so many that they would fill the memory.
+    """
+    if isinstance(data, bytes):
+        data = data.decode("utf-8")
+    if sum(map(data.count, ",:[{")) > _MOST_VALUES:
+        raise ValueError("too many values")
+    try:
+        value = json.loads(data, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if nested_deeper(value):
+        raise ValueError("nested too deeply")
+    if _HALF.search(data):
+        json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError is a ValueError
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return value
+
+
+def read_json(path: str | os.PathLike[str], most: int = _MOST_JSON) -> Any:
+    """Read JSON.
+
+    Args:
+        most: the size of the largest file that is read, in bytes.
+    Raises:
+        UnrolledError: the file is missing, broken, too large or no ordinary file; in one sentence.
+    """
+    data = read_bounded(path, most)
+    try:
+        return parse_json(data)
+    except ValueError as error:
+        raise UnrolledError(f"{path} is not valid JSON: it is damaged or of another program.") from error

@@ -9,13 +9,22 @@ from pydantic import BaseModel, ValidationError
 
 from unrolled.core.errors import UsageError
 
-__all__ = ["PartError", "Registry", "nearest", "unknown_name"]
+__all__ = ["PartError", "Registry", "nearest", "shown", "unknown_name"]
 
 T = TypeVar("T")
+
+_LONGEST = 200
+
+
+def shown(name: str) -> str:
+    """A name in quotes, as far as it is fit to be read."""
+    return repr(name) if len(name) <= _LONGEST else f"{name[:_LONGEST]!r}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to ``name``, or None when nothing is close."""
+    if len(name) > _LONGEST:  # the time to compare grows with the square of the length
+        return None
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
 
@@ -25,7 +34,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     known = sorted(known)
     hint = nearest(name, known)
     remedy = f"did you mean {hint!r}?" if hint else f"known: {', '.join(known)}."
-    return UsageError(f"unknown {kind} {name!r}; {remedy}")
+    return UsageError(f"unknown {kind} {shown(name)}; {remedy}")
 
 
 def _a(noun: str) -> str:
@@ -35,9 +44,9 @@ def _a(noun: str) -> str:
 class PartError(ValueError):
     """The config of a part is wrong: carries pydantic's report to the config around it, which knows the path."""
 
-    def __init__(self, cause: ValidationError, cls: type[BaseModel]):
-        super().__init__(str(cause))
-        self.cause, self.cls = cause, cls
+    def __init__(self, cause: ValidationError, cls: type[BaseModel], value: Mapping[str, Any]):
+        super().__init__(cls.__name__)  # pydantic's report is long, and would be copied into that of every part around
+        self.cause, self.cls, self.value = cause, cls, value
 
 
 class Registry(Generic[T]):
@@ -99,4 +108,4 @@ class Registry(Generic[T]):
         try:
             return cls.model_validate(dict(value))
         except ValidationError as error:
-            raise PartError(error, cls) from error
+            raise PartError(error, cls, value) from error

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from unrolled.core.errors import UnrolledError
-from unrolled.core.files import atomic_write
+from unrolled.core.files import atomic_write, regular_file
 
 __all__ = [
+    "check_tensor_header",
     "detach",
     "flatten",
     "leaves",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 Tree = TypeVar("Tree")
+
+_MOST_HEADER = 16 << 20
 
 
 def map_tree(function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
@@ -138,13 +141,22 @@ def load_tensors(path: str | os.PathLike[str], device: str | torch.device = "cpu
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(path)
-    if not path.is_file():
-        raise UnrolledError(f"{path} does not exist.")
+    path = regular_file(path)
     try:
+        check_tensor_header(path)
         return load_file(path, device=str(device))
-    except (SafetensorError, ValueError, OSError) as error:
+    # A type that this torch lacks is a KeyError or AttributeError of the package.
+    except (SafetensorError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
         raise UnrolledError(f"{path} is not a readable safetensors file: it is damaged or of another kind.") from error
+
+
+def check_tensor_header(path: Path) -> None:
+    """Raises ValueError for a safetensors file that names more tensors than any model of ours has: each costs about a
+    kilobyte before it is refused."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _MOST_HEADER:
+        raise ValueError("header")
 
 
 def save_tree(path: str | os.PathLike[str], tree: Any) -> None:

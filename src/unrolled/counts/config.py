@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from unrolled.core.config import Config, VersionedConfig
 
-__all__ = ["KneserNeyConfig", "NgramConfig"]
+__all__ = ["MOST_ORDERS", "KneserNeyConfig", "NgramConfig"]
+
+MOST_ORDERS = 100
 
 Sentences = Literal["reset", "continuous"]
 
@@ -14,7 +16,7 @@ Sentences = Literal["reset", "continuous"]
 class KneserNeyConfig(Config):
     """How a Kneser-Ney model is estimated."""
 
-    order: int = Field(default=5, ge=1, description="longest n-gram, in tokens; 1 counts tokens alone")
+    order: int = Field(default=5, ge=1, le=MOST_ORDERS, description="longest n-gram, in tokens; 1 counts tokens alone")
     discount: Literal["modified", "single"] = Field(
         default="modified",
         description="modified: three discounts per order, for counts of 1, 2, and 3 or more (Chen and Goodman "
@@ -57,7 +59,7 @@ class NgramConfig(VersionedConfig):
 
     kind: ClassVar[str] = "ngram-model"
 
-    order: int = Field(ge=1, description="longest n-gram, in tokens")
+    order: int = Field(ge=1, le=MOST_ORDERS, description="longest n-gram, in tokens")
     vocab_size: int = Field(ge=1, description="number of ids V")
     start_id: int = Field(ge=0, description="the end symbol, which also stands before the first token of a text")
     sentences: Sentences = Field(description="whether contexts run across end symbols, see KneserNeyConfig")

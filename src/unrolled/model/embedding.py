@@ -18,11 +18,13 @@ __all__ = ["Embedding", "EmbeddingConfig"]
 class EmbeddingConfig(Config):
     """Size and initialisation of the token embedding."""
 
-    size: int | None = Field(default=None, ge=1, description="embedding size E (absent: the model's width)")
+    size: int | None = Field(default=None, ge=1, le=1 << 20, description="embedding size E (absent: the model's width)")
     tied: bool = Field(
         default=False, description="share the matrix with the output layer (Press and Wolf 2017; Inan et al. 2017)"
     )
-    project: int | None = Field(default=None, ge=1, description="width of a linear map after the lookup (absent: none)")
+    project: int | None = Field(
+        default=None, ge=1, le=1 << 20, description="width of a linear map after the lookup (absent: none)"
+    )
     init: Literal["uniform", "normal", "truncated_normal"] = Field(
         default="uniform",
         description="uniform(-scale, scale), normal(0, scale), or truncated normal with std 1/sqrt(E)",
@@ -30,7 +32,7 @@ class EmbeddingConfig(Config):
     one_hot: bool = Field(
         default=False, description="no matrix: a token is a vector of the vocabulary's size with a one in its place"
     )
-    scale: float = Field(default=0.1, gt=0, description="scale of the uniform or normal initialisation")
+    scale: float = Field(default=0.1, gt=0, le=1e4, description="scale of the uniform or normal initialisation")
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EmbeddingConfig":

@@ -1,7 +1,7 @@
 """The language model: embedding, stack of cells, head. There is one, for every cell."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -26,9 +26,9 @@ __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState"]
 class ModelConfig(Config):
     """A whole language model, but for the vocabulary size, which the tokenizer gives."""
 
-    width: int = Field(default=256, ge=1, description="width of every layer")
-    layers: int = Field(default=1, ge=1, description="number of layers")
-    widths: tuple[int, ...] | None = Field(
+    width: int = Field(default=256, ge=1, le=1 << 20, description="width of every layer")
+    layers: int = Field(default=1, ge=1, le=1024, description="number of layers")
+    widths: tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...] | None = Field(
         default=None, description="width of each layer, in place of width (absent: all equal)"
     )
     cell: AnyCellConfig | tuple[AnyCellConfig, ...] = Field(

@@ -35,7 +35,10 @@ class StackConfig(Config):
         default="none", description="normalisation of the stack's output (a residual stack always has its own)"
     )
     mlp: float = Field(
-        default=0.0, ge=0, description="hidden width of a residual block's MLP, as a multiple of the width (0: none)"
+        default=0.0,
+        ge=0,
+        le=1024,
+        description="hidden width of a residual block's MLP, as a multiple of the width (0: none)",
     )
 
 

@@ -31,9 +31,13 @@ class DynamicConfig(Config):
 
     rule: Literal["sgd", "sgd_decay", "rms"] = Field(default="rms", description="update rule; rms needs statistics")
     segment: int = Field(default=5, ge=1, description="tokens between updates; gradients do not reach further back")
-    lr: float = Field(default=5e-5, ge=0, description="learning rate (eta)")
-    decay: float = Field(default=2e-3, ge=0, description="pull back to the trained weights (lambda); unused by sgd")
-    epsilon: float = Field(default=2e-5, gt=0, description="added to the statistics in the denominator of rms")
+    lr: float = Field(default=5e-5, ge=0, le=1e6, description="learning rate (eta)")
+    decay: float = Field(
+        default=2e-3, ge=0, le=1e6, description="pull back to the trained weights (lambda); unused by sgd"
+    )
+    epsilon: float = Field(
+        default=2e-5, ge=1e-30, le=1e6, description="added to the statistics in the denominator of rms"
+    )
     loss: Literal["mean", "sum"] = Field(
         default="mean", description="over the tokens of a segment; over parallel columns always the mean"
     )

@@ -14,12 +14,19 @@ from unrolled.optim.normed_rmsprop import NormedRMSprop
 __all__ = ["OPTIMIZERS", "AnyOptimizerConfig", "OptimizerConfig", "build_optimizer"]
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+# What float32 can hold with room to spare: a smaller eps would be 0 there, and 0 / 0 would spoil unused weights.
+_LEAST, _MOST = 1e-30, 1e6
+
+
 class OptimizerConfig(Config):
     """What all optimisers share."""
 
     name: str
-    lr: float = Field(gt=0, description="full learning rate, before the schedule")
-    weight_decay: float = Field(default=0.0, ge=0, description="weight decay, in the optimiser's own convention")
+    lr: float = Field(gt=0, le=_MOST, description="full learning rate, before the schedule")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=_MOST, description="weight decay, in the optimiser's own convention"
+    )
     decay: Literal["all", "matrices"] = Field(
         default="all", description="what decays: every parameter, or all but vectors (biases, gains)"
     )
@@ -29,25 +36,25 @@ class AdamConfig(OptimizerConfig):
     """Adam (Kingma and Ba 2015); weight_decay is added to the gradient."""
 
     name: Literal["adam"] = "adam"
-    lr: float = Field(default=0.003, gt=0, description="full learning rate, before the schedule")
-    betas: tuple[float, float] = Field(default=(0.9, 0.99), description="decay of the two moments")
-    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
+    lr: float = Field(default=0.003, gt=0, le=_MOST, description="full learning rate, before the schedule")
+    betas: tuple[Share, Share] = Field(default=(0.9, 0.99), description="decay of the two moments")
+    eps: float = Field(default=1e-8, ge=_LEAST, le=_MOST, description="added to the denominator")
 
 
 class AdamWConfig(OptimizerConfig):
     """AdamW (Loshchilov and Hutter 2019); weight_decay shrinks the weights by lr x decay at each step."""
 
     name: Literal["adamw"] = "adamw"
-    lr: float = Field(default=0.003, gt=0, description="full learning rate, before the schedule")
-    betas: tuple[float, float] = Field(default=(0.9, 0.99), description="decay of the two moments")
-    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
+    lr: float = Field(default=0.003, gt=0, le=_MOST, description="full learning rate, before the schedule")
+    betas: tuple[Share, Share] = Field(default=(0.9, 0.99), description="decay of the two moments")
+    eps: float = Field(default=1e-8, ge=_LEAST, le=_MOST, description="added to the denominator")
 
 
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent; weight_decay is added to the gradient."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(default=1.0, gt=0, description="full learning rate, before the schedule")
+    lr: float = Field(default=1.0, gt=0, le=_MOST, description="full learning rate, before the schedule")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum")
 
 
@@ -55,9 +62,11 @@ class NormedRMSpropConfig(OptimizerConfig):
     """RMSprop's direction at a fixed length (the first multiplicative LSTMs); weight_decay is added to the gradient."""
 
     name: Literal["normed_rmsprop"] = "normed_rmsprop"
-    lr: float = Field(default=1.0, gt=0, description="length of a step over all parameters, before the schedule")
+    lr: float = Field(
+        default=1.0, gt=0, le=_MOST, description="length of a step over all parameters, before the schedule"
+    )
     rho: float = Field(default=0.9, ge=0, lt=1, description="decay of the mean square")
-    eps: float = Field(default=1e-6, gt=0, description="added to the denominator")
+    eps: float = Field(default=1e-6, ge=_LEAST, le=_MOST, description="added to the denominator")
 
 
 class _Row:

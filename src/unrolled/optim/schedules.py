@@ -1,7 +1,7 @@
 """Learning-rate schedules as functions of the fraction of the budget spent."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,10 +31,12 @@ class ScheduleConfig(Config):
         description="linear: fraction of the budget at which the line reaches zero; the rate goes no lower than final "
         "(absent: the line reaches final at the end)",
     )
-    drops: tuple[float, ...] = Field(
-        default=(), description="drops: fractions of the budget at which the rate is multiplied by factor"
+    drops: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(),
+        max_length=1000,
+        description="drops: fractions of the budget at which the rate is multiplied by factor",
     )
-    factor: float = Field(default=0.1, gt=0, description="drops: factor of each drop")
+    factor: float = Field(default=0.1, gt=0, le=1, description="drops: factor of each drop")
 
     @model_validator(mode="after")
     def _read(self) -> "ScheduleConfig":

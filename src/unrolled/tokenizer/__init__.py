@@ -1,12 +1,13 @@
 """Tokenizers: text to ids and back, with exact counts of words, characters and bytes."""
 
 import os
+import reprlib
 from typing import Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from unrolled.core.config import Config
-from unrolled.core.errors import UnrolledError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json, write_json
 from unrolled.core.registry import Registry
 from unrolled.tokenizer.base import Decoder, Tokenizer
@@ -34,6 +35,8 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
 AnyTokenizerConfig = Annotated[SerializeAsAny[Config], BeforeValidator(TOKENIZERS.parse)]
 """Type of a field that holds the configuration of any tokenizer, given as name, mapping or object."""
 
+_MOST_FILE = 128 << 20  # the largest vocabulary of subwords, 2^20, takes 90 MB with its merges
+
 
 def save_tokenizer(tokenizer: Tokenizer, path: str | os.PathLike[str]) -> None:
     """Write a tokenizer as one JSON file, atomically."""
@@ -54,18 +57,22 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     Raises:
         UnrolledError: missing, damaged, of another kind, or of a newer version.
     """
-    value = read_json(path)
+    value = read_json(path, _MOST_FILE)
     if not isinstance(value, dict) or value.get("kind") != "tokenizer" or not isinstance(value.get("config"), dict):
         raise UnrolledError(f"{path} is not a tokenizer file of unrolled.")
     cls = TOKENIZERS[str(value["config"].get("name"))]
     version = value.get("version")
     if type(version) is not int or not 1 <= version <= cls.version:
         raise UnrolledError(
-            f"{path} has format {version}, this release reads up to {cls.version}; use the release that wrote it."
+            f"{path} has format {reprlib.repr(version)}, this release reads up to {cls.version}; use the release that "
+            "wrote it."
         )
     try:
-        tokenizer = cls.from_json(cls.Config.parse(value["config"]), value["state"])
+        config, state = cls.Config.parse(value["config"]), value["state"]
+        if not isinstance(state, dict):
+            raise ValueError("state")
+        tokenizer = cls.from_json(config, state)
         tokenizer.version = version  # an older one encodes as it did
         return tokenizer
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise UnrolledError(f"{path} is a damaged tokenizer file; restore it or train again.") from error

@@ -84,7 +84,7 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`. Raises KeyError, TypeError, ValueError or UsageError for anything else."""
 
     @property
     def vocab_size(self) -> int:

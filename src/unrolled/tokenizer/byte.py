@@ -78,4 +78,11 @@ class ByteTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        return cls(config, state.get("values", ()))
+        if config.values == "all":
+            return cls(config)
+        values = state["values"]
+        if not isinstance(values, list) or not all(type(value) is int and 0 <= value < 256 for value in values):
+            raise ValueError("values are bytes")
+        if values != sorted(set(values)):
+            raise ValueError("values rise")
+        return cls(config, values)

@@ -86,4 +86,7 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        return cls(config, state["characters"])
+        characters = state["characters"]
+        if not isinstance(characters, str) or len(set(characters)) != len(characters):
+            raise ValueError("characters are a text without one twice")
+        return cls(config, characters)

@@ -1,5 +1,6 @@
 """Joins corpus and tokenizer: trains tokenizers and keeps the token files of corpora in the cache."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -12,12 +13,13 @@ import tokenizers
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import atomic_folder, make_folder, write_json
+from unrolled.core.files import atomic_folder, make_folder, sha256_file, write_json
 from unrolled.core.places import cache_folder
 from unrolled.data.corpus import Corpus
 from unrolled.data.tokens import Encoded, TokenSplit, TokenWriter
 from unrolled.tokenizer import TOKENIZERS, load_tokenizer, save_tokenizer
 from unrolled.tokenizer.base import Tokenizer
+from unrolled.tokenizer.word import vocabulary_file
 
 __all__ = ["encode_corpus", "encode_split", "load_or_train_tokenizer"]
 
@@ -43,10 +45,10 @@ def load_or_train_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
         tokenizers.__version__,
     ]
     pinned = getattr(config, "vocabulary", None)
-    if pinned and Path(pinned).expanduser().is_file():
-        key.append(hashlib.sha256(Path(pinned).expanduser().read_bytes()).hexdigest())
+    if pinned and vocabulary_file(pinned).is_file():
+        key.append(sha256_file(vocabulary_file(pinned)))
     path = cache_folder("tokenizers") / f"{_digest(key)}.json"
-    if path.exists():
+    with contextlib.suppress(UnrolledError):  # missing, or damaged on the disk: made anew
         return load_tokenizer(path)
     tokenizer = cls.train(config, corpus.blocks("train", text=not cls.reads_bytes))
     save_tokenizer(tokenizer, path)

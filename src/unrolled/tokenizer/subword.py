@@ -38,11 +38,13 @@ class _Subword(Tokenizer):
     def __init__(self, config: Any, state: dict[str, Any]):
         # The description decides, not the engine that was trained: reading it rounds scores.
         self._state = state
-        self._engine = engine = Engine.from_str(json.dumps(state))
+        self._engine = engine = _engine(state, self.kind)
         letters = _byte_letters()
         size = engine.get_vocab_size()
         names = [engine.id_to_token(index) or "" for index in range(size)]
         pieces = [bytes(letters[letter] for letter in name) for name in names]
+        if len({piece for piece in pieces if len(piece) == 1}) != len(letters):
+            raise ValueError("a byte is missing, which texts would lose")
         super().__init__(config, [*pieces, b"\n" if config.end == "line" else b""], end=size)
 
     @staticmethod
@@ -53,7 +55,6 @@ class _Subword(Tokenizer):
     def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:
         """Learn the subwords; a short text may give fewer than ``size``."""
         engine, trainer = cls._engine_and_trainer(config)
-        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
 
         def batches() -> Iterator[list[str]]:
             for block in blocks:
@@ -96,6 +97,31 @@ class _Subword(Tokenizer):
         return cls(config, state["tokenizers"])
 
 
+def _engine(state: dict[str, Any], kind: str) -> Engine:
+    """The engine of a description. Raises ValueError for one that :meth:`_Subword.train` does not make: parts that
+    change or drop text, draw at random, or give ids that are not 0, 1, 2, ..."""
+    try:
+        engine = Engine.from_str(json.dumps(state))
+    except Exception as error:  # the package raises nothing more special
+        raise ValueError("no description of an engine") from error
+    # first of all: a gap of billions would be written out
+    if sorted(engine.get_vocab().values()) != list(range(engine.get_vocab_size())):
+        raise ValueError("ids")
+    described, plain = (json.loads(one.to_str()) for one in (engine, _plain_engine()))
+    model = described.pop("model")
+    del plain["model"]
+    options = {key: value for key, value in model.items() if key not in ("type", "vocab", "merges")}
+    if described != plain or model["type"].lower() != kind or any(v not in (None, False) for v in options.values()):
+        raise ValueError("another engine")
+    return engine
+
+
+def _plain_engine(model: Any = None) -> Engine:
+    engine = Engine(model or models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    return engine
+
+
 def _lines(block: bytes, keep_ends: bool) -> list[str]:
     lines = block.decode("utf-8").split("\n")
     if keep_ends:
@@ -117,7 +143,7 @@ class BPETokenizer(_Subword):
     def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False)
-        return Engine(models.BPE()), trainer
+        return _plain_engine(models.BPE()), trainer
 
 
 class UnigramTokenizer(_Subword):
@@ -134,7 +160,7 @@ class UnigramTokenizer(_Subword):
     def _engine_and_trainer(config: Any) -> tuple[Engine, Any]:
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.UnigramTrainer(vocab_size=config.size - 1, initial_alphabet=alphabet, show_progress=False)
-        return Engine(models.Unigram()), trainer
+        return _plain_engine(models.Unigram()), trainer
 
     @classmethod
     def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:

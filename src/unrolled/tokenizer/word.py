@@ -1,5 +1,6 @@
 """Words as tokens."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import repeat
@@ -7,19 +8,21 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from unrolled.core import config as core
-from unrolled.core.errors import UsageError
-from unrolled.data.plain import BLANKS, tell_blanks
-from unrolled.data.reading import read_plain
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import read_bounded
+from unrolled.data.plain import BLANKS, decode_text, tell_blanks
 from unrolled.data.tokens import Encoded
 from unrolled.tokenizer.base import Tokenizer
 
-__all__ = ["WordTokenizer"]
+__all__ = ["WordTokenizer", "vocabulary_file"]
 
 _END = b"\n"
 _TO_SPACE = bytes.maketrans(BLANKS, b" " * len(BLANKS))
+_MOST_VOCABULARY = 256 << 20
+_WORD = re.compile(r"[^ \n]+")
 
 
 class WordTokenizer(Tokenizer):
@@ -57,6 +60,19 @@ class WordTokenizer(Tokenizer):
         unk_word: str = Field(
             default="<unk>", min_length=1, description="name of the unknown word, also within the text"
         )
+
+        @field_validator("end_word", "unk_word")
+        @classmethod
+        def _one_word(cls, value: str) -> str:
+            if not _WORD.fullmatch(value):
+                raise ValueError("a word holds no space and no line end")
+            return value
+
+        @model_validator(mode="after")
+        def _two_words(self) -> Self:
+            if self.end_word == self.unk_word:
+                raise UsageError("tokenizer.end_word and tokenizer.unk_word are the same; rename one.")
+            return self
 
     def __init__(self, config: Any, words: list[str]):
         names = [word.encode() for word in words]
@@ -149,7 +165,10 @@ class WordTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, config: Any, state: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        return cls(config, state["words"])
+        words = state["words"]
+        if not isinstance(words, list) or not all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
+            raise ValueError("words are a list of texts without spaces and line ends")
+        return cls(config, words)
 
 
 def _words(block: bytes, blanks: bytes) -> list[bytes]:
@@ -162,8 +181,20 @@ def _words(block: bytes, blanks: bytes) -> list[bytes]:
 
 
 def _read_vocabulary(path: str) -> list[str]:
-    words = [line.strip() for line in read_plain(Path(path).expanduser()).split("\n")]
+    try:
+        data = read_bounded(vocabulary_file(path), _MOST_VOCABULARY)
+    except UnrolledError as error:
+        raise UsageError(f"cannot read the vocabulary {path}; give a UTF-8 file with one word per line.") from error
+    words = [line.strip() for line in decode_text(data, path).split("\n")]
     for number, word in enumerate(words, 1):
         if any(blank in word.encode() for blank in BLANKS):
             raise UsageError(f"line {number} of the vocabulary {path} holds white space; give one word per line.")
     return [word for word in words if word]
+
+
+def vocabulary_file(path: str) -> Path:
+    """The file of a pinned vocabulary, whether it is there or not; ~ is the home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user: a folder of that name, then
+        return Path(path)

@@ -21,12 +21,14 @@ BUDGETS = ("steps", "tokens", "epochs", "minutes", "cpu_minutes")
 class PhaseConfig(Config):
     """One phase of training: a budget, an optimiser, a schedule."""
 
-    steps: int | None = Field(default=None, description="budget in optimiser steps")
-    tokens: int | None = Field(default=None, description="budget in training tokens")
-    epochs: float | None = Field(default=None, description="budget in passes over the training text")
-    minutes: float | None = Field(default=None, description="budget in wall-clock minutes of the process")
+    steps: int | None = Field(default=None, le=10**12, description="budget in optimiser steps")
+    tokens: int | None = Field(default=None, le=10**15, description="budget in training tokens")
+    epochs: float | None = Field(default=None, le=1e6, description="budget in passes over the training text")
+    minutes: float | None = Field(default=None, le=1e7, description="budget in wall-clock minutes of the process")
     cpu_minutes: float | None = Field(
-        default=None, description="budget in CPU minutes: user + system time of all threads and children of the process"
+        default=None,
+        le=1e7,
+        description="budget in CPU minutes: user + system time of all threads and children of the process",
     )
     optimizer: AnyOptimizerConfig = Field(default_factory=lambda: OPTIMIZERS.parse("adam"), description="update rule")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning rate over the budget")
@@ -46,7 +48,7 @@ class PhaseConfig(Config):
         ge=1,
         description="end the phase at a validation worse than the best one more than this many before it",
     )
-    accumulate: int = Field(default=1, ge=1, description="windows whose gradients are averaged for one step")
+    accumulate: int = Field(default=1, ge=1, le=10**6, description="windows whose gradients are averaged for one step")
 
     @model_validator(mode="after")
     def _one_budget(self) -> Any:
@@ -71,9 +73,9 @@ class TrainConfig(PhaseConfig):
     then: tuple[PhaseConfig, ...] = Field(
         default=(), description="further phases; each starts from the best weights so far with a fresh optimiser"
     )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads (absent: torch's default)")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads (absent: torch's default)")
     validations: int = Field(
-        default=10, ge=0, description="validations spread evenly over a phase (0: only at its end)"
+        default=10, ge=0, le=10**6, description="validations spread evenly over a phase (0: only at its end)"
     )
     valid_columns: int = Field(
         default=20,

@@ -22,16 +22,23 @@ class ObjectiveConfig(Config):
         "whose scale clip and l2 then belong",
     )
     ar: float = Field(
-        default=0.0, ge=0, description="activation regularisation: times the mean square of the dropped last output"
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="activation regularisation: times the mean square of the dropped last output",
     )
     tar: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="temporal activation regularisation: times the mean square of the difference of successive raw "
         "last outputs",
     )
     l2: float = Field(
-        default=0.0, ge=0, description="times half the squared norm of all parameters, added to the reduced loss"
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="times half the squared norm of all parameters, added to the reduced loss",
     )
 
 

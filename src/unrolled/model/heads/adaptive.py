@@ -22,7 +22,9 @@ class AdaptiveConfig(HeadConfig):
     cutoffs: tuple[int, ...] | None = Field(
         default=None, description="first id of each tail (absent: a sixteenth and a quarter of the vocabulary)"
     )
-    div_value: float = Field(default=4.0, gt=0, description="a tail's width is that of the one before over this")
+    div_value: float = Field(
+        default=4.0, ge=1, le=1024, description="a tail's width is that of the one before over this"
+    )
     head_bias: bool = Field(default=False, description="a bias on the frequent ids and the clusters")
     block: int = Field(default=2**22, ge=1, description="logits held at once in training (rows x vocabulary)")
 

@@ -23,6 +23,7 @@ class MatrixConfig(HeadConfig):
     project: int | None = Field(
         default=None,
         ge=1,
+        le=1 << 20,
         description="width of a linear map without bias before the output matrix (absent: none, or the "
         "embedding size where the matrix is tied and the widths differ)",
     )

@@ -18,7 +18,7 @@ class MixtureConfig(MatrixConfig):
     """Options of the mixture of softmaxes; ``project`` is the width of a latent."""
 
     name: Literal["mos"] = "mos"
-    components: int = Field(default=15, ge=1, description="number of softmaxes K")
+    components: int = Field(default=15, ge=1, le=1024, description="number of softmaxes K")
     mix: Literal["probabilities", "latents"] = Field(
         default="probabilities",
         description="what is mixed: the softmaxes' probabilities, or the latents before one softmax (mixture of "
@@ -27,6 +27,7 @@ class MixtureConfig(MatrixConfig):
     floor: float = Field(
         default=0.0,
         ge=0,
+        le=1,
         description="added to the mixed probability before its logarithm (1e-8 in the published code)",
     )
 

@@ -20,10 +20,11 @@ class PointerConfig(MatrixConfig):
     """Options of the pointer sentinel mixture."""
 
     name: Literal["pointer"] = "pointer"
-    length: int = Field(default=100, ge=1, description="last words L that the pointer may point at")
+    length: int = Field(default=100, ge=1, le=1 << 20, description="last words L that the pointer may point at")
     gate_loss: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="in training, times -log of the gate's share of the right answer: the sentinel's mass plus that of "
         "the positions that hold the target (a term of the paper, remembered, not checked)",
     )
