@@ -54,7 +54,7 @@ def read_labelled(
     label: str = "label",
     classes: tuple[str, str] | None = None,
 ) -> Labelled:
-    """Read a file whose name ends in .csv, .tsv or .jsonl, and perhaps in .gz or .xz.
+    """Read a file whose name ends in .csv, .tsv or .jsonl, and perhaps in .gz, .bz2 or .xz.
 
     CSV has quoted fields; in a tab-separated file quotes are plain characters. Labels are compared as text.
 
@@ -74,7 +74,9 @@ def read_labelled(
     elif kind in (".csv", ".tsv"):
         rows = list(_table_rows(content, path, text, label, kind))
     else:
-        raise UsageError(f"{path} is neither .csv nor .tsv nor .jsonl (nor one of these with .gz or .xz); rename it.")
+        raise UsageError(
+            f"{path} is neither .csv nor .tsv nor .jsonl (nor one of these with .gz, .bz2 or .xz); rename it."
+        )
     found = sorted({row[1] for row in rows})
     if classes is None:
         if len(found) != 2:
