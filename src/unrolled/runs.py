@@ -79,7 +79,9 @@ class WeightsConfig(Config):
         elif not Path(self.file).is_file():
             raise UsageError(f"there are no weights at {self.file}; give a safetensors file.")
         else:
-            load_published(model, tree.load_tensors(Path(self.file)), self.layout)
+            tensors = tree.load_tensors(Path(self.file))
+            tree.check_numbers(tensors, Path(self.file))
+            load_published(model, tensors, self.layout)
 
 
 class RunConfig(VersionedConfig):
@@ -199,7 +201,9 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The run record, empty where training has not written one yet."""
         value = read_json(self.path / RECORD) if (self.path / RECORD).exists() else {}
-        if not isinstance(value, dict):
+        step, texts = (value.get("best_step"), value.get("checksums", {})) if isinstance(value, dict) else ("", {})
+        sound = step is None or (isinstance(step, int) and 0 <= step <= 2**53)
+        if not sound or not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
             raise UnrolledError(f"{self.path / RECORD} is no run record: it is damaged, or of another program.")
         return value
 
@@ -271,6 +275,7 @@ def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
     if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
         odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
         raise UnrolledError(f"{path} does not fit the run's config (parameter {odd[0]!r}); it belongs to another run.")
+    tree.check_numbers(saved, path)
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(saved[name])
