@@ -11,6 +11,7 @@ from train.runs import experiment
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import CorpusConfig
 from unrolled.runs import Run
+from unrolled.tokenizer import TOKENIZERS
 
 
 def test_names() -> None:
@@ -27,7 +28,9 @@ def test_experiment(text: Path) -> None:  # noqa: F811
     assert config.model.width == 3
     assert config.train.budget() == ("steps", 2)
     assert config.corpus.path == str(text)
-    assert config.tokenizer is None, "the corpus chooses, not the recipe"
+    assert config.tokenizer == TOKENIZERS.parse("byte"), "that of the recipe's corpus"
+    other = ur.experiment("ptb-char-cpu", [], "pydoc")
+    assert other.tokenizer is None, "a corpus of the table chooses for itself"
     assert ur.experiment(corpus="stdlib").corpus.name == "stdlib"
     assert ur.experiment(corpus=CorpusConfig(path="x")).corpus.path == "x"
     with pytest.raises(UsageError, match="did you mean 'pydoc'"):

@@ -35,8 +35,8 @@ def experiment(
 
     Args:
         recipe: name of a shipped recipe or path of a TOML file; absent: the default.
-        corpus: in place of the recipe's: its config, a known name, or the path of your own text. The tokenizer is
-            then the corpus's own, unless a setting chooses one.
+        corpus: in place of the recipe's: its config, a known name, or the path of your own text, which the recipe's
+            tokenizer reads; a known corpus has a tokenizer of its own, unless a setting chooses one.
     Raises:
         UsageError: unknown recipe, key or value, in one sentence.
     """

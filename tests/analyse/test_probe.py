@@ -54,7 +54,9 @@ def test_equal_units_are_told_apart_by_distance() -> None:
     values = np.where(positive[:, None], 1.0, -1.0) * [3, 9, 6] + noise
     found = best_unit(values, positive, values, positive)
     assert found.aucs.tolist() == [1, 1, 1]
-    assert found.unit == 1
+    assert (found.unit, found.ties) == (1, 3)
+    values[:, 0] = np.where(positive, 0.001, -0.001)  # no spread, and hardly any gap: it does not steer
+    assert best_unit(values, positive, values, positive).unit == 1
     flat = np.where(positive[:, None], 1.0, -1.0) * np.ones((1, 2))
     assert best_unit(flat, positive, flat, positive).train.auc == 1, "no spread within the classes is no fault"
 

@@ -146,3 +146,16 @@ def test_the_record_tells_of_the_best() -> None:
     rows = record["properties"]["x"]["units"]
     assert (record["run"], len(rows), rows[0]["unit"]) == ("r", 3, 2)
     assert rows[0]["correlation"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7, 1e-4])
+@pytest.mark.parametrize("levels", [4, 30])
+def test_a_unit_that_counts_tells_all(noise: float, levels: int) -> None:
+    """Rounding of floats does not split its values into bins of their own."""
+    rng = np.random.default_rng(3)
+    property_ = rng.integers(0, levels, 4000).astype(float)
+    unit = (0.3 * property_ - 1) * (1 + noise * rng.standard_normal(4000))
+    found = rank_units("count", property_, {"0.c": unit[:, None]})
+    assert found.information[0] == pytest.approx(found.entropy, abs=1e-12)
+    smooth = rng.standard_normal(20000)
+    assert np.bincount(binned(smooth)).tolist() == [1250] * 16, "dense values are no heaps"

@@ -30,11 +30,12 @@ def refused(backend: str, **other: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def record(*rows: dict[str, Any], **config: Any) -> BenchRecord:
+def record(*rows: dict[str, Any], peaks: dict[str, Any] | None = None, **config: Any) -> BenchRecord:
     return BenchRecord.parse(
         {
             "config": {"peak_size": 16, "copy_bytes": 400, **config}, "environment": {"cpu": "a fast one"},
-            "native": "x", "instruction_sets": (), "repetitions": 3, "wall_seconds": 1.0, "peaks": {}, "rows": rows,
+            "native": "x", "instruction_sets": (), "repetitions": 3, "wall_seconds": 1.0, "peaks": peaks or {},
+            "rows": rows,
         }
     )  # fmt: skip
 
@@ -84,13 +85,24 @@ def test_rows_that_were_not_measured() -> None:
     assert (nothing.pairs, nothing.singles) == ((), ())
 
 
+def peak(size: int | None) -> dict[str, Any]:
+    return {"unit": "GFLOP/s", "size": size, "median": 3.0, "lowest": 2.0, "highest": 4.0, "measured": 5}
+
+
 def test_other_peaks_are_said() -> None:
-    found = compare_records(record(row()), record(row(), peak_size=32))
-    assert "peak_size" in str(found.warning)
-    assert found.warning in comparison_lines(found)
-    page = comparison_markdown(found)
+    def found(a: dict[str, Any], b: dict[str, Any], **config: Any) -> Any:
+        return compare_records(record(row(), peaks=a), record(row(), peaks=b, **config))
+
+    odd = found({"float32": peak(2048), "read": peak(9)}, {"float32": peak(1024), "read": peak(9), "bf16": peak(3)})
+    assert "(float32 2,048 and 1,024)" in str(odd.warning)
+    assert odd.warning in comparison_lines(odd)
+    page = comparison_markdown(odd)
     assert "a fast one" in page
     assert page.count("\n| ") == 3
+    # a record without sizes measured at those of its settings
+    assert found({"float32": peak(None), "copy": peak(None)}, {"float32": peak(16), "copy": peak(400)}).warning is None
+    assert "(copy 400 and 300)" in str(found({"copy": peak(None)}, {"copy": peak(300)}).warning)
+    assert found({"float32": peak(16)}, {"bf16": peak(8)}, peak_size=8).warning is None, "no peak of both"
 
 
 def test_a_record_goes_out_and_in(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from unrolled.bench.config import BenchConfig
-from unrolled.bench.measure import FEWEST, Sample, Work, measure, timed
-from unrolled.bench.peak import Peaks, peak_memory
+from unrolled.bench.measure import Sample, Work, measure, timed
+from unrolled.bench.peak import Peaks, amount_of_peak, peak_memory, peak_speed
 
 
 class World:
@@ -29,13 +29,22 @@ class World:
 
         return call
 
+    def machine(self, speeds: dict[str, float]) -> Callable[[str, int], tuple[Callable[[], None], float]]:
+        """Peaks of a machine that does so much a second of each kind."""
+
+        def make(kind: str, size: int) -> tuple[Callable[[], None], float]:
+            amount = amount_of_peak(kind, size)
+            return self.work(f"{kind} {size}", amount / speeds[kind]), amount
+
+        return make
+
     def peak(self, kind: str) -> float:
         self.events.append(f"peak {kind}")
         return float(len(self.events))
 
 
-def run(world: World, works: list[Work], repeats: int = 1, seconds: float = 1e9, seed: int = 0) -> list[list[Sample]]:
-    return measure(works, world.peak, repeats, seconds, least=0.0, seed=seed, clock=world.clock)
+def run(world: World, works: list[Work], repeats: int = 1, until: float = 1e9, seed: int = 0) -> list[list[Sample]]:
+    return measure(works, world.peak, repeats, until, least=0.0, seed=seed, clock=world.clock)
 
 
 def test_a_short_call_is_repeated() -> None:
@@ -80,32 +89,76 @@ def test_the_order_is_shuffled_by_the_seed() -> None:
     assert orders != _orders(4)
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(1.0, FEWEST), (49.0, 4), (50.0, 5), (1e9, 9)])
-def test_the_limit_of_time(seconds: float, expected: int) -> None:
+@pytest.mark.parametrize(("until", "expected"), [(1.0, 1), (19.0, 1), (20.0, 2), (49.0, 4), (50.0, 5), (1e9, 9)])
+def test_the_limit_of_time(until: float, expected: int) -> None:
     world = World()
-    samples = run(world, [Work(world.work("a", 10.0), "float32", 1)], repeats=9, seconds=seconds)
+    samples = run(world, [Work(world.work("a", 10.0), "float32", 1)], repeats=9, until=until)
     assert len(samples[0]) == expected
-    assert len(run(World(), [Work(World().work("a", 1.0), "float32", 1)], repeats=2, seconds=0.1)[0]) == 2
 
 
-def test_progress() -> None:
+def test_what_is_begun_is_told_before() -> None:
     world, heard = World(), []
     works = [Work(world.work(name, 1.0), "float32", 1) for name in "ab"]
-    measure(works, world.peak, 2, 9.0, 0.0, 0, lambda done, total: heard.append((done, total)), world.clock)
-    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+    def begin(repeat: int, place: int, index: int, seconds: float) -> None:
+        heard.append((repeat, place, seconds, len([event for event in world.events if event in "ab"])))
+        world.events.append(f"begin {'ab'[index]}")
+
+    measure(works, world.peak, 2, 9.0, 0.0, 0, begin, world.clock)
+    assert heard == [(0, 0, 0.0, 0), (0, 1, 0.0, 1), (1, 0, 2.0, 2), (1, 1, 2.0, 3)]
+    told = [event.removeprefix("begin ") for event in world.events if event.startswith("begin")]
+    assert told == [event for event in world.events if event in "ab"]
 
 
 def test_what_a_peak_does() -> None:
-    peaks = Peaks(BenchConfig(peak_size=20, copy_bytes=4000))
-    for kind, amount in (("float32", 2 * 20**3), ("bf16", 2 * 20**3), ("copy", 8000)):
+    peaks = Peaks(BenchConfig(peak_size=20, copy_bytes=4000, read_bytes=800), limit=1.0)
+    for kind, amount in (("float32", 2 * 20**3), ("bf16", 2 * 20**3), ("copy", 8000), ("read", 800)):
         call, counted = peaks.call(kind)
         assert counted == amount
         assert peaks.call(kind)[0] is call, "made once"
         result = call()
         assert isinstance(result, torch.Tensor)
-        assert result.numel() == (1000 if kind == "copy" else 400)
-        assert result.dtype == (torch.bfloat16 if kind == "bf16" else torch.float32)
+        assert result.numel() == {"copy": 1000, "read": 1}.get(kind, 400)
         assert result.count_nonzero() == result.numel()
+    assert peaks.sizes == {"float32": 20, "bf16": 20, "copy": 4000, "read": 800}
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_emulated_products_are_no_peak(monkeypatch: pytest.MonkeyPatch, fast: bool, dtype: torch.dtype) -> None:
+    """Where bf16 products are emulated the backends multiply rounded factors in float32, and so does the peak."""
+    monkeypatch.setattr("unrolled.kernels.bf16.fast_products", lambda: fast)
+    result = Peaks(BenchConfig(peak_size=20), limit=1.0).call("bf16")[0]()
+    assert isinstance(result, torch.Tensor)
+    assert result.dtype == dtype
+    exact = Peaks(BenchConfig(peak_size=20), limit=1.0).call("float32")[0]()
+    assert isinstance(exact, torch.Tensor)
+    assert not torch.equal(result.float(), exact)
+
+
+@pytest.mark.parametrize(
+    ("kind", "speed", "size"),
+    [
+        ("float32", 200e9, 2048), ("float32", 20e9, 1024), ("float32", 0.23e9, 256), ("float32", 1e6, 256),
+        ("copy", 20e9, 256_000_000), ("copy", 0.5e9, 64_000_000), ("copy", 1e6, 16_000_000),
+    ],
+)  # fmt: skip
+def test_a_slow_machine_measures_a_smaller_peak(
+    monkeypatch: pytest.MonkeyPatch, kind: str, speed: float, size: int
+) -> None:
+    world = World()
+    monkeypatch.setattr("unrolled.bench.peak.make_peak", world.machine({kind: speed}))
+    peaks = Peaks(BenchConfig(), limit=0.5, clock=world.clock)
+    assert peaks.speed(kind) == pytest.approx(speed, rel=0.01)
+    assert peaks.sizes == {kind: size}
+    if speed > 1e6:
+        assert world.now < 2.5, "finding the size and measuring once"
+
+
+def test_a_peak_alone_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr("unrolled.bench.peak.make_peak", world.machine({"bf16": 0.23e9}))
+    assert peak_speed(BenchConfig(), "bf16", clock=world.clock) == pytest.approx(0.23e9, rel=0.01)
+    assert world.now < 2.0
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not tell the peak of memory")

@@ -1,15 +1,17 @@
 """Plan, run and record."""
 
+import itertools
+import re
 from typing import Any
 
 import pytest
 
 from unrolled.bench import BenchConfig, BenchRecord, bench_markdown, bench_table, machine_lines, reasons, run_bench
 from unrolled.bench.measure import Sample
-from unrolled.bench.peak import KINDS
+from unrolled.bench.peak import amount_of_peak
 from unrolled.bench.plan import Row, Sizes, label, peers_of, plan
 from unrolled.bench.run import ratios
-from unrolled.bench.subjects import make_cell
+from unrolled.bench.subjects import amount_of, make_cell
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError
 from unrolled.kernels import cell_loop
@@ -101,6 +103,8 @@ def test_a_run() -> None:
     options = {**SMALL, "cells": ("lstm", "diag_scan"), "passes": ("both", "step"), "precisions": ("float32", "bf16")}
     config = BenchConfig.parse(options)
     record = run_bench(config, lambda *what: heard.append(what))
+    assert [done for _, done in heard] == sorted(done for _, done in heard)
+    assert all(0 <= done < 1 for _, done in heard)
     assert BenchRecord.parse({key: getattr(record, key) for key in BenchRecord.model_fields}) == record
     by_key = {(row.subject, row.backend, row.precision, row.mode): row for row in record.rows}
     assert len(by_key) == len(record.rows)
@@ -119,12 +123,19 @@ def test_a_run() -> None:
     assert set(by_key["diag_scan", "inplace", "float32", "both"].faster_than) == {"reference", "published"}
     assert by_key["lstm", "torch", "bf16", "both"].status == "cannot"
     assert by_key["diag_scan", "inplace", "float32", "step"].status == "cannot"
-    assert {what for what, _, _ in heard} == {"checking", "warming up", "measuring"}
-    assert heard[-1][1] == heard[-1][2]
-    assert set(record.peaks) == {"float32", "bf16", "copy", "read"}
-    for peak in record.peaks.values():
+    told = {what for what, _ in heard}
+    assert {
+        "checking lstm, generic, bf16",
+        "warming up lstm, generic, bf16, width 8, batch 2, window 4, both",
+        "timing lstm, generic, bf16, width 8, batch 2, window 4, both",
+        "finding the size of a measurement of the peak, copy",
+        "repetition 2 of at most 2, which takes about 0.0 seconds",
+    } < {re.sub(r"about \S+", "about 0.0", what) for what in told}
+    assert set(record.peaks) == {"float32", "bf16", "copy"}, "nothing here is bound by reading"
+    for kind, peak in record.peaks.items():
         assert 0 < peak.lowest <= peak.median <= peak.highest
         assert peak.measured > 2
+        assert peak.size == (400 if kind == "copy" else 16)
     text = "\n".join(machine_lines(record))
     assert record.environment["cpu"] in text
     assert "threads: 1" in text
@@ -166,9 +177,7 @@ def test_figures_from_given_times(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown["share of peak"] == f"{amount / 200:.1%}"
 
 
-def test_the_peak_of_a_row_is_of_its_kind() -> None:
-    """Of a kind that no row is bound by there are three measurements; of the others one between two rows."""
-    measured = {}
+def test_only_peaks_that_bound_a_row_are_measured() -> None:
     for name, options in {
         "float32": {"cells": ("rnn",)},
         "bf16": {"cells": ("rnn",), "precisions": ("bf16",)},
@@ -177,10 +186,79 @@ def test_the_peak_of_a_row_is_of_its_kind() -> None:
     }.items():
         peers = name == "read"  # the model as it is, which needs no library
         config = BenchConfig.parse({**SMALL, "backends": ("reference",), "peers": peers, "repeats": 5, **options})
-        measured[name] = {kind: peak.measured for kind, peak in run_bench(config).peaks.items()}
-    for name, counts in measured.items():
-        assert {kind: count for kind, count in counts.items() if kind != name} == dict.fromkeys({*KINDS} - {name}, 3)
-        assert counts[name] >= 10
+        peaks = run_bench(config).peaks
+        assert list(peaks) == [name]
+        assert peaks[name].measured >= 10
+
+
+class SlowMachine:
+    """A clock that only work moves on: products of 20 GFLOP/s, bf16 emulated at 0.23, reading at 0.1 GB/s."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, speed: float = 20e9):
+        self.now, self.memory = 0.0, 0
+        speeds = {"float32": speed, "bf16": 0.23e9, "read": 1e8, "copy": 1e9}
+
+        def make(kind: str, size: int) -> Any:
+            amount = amount_of_peak(kind, size)
+            return lambda: self.spend(amount / speeds[kind]), amount
+
+        def call_of(row: Any, *rest: Any) -> Any:
+            return lambda: self.spend(amount_of(row) / speeds["float32"])
+
+        def peak_memory(call: Any) -> None:
+            self.memory += 1
+            call()
+
+        def fault(*arguments: Any) -> None:
+            self.spend(1.0)
+
+        patched = {"call_of": call_of, "case_of": lambda row, *rest: row, "fault": fault, "peak_memory": peak_memory}
+        for name, value in patched.items():
+            monkeypatch.setattr(f"unrolled.bench.run.{name}", value)
+        monkeypatch.setattr("unrolled.bench.peak.make_peak", make)
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+    def run(self, **options: Any) -> tuple[BenchRecord, list[tuple[float, str]]]:
+        """The record, and what was told when."""
+        told: list[tuple[float, str]] = []
+        config = BenchConfig.parse({"cells": ("lstm",), "widths": (256,), **options})
+        record = run_bench(config, lambda what, done: told.append((self.now, what)), clock=lambda: self.now)
+        assert all(row.status != "refused" for row in record.rows)
+        return record, told
+
+
+@pytest.mark.parametrize("precisions", [("float32",), ("bf16",), ("float32", "bf16")])
+def test_a_table_of_one_cell_ends_in_time_on_a_slow_machine(
+    monkeypatch: pytest.MonkeyPatch, precisions: tuple[str, ...]
+) -> None:
+    machine = SlowMachine(monkeypatch)
+    record, told = machine.run(precisions=precisions)
+    assert machine.now <= max(60, 8 * len(record.rows))
+    assert record.repetitions >= 2
+    assert set(record.peaks) == {"float32", *precisions}, "torch's module is in float32 always"
+    assert told[0][0] < 5
+    assert max(later - earlier for (earlier, _), (later, _) in itertools.pairwise(told)) < 5
+
+
+def test_the_seconds_are_those_of_the_whole_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, repeats in ((1000.0, 7), (30.0, 4)):
+        machine = SlowMachine(monkeypatch)
+        record, _ = machine.run(seconds=seconds)
+        assert machine.now <= seconds
+        assert record.repetitions == repeats
+        assert machine.memory == len(record.rows)
+    # no time at all: every row is checked, called once and timed once, and memory is not measured
+    machine = SlowMachine(monkeypatch, speed=2e9)
+    record, _ = machine.run(seconds=1e-9)
+    assert (record.repetitions, machine.memory) == (1, 0)
+    assert all(len(row.times) == 1 and row.memory is None for row in record.rows)
+    assert record.peaks["float32"].size == 256
+    # what the command took before counts too
+    machine = SlowMachine(monkeypatch)
+    config = BenchConfig.parse({"cells": ("lstm",), "widths": (256,), "seconds": 1000.0})
+    assert run_bench(config, spent=990.0, clock=lambda: machine.now).repetitions == 1
 
 
 def test_a_refused_row_has_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:

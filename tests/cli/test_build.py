@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from cli.conftest import Command
 from unrolled.kernels.cpu import find_compiler, forget_library, library_path, why_no_library
 from unrolled.kernels.cpu.build import known_sets
+from unrolled.kernels.cpu.trust import hash_file
 
 OWN_CACHE = os.environ.get("UNROLLED_CACHE")
 Refused = Callable[..., str]
@@ -64,12 +66,68 @@ def test_what_the_compiler_does_not_know_is_left_out(tmp_path: Path) -> None:
     assert known_sets("false") == ["plain"]
 
 
-def test_what_is_no_library_is_refused_and_not_compiled_again(unrolled: Command, refused: Refused) -> None:
-    library_path().parent.mkdir(parents=True)
-    library_path().write_bytes(b"damaged")
-    assert "cannot be loaded" in (said := refused("build"))
-    assert "--again" in said
-    assert library_path().read_bytes() == b"damaged"
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that knows every option and makes a file of a few bytes, which is no library."""
+    script = tmp_path / "compiler"
+    script.write_text('#!/bin/sh\nwhile [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o777])
+def test_what_is_built_is_this_users_alone(refused: Refused, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        if mask == 0o777:  # a folder that a umask closes even to its owner is not this command's matter
+            os.umask(0)
+            Path(os.environ["UNROLLED_CACHE"]).mkdir()
+            os.umask(mask)
+        assert "cannot be loaded" in refused("build"), "it is no library, but it was built"
+        assert os.umask(mask) == mask, "as it was"
+    finally:
+        os.umask(before)
+    library = library_path()
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in (library.parents[1], library.parent, library, hash_file(library))
+    }
+    assert list(modes.values()) == [0o700, 0o700, *[modes[library.name]], 0o600]
+    assert modes[library.name] in (0o600, 0o700)
+    assert sorted(path.name for path in library.parent.iterdir()) == [library.name, hash_file(library).name]
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("change", ["cut", "no checksum", "others may write"])
+def test_what_cannot_be_trusted_is_made_anew(refused: Refused, unrolled: Command, change: str) -> None:
+    refused("build")
+    library = library_path()
+    if change == "cut":
+        library.write_bytes(library.read_bytes()[:-1])
+    elif change == "no checksum":
+        hash_file(library).unlink()
+    else:
+        (library.parent / "planted").touch()
+        library.parent.chmod(0o777)
+    forget_library()
+    said = json.loads(unrolled("info", "--json").out)["native_library"]
+    assert said.startswith("the native library is not loaded: ")
+    assert said.endswith("; run `unrolled build`")
+    assert "cannot be loaded" in refused("build"), "as it was after the first build"
+    assert library.read_bytes() == b"made\n"
+    assert not (library.parent / "planted").exists()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_cache_that_cannot_be_made_safe(refused: Refused) -> None:
+    if os.geteuid():
+        pytest.skip("only root can make a folder another user's")
+    root = Path(os.environ["UNROLLED_CACHE"])
+    root.mkdir()
+    os.chown(root, 65534, 65534)
+    assert refused("build").endswith("; set UNROLLED_CACHE to a folder of your own.")
+    assert list(root.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -79,7 +137,8 @@ def test_a_real_build(unrolled: Command, compiler: str, monkeypatch: pytest.Monk
         pytest.skip(f"no {compiler} here")
     monkeypatch.setenv("CXX", compiler)
     code, out, err = unrolled("build", "--json")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.startswith("compiling ")
     made = json.loads(out)
     assert Path(made["library"]) == library_path()
     assert made["compiler"]

@@ -44,11 +44,11 @@ def test_json_and_files(unrolled: Command, trained: Path, labelled: tuple[Path, 
         assert 0 <= found[fit]["test"]["low"] <= found[fit]["test"]["accuracy"] <= found[fit]["test"]["high"] <= 1
     assert found["bag_of_words"]["test"]["accuracy"] == 1, "one word tells all"
     head, *rows = [line.split("\t") for line in Path("made/features/units.tsv").read_text().splitlines()]
-    assert head == ["unit", "auc_train", "auc_test", "weight"]
+    assert head == ["unit", "auc_train", "gap_train", "auc_test", "weight"]
     assert int(rows[0][0]) == found["best_unit"]["unit"]
     assert sorted(int(row[0]) for row in rows) == list(range(8))
     assert [float(row[1]) for row in rows] == sorted((float(row[1]) for row in rows), reverse=True)
-    assert sum(float(row[3]) != 0 for row in rows) == found["regression"]["nonzero_weights"]
+    assert sum(float(row[4]) != 0 for row in rows) == found["regression"]["nonzero_weights"]
     head, *rows = [line.split("\t") for line in Path("made/features/histogram.tsv").read_text().splitlines()]
     assert head == ["low", "high", "0", "1"]
     assert len(rows) == 40

@@ -20,7 +20,7 @@ CONFIG: list[tuple[str, str]] = [
     ("model.cell=[{name='gru', resett=1}]", "unknown config key 'model.cell.0.resett'"),
     ("model.head={name='softmax', blok=3}", "unknown config key 'model.head.blok'; did you mean 'block'?"),
     ("tokenizer={name='byte', foo=1}", "unknown config key 'tokenizer.foo'; known: name, values."),
-    ("tokenizer.min_count=1", "a tokenizer needs the key 'name', one of: bpe, byte"),
+    ("tokenizer={min_count=1}", "a tokenizer needs the key 'name', one of: bpe, byte"),
     ("tokenizer={name='word', min_cuont=1}", "unknown config key 'tokenizer.min_cuont'; did you mean 'min_count'?"),
     ("train.optimizer.lrr=1", "unknown config key 'train.optimizer.lrr'; did you mean 'lr'?"),
     ("train.optimizer.name=adan", "unknown optimizer 'adan'; did you mean 'adam'?"),
@@ -161,9 +161,9 @@ def test_missing_split(refused: Refused, trained: Path, text: Path) -> None:
 def test_prompt(refused: Refused, trained: Path) -> None:
     assert "'Ω'" in refused("generate", trained, "--prompt", "theΩ")
     assert "either --prompt or --prompt-file" in refused("generate", trained, "-p", "a", "--prompt-file", "b")
-    assert "cannot read nothing" in refused("generate", trained, "--prompt-file", "nothing")
+    assert "nothing does not exist" in refused("generate", trained, "--prompt-file", "nothing")
     Path("latin").write_bytes(b"caf\xe9")
-    assert "not valid UTF-8 at byte 3" in refused("generate", trained, "--prompt-file", "latin")
+    assert "is not UTF-8 at byte 3, in line 1" in refused("generate", trained, "--prompt-file", "latin")
 
 
 def _state(run: Path) -> Path:

@@ -113,7 +113,7 @@ def test_rows_line_up_with_a_table(unrolled: Command, trained: Path, tmp_path: P
         (["text.txt", "--format", "cvs"], "unknown format 'cvs'; known: jsonl, tsv."),
         (["text.txt", "--dtype", "float23"], "did you mean 'float32'?"),
         (["absent.txt"], "absent.txt does not exist."),
-        (["."], ". is not a file."),
+        (["."], ". is a folder, not a file."),
         (["text.txt", "--keep", "x"], "name its words with --column."),
         (["text.txt", "--column", "x"], "unknown column of text.txt: 'x'; known: the cat sleeps."),
         (["odd.txt"], "is not UTF-8 at byte 1;"),

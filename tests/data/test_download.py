@@ -5,6 +5,7 @@ import hashlib
 import io
 import threading
 import time
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,11 +16,19 @@ import pytest
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import open_corpus
-from unrolled.data.download import fetch, get_corpus
-from unrolled.data.spec import CorpusSpec, Download, FileSpec
+from unrolled.data.download import _WebOnly, fetch, get_corpus
+from unrolled.data.spec import LARGEST, CorpusSpec, Download, FileSpec
 from unrolled.data.table import CORPORA
 
 BODY = b"".join(b"line %d\n" % n for n in range(30_000))
+
+
+def packed(content: bytes, how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive with inner.txt."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", how) as archive:
+        archive.writestr("inner.txt", content)
+    return file.getvalue()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -102,10 +111,31 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def serve_zip(self) -> None:
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("inner.txt", BODY)
-        self.body(packed.getvalue())
+        self.body(packed(BODY))
+
+    def serve_bomb(self) -> None:
+        self.body(packed(bytes(200_000_000)))
+
+    def serve_bzip2(self) -> None:
+        self.body(packed(BODY, zipfile.ZIP_BZIP2))
+
+    def serve_damaged(self) -> None:
+        data = bytearray(packed(BODY))
+        data[200:400] = bytes(200)
+        self.body(bytes(data))
+
+    def serve_endless(self) -> None:
+        """Without a length, or as chunks: nothing says how much there will be."""
+        self.send_response(200)
+        self.end_headers()
+        while not self.server.released.is_set():
+            try:
+                self.server.sent += self.wfile.write(bytes(1 << 16))
+            except OSError:
+                return
+
+    def serve_too_long(self) -> None:
+        self.body(BODY, promised=10 * len(BODY))
 
 
 class Server(ThreadingHTTPServer):
@@ -114,6 +144,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, str | None]] = []
+        self.sent = 0
         self.released = threading.Event()
 
     @property
@@ -186,6 +217,50 @@ def test_lasting_faults_are_one_sentence(server: Server, tmp_path: Path, path: s
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("path", ["/endless", "/too_long", "/ok", "/no_ranges"])
+def test_more_bytes_than_there_can_be_are_not_received(server: Server, tmp_path: Path, path: str):
+    """Whether the length is told or not, at the first attempt and when going on from a part."""
+    most = len(BODY) - 1
+    for before in (b"", BODY[:50_000], BODY + b"more"):
+        (tmp_path / "p").write_bytes(before)
+        server.sent, told = 0, []
+        with pytest.raises(UnrolledError, match=rf"gives more than the {most:,} bytes that the file can have"):
+            get(server, path, tmp_path / "p", most=most, progress=lambda *values, told=told: told.append(values[1]))
+        assert not (tmp_path / "p").exists()
+        assert max(told, default=0) <= most, "nothing beyond was written"
+        assert server.sent < most + 10_000_000, "what the system holds on the way, and no more"
+    assert len(server.asked) == 3, "it is not tried again"
+
+
+def test_as_many_bytes_as_there_can_be(server: Server, tmp_path: Path):
+    get(server, "/ok", tmp_path / "p", most=len(BODY))
+    assert (tmp_path / "p").read_bytes() == BODY
+
+
+def test_a_file_of_unknown_size_is_bounded_too(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert FileSpec(("a",)).most == LARGEST > 5 * max(f.size or 0 for c in CORPORA.values() for f in c.files.values())
+    assert FileSpec(("a",), size=7).most == Download("", "a").most(FileSpec(("a",), size=7)) == 7
+    assert 7 < Download("", "a", "member").most(FileSpec(("a",), size=7)) < 2_000_000
+    monkeypatch.setattr("unrolled.data.spec.LARGEST", 1000)
+    assert FileSpec(("a",)).most == 1000
+
+
+def test_what_is_fetched_is_of_known_size_and_comes_encrypted():
+    for spec in CORPORA.values():
+        for download in spec.downloads:
+            assert download.address.startswith("https://"), download
+            assert next(file for file in spec.files.values() if file.names[0] == download.file).size
+
+
+def test_no_redirect_from_https_down_to_http():
+    handler, request = _WebOnly(), urllib.request.Request("https://a.example/x")
+    given = (io.BytesIO(), 302, "Found", {})
+    with pytest.raises(UnrolledError, match=r"redirects to 'http://a\.example/x', which is not encrypted"):
+        handler.redirect_request(request, *given, "http://a.example/x")
+    assert handler.redirect_request(request, *given, "https://b.example/x")
+    assert handler.redirect_request(urllib.request.Request("http://a.example/x"), *given, "http://b.example/x")
+
+
 def test_no_server_and_no_web_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(UnrolledError, match=r"cannot be reached \(.*\); check the network"):
@@ -236,11 +311,35 @@ def test_a_wrong_checksum_leaves_no_file(corpus: CorpusSpec, tmp_path: Path, mon
     assert not list((tmp_path / "cache" / "corpora" / "web").glob(f"*{name}*"))
 
 
-def test_an_archive_that_is_none(corpus: CorpusSpec, server: Server, monkeypatch: pytest.MonkeyPatch):
-    bad = Download(server.address + "/ok", "b.txt", "inner.txt")
-    monkeypatch.setitem(CORPORA, "web", dataclasses.replace(corpus, downloads=(corpus.downloads[0], bad)))
-    with pytest.raises(UnrolledError, match="is not the archive"):
+@pytest.mark.parametrize(
+    ("path", "member", "message"),
+    [
+        ("/ok", "inner.txt", "is not the archive"),
+        ("/zip", "other.txt", "is not the archive"),
+        ("/bzip2", "inner.txt", "is not the archive"),
+        ("/damaged", "inner.txt", "is not the archive"),
+        ("/bomb", "inner.txt", rf"gives more than the {len(BODY):,} bytes"),
+        ("/endless", "inner.txt", rf"gives more than the {len(BODY) + 2**20:,} bytes"),
+    ],
+)
+def test_an_archive_that_is_none(
+    corpus: CorpusSpec, server: Server, tmp_path: Path, monkeypatch, path: str, member: str, message: str
+):
+    files = {**corpus.files, "valid": dataclasses.replace(corpus.files["valid"], size=len(BODY))}
+    bad = Download(server.address + path, "b.txt", member)
+    monkeypatch.setitem(CORPORA, "web", dataclasses.replace(corpus, files=files, downloads=(bad,)))
+    largest: list[int] = []
+    read = zipfile.ZipExtFile.read
+
+    def watched(self: zipfile.ZipExtFile, n: int = -1) -> bytes:
+        largest.extend(file.stat().st_size for file in tmp_path.rglob("*b.txt*.part"))
+        return read(self, n)
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", watched)
+    with pytest.raises(UnrolledError, match=message):
         get_corpus("web")
+    assert max(largest, default=0) <= len(BODY) + 2**20
+    assert list((tmp_path / "cache" / "corpora" / "web").iterdir()) == []
 
 
 def test_two_processes_do_not_write_one_part(corpus: CorpusSpec, tmp_path: Path):

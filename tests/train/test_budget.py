@@ -261,5 +261,5 @@ def test_record(text: Path, tmp_path: Path) -> None:
     assert values["wall_seconds"] > 0
     assert values["cpu_seconds"] > 0
     config = json.loads((done / "config.json").read_text())
-    assert config["version"] == 1
+    assert config["version"] == 2
     assert config["tokenizer"]["name"] == "char"

@@ -8,7 +8,8 @@ import unrolled as ur
 from train.runs import record
 from unrolled.core.errors import UsageError
 from unrolled.counts import estimate_kneser_ney, read_arpa, write_arpa
-from unrolled.runs import Run, arpa_words
+from unrolled.runs import Run
+from unrolled.tokenizer.arpa import arpa_words
 from unrolled.train import ExperimentConfig, train
 
 

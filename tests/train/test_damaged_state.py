@@ -72,8 +72,9 @@ def test_weights(how: Callable[[Tensors], object], sentence: str, begun: Path) -
     with pytest.raises(UnrolledError, match=sentence) as caught:
         Run(begun).model  # noqa: B018
     assert caught.value.exit_code == 1
+    whole = Run(_whole(begun))
     with pytest.raises(UnrolledError, match=sentence):
-        WeightsConfig(file=str(begun / "model.safetensors")).load(Run(_whole(begun)).model)
+        WeightsConfig(file=str(begun / "model.safetensors")).load(whole.model, whole.tokenizer)
 
 
 def _whole(begun: Path) -> Path:

@@ -35,6 +35,8 @@ def features_record(features: Features) -> dict[str, Any]:
         "bag_of_words": None if features.words is None else _fit(features.words),
         "best_unit": {
             "unit": best.unit,
+            "tied": best.ties,
+            "gap": float(best.gaps[best.unit]),
             "higher_when": features.classes[1 if best.sign > 0 else 0],
             "threshold": best.sign * best.threshold,
             "train": _measured(best.train),
@@ -68,10 +70,12 @@ def write_features(folder: str | os.PathLike[str], features: Features, record: d
     path = make_folder(folder)
     write_json(path / RECORD, record)
     best, weights = features.best, features.regression.weights
-    rows = [["unit", "auc_train", "auc_test", "weight"]]
-    for unit in np.argsort(-best.aucs, kind="stable").tolist():
+    rows = [["unit", "auc_train", "gap_train", "auc_test", "weight"]]
+    for unit in np.lexsort((-best.gaps, -best.aucs)).tolist():
         test = features.test_aucs[unit]
-        rows.append([str(unit), f"{best.aucs[unit]:.6f}", f"{test:.6f}", f"{weights[unit]:.6g}"])
+        rows.append([
+            str(unit), f"{best.aucs[unit]:.6f}", f"{best.gaps[unit]:.6g}", f"{test:.6f}", f"{weights[unit]:.6g}"
+        ])  # fmt: skip
     atomic_write(path / UNITS, "".join("\t".join(row) + "\n" for row in rows))
     lines = ["\t".join(["low", "high", *map(_plain, features.classes)])]
     edges = features.edges.tolist()

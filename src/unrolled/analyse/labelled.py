@@ -11,9 +11,10 @@ import numpy as np
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import parse_json
+from unrolled.core.packed import SUFFIXES
 from unrolled.core.registry import unknown_name
 from unrolled.data.places import corpus_folders
-from unrolled.data.reading import Part
+from unrolled.data.reading import read_plain
 
 __all__ = ["Labelled", "find_sst2", "read_labelled"]
 
@@ -66,11 +67,8 @@ def read_labelled(
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"there are no sentences at {path}; give a .csv, .tsv or .jsonl file, or sst2.")
-    try:
-        content = b"".join(Part(str(path), path).chunks()).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 at byte {error.start}; convert it.") from error
-    kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
+    content = read_plain(path)
+    kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in SUFFIXES), "")
     if kind == ".jsonl":
         rows = list(_json_rows(content, path, text, label))
     elif kind in (".csv", ".tsv"):

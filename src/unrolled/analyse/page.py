@@ -12,7 +12,7 @@ from typing import Any
 
 from unrolled.analyse.page_data import PageConfig, PageModel, page_model
 from unrolled.analyse.page_text import losses_of
-from unrolled.core.files import atomic_write, make_folder
+from unrolled.core.files import atomic_write, ready_output
 from unrolled.data.reading import Part
 from unrolled.evaluate import Progress
 from unrolled.runs import Run
@@ -68,7 +68,7 @@ def page_html(text: str, models: Sequence[dict[str, Any]], title: str) -> str:
 def write_page(path: str | os.PathLike[str], text: str, models: Sequence[dict[str, Any]], title: str) -> int:
     """Write :func:`page_html` to a file and return its size in bytes."""
     content = page_html(text, models, title).encode()
-    make_folder(Path(path).parent)
+    ready_output(path)
     atomic_write(path, content)
     return len(content)
 

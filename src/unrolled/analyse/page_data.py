@@ -44,7 +44,7 @@ class PageConfig(Config):
         default=None, ge=0, description="units kept of every layer, those that vary most (absent: as many as fit)"
     )
     chosen: tuple[str, ...] = Field(default=(), description="units kept in any case, as LAYER.UNIT, such as 0.17")
-    megabytes: float = Field(default=50.0, gt=0, description="greatest size of the page, in units of 1,000,000 bytes")
+    megabytes: float = Field(default=10.0, gt=0, description="greatest size of the page, in units of 1,000,000 bytes")
 
 
 class Group(NamedTuple):

@@ -68,7 +68,7 @@ def losses_of(
         UsageError: an empty text, not UTF-8, or one that the tokenizer cannot read.
     """
     listener = _Listener(model, tokenizer.start_id, alternatives)
-    blocks = list(read_text(part))
+    blocks = list(read_text(part, blanks=tokenizer.blanks))
     text = b"".join(block.data for block in blocks).decode()
     if not text:
         raise UsageError(f"{part.name} is empty; give a text.")

@@ -1,16 +1,14 @@
 """The text that a probe reads: tokens of a corpus's split or of a file, and the bytes that each token stands for."""
 
 import hashlib
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from unrolled.core.errors import UsageError
 from unrolled.data import CorpusConfig, TokenSplit
-from unrolled.data.reading import Part
-from unrolled.evaluate import StreamPart, read_text
+from unrolled.data.reading import text_part
+from unrolled.evaluate import read_text
 from unrolled.runs import Run
 from unrolled.tokenizer import Tokenizer
 
@@ -68,13 +66,9 @@ def passage_of_run(
         return passage_of(tokens, limit, corpus=name, split=split)
     if corpus is not None:
         raise UsageError("give a text or a corpus, not both.")
-    if text != "-" and not Path(text).is_file():
-        raise UsageError(f"{text} does not exist." if not Path(text).exists() else f"{text} is not a file.")
-    part: Part = (
-        StreamPart("standard input", stream=sys.stdin.buffer) if text == "-" else Part(Path(text).name, Path(text))
-    )
+    part = text_part(text)
     tokenizer, held, digest, last, count = run.tokenizer, [], hashlib.sha256(), b"", 0
-    for block in read_text(part, utf8=not tokenizer.reads_bytes):
+    for block in read_text(part, utf8=not tokenizer.reads_bytes, blanks=tokenizer.blanks):
         digest.update(block.data)
         last = block.data
         held.append(tokenizer.encode_block(last).ids)

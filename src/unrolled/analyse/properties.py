@@ -13,6 +13,7 @@ import numpy as np
 from unrolled.analyse.passage import PassageText
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
+from unrolled.data.reading import read_plain
 
 __all__ = ["PROPERTIES", "Property", "property_of", "read_property"]
 
@@ -120,19 +121,18 @@ def read_property(path: str | Path, column: str, text: PassageText) -> np.ndarra
     Raises:
         UsageError: no such column, other rows than characters or tokens. UnrolledError: a field that is no number.
     """
-    try:
-        # a quotation mark is a character like any other, and no field holds a line end
-        head, *lines = Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnrolledError(f"cannot read {path} as a text in UTF-8.") from error
-    names = head.rstrip("\r").split("\t")
+    # a quotation mark is a character like any other, and no field holds a line end
+    head, *lines = read_plain(path).rstrip("\n").split("\n")
+    names = head.split("\t")
     if column not in names:
         raise unknown_name("column", column, names)
     place, values = names.index(column), []
     for number, line in enumerate(lines, start=2):
-        fields = line.rstrip("\r").split("\t")
+        fields = line.split("\t")
+        if len(fields) != len(names):
+            raise UsageError(
+                f"line {number} of {path} has {len(fields)} field(s) and the header {len(names)}; correct it."
+            )
         try:
             values.append(float(fields[place]))
         except (IndexError, ValueError) as error:

@@ -22,6 +22,8 @@ from unrolled.core.record import environment
 __all__ = ["UnitScores", "bin_units", "rank_units", "units_record", "write_units"]
 
 _BINS = 16
+# Shares of the range of values: neighbours closer than the first are of one heap, if it is no wider than the second.
+_SAME, _HEAP = 1e-3, 1e-2
 
 
 class UnitScores(NamedTuple):
@@ -51,7 +53,9 @@ def binned(values: np.ndarray, bins: int = _BINS) -> np.ndarray:
     """Numbers (n,) of bins from 0: of the values themselves where there are at most ``bins``, else of equal frequency.
 
     Equal values share a bin. One that would fill a bin has one of its own, such as the zeros of a rectified unit.
+    Values in narrow heaps with gaps between them, as those of a unit that counts, are equal within a heap.
     """
+    values = _levels(values)
     found, number, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(found) <= bins:
         return number
@@ -61,6 +65,17 @@ def binned(values: np.ndarray, bins: int = _BINS) -> np.ndarray:
     shared = before * others // max(1, int(counts[~full].sum()))
     of_value = np.where(full, others + np.cumsum(full) - 1, shared)
     return np.unique(of_value[number], return_inverse=True)[1]
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    """Numbers of levels in the place of values that lie in narrow heaps with gaps between them, as those of a unit that
+    counts; other values as they are."""
+    found, number = np.unique(values, return_inverse=True)
+    wide = float(found[-1]) - float(found[0])
+    level = np.concatenate([[0], np.cumsum(np.diff(found) > _SAME * wide)])
+    first = np.searchsorted(level, np.arange(level[-1] + 1))
+    widths = np.append(found[first[1:] - 1], found[-1]) - found[first]
+    return level[number] if len(first) < len(found) and bool((widths <= _HEAP * wide).all()) else values
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray) -> float:

@@ -66,11 +66,18 @@ def compare_records(a: BenchRecord, b: BenchRecord) -> Comparison:
 
 
 def _warning(a: BenchRecord, b: BenchRecord) -> str | None:
-    """Other settings of the peaks make other peaks."""
-    odd = [key for key in ("peak_size", "copy_bytes") if a.config.get(key) != b.config.get(key)]
+    """Peaks of other sizes are other peaks."""
+    odd = [kind for kind in a.peaks if kind in b.peaks and _size(a, kind) != _size(b, kind)]
     if not odd:
         return None
-    return f"A and B were measured with another {' and '.join(odd)}, so that their shares are of other peaks."
+    sizes = ", ".join(f"{kind} {_size(a, kind):,} and {_size(b, kind):,}" for kind in odd)
+    return f"A and B measured the peak at other sizes ({sizes}), so that their shares are of other peaks."
+
+
+def _size(record: BenchRecord, kind: str) -> int:
+    """Older records measured every peak at the size of their settings."""
+    setting = f"{kind}_bytes" if kind in ("copy", "read") else "peak_size"
+    return record.peaks[kind].size or record.config.get(setting, 0)
 
 
 def _why(name: str, row: RowRecord | None) -> str:

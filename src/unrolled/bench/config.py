@@ -14,6 +14,9 @@ __all__ = ["SCAN", "BenchConfig", "Mode", "Precision"]
 SCAN = "diag_scan"
 """The name under which the operation ``diag_scan`` itself is measured."""
 
+# A table of one cell ends in about a minute, and a larger one has as much time for each row.
+_SECONDS, _SECONDS_A_ROW = 60.0, 8.0
+
 Mode = Literal["forward", "both", "step", "decode"]
 Precision = Literal["float32", "bf16", "int8"]
 
@@ -57,19 +60,28 @@ class BenchConfig(Config):
     layers: PositiveInt = Field(default=2, description="layers of the model that decodes")
     vocabulary: PositiveInt = Field(default=256, description="ids of the model that decodes")
     repeats: int = Field(default=7, ge=1, description="repetitions; in each of them every row is timed once")
-    seconds: float = Field(
-        default=600.0,
+    seconds: float | None = Field(
+        default=None,
         gt=0,
-        description="no repetition that would end later is begun, but three there are, if asked for",
+        description="for the whole measurement, checks and peaks too: no repetition that would end later is begun, but "
+        "one there is (absent: 60, or 8 for each row where that is more)",
     )
     peers: bool = Field(default=True, description="time torch.nn.LSTM or GRU, the reference and the published loop too")
     seed: int = Field(default=0, description="draws the order of the rows in each repetition")
     peak_size: PositiveInt = Field(
-        default=2048, description="rows and columns of the matrices whose product is the peak"
+        default=2048, description="rows and columns, at most, of the matrices whose product is the peak"
     )
-    copy_bytes: int = Field(default=256_000_000, ge=4, description="bytes copied to measure the bandwidth of memory")
-    read_bytes: int = Field(default=16_000_000, ge=4, description="bytes read to measure how fast weights are read")
+    copy_bytes: int = Field(
+        default=256_000_000, ge=4, description="bytes copied, at most, to measure the bandwidth of memory"
+    )
+    read_bytes: int = Field(
+        default=16_000_000, ge=4, description="bytes read, at most, to measure how fast weights are read"
+    )
     least_seconds: float = Field(default=0.02, gt=0, description="a call is repeated until it has taken so long")
+
+    def budget(self, rows: int) -> float:
+        """Seconds for the whole measurement of so many rows."""
+        return max(_SECONDS, _SECONDS_A_ROW * rows) if self.seconds is None else self.seconds
 
     @field_validator("backends")
     @classmethod

@@ -5,10 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["FEWEST", "Sample", "Work", "measure", "timed"]
-
-FEWEST = 3
-"""Repetitions that are made, if asked for, even where the time for the measuring is over."""
+__all__ = ["Clock", "Sample", "Work", "measure", "timed"]
 
 Clock = Callable[[], float]
 
@@ -44,38 +41,39 @@ def measure(
     works: Sequence[Work],
     peak: Callable[[str], float],
     repeats: int,
-    seconds: float,
+    until: float,
     least: float,
     seed: int,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    begin: Callable[[int, int, int, float], None] = lambda repeat, place, index, seconds: None,
     clock: Clock = time.perf_counter,
 ) -> list[list[Sample]]:
     """Time every work in every repetition, in an order that is shuffled anew.
 
     Args:
         peak: measures the peak of a kind, a second. Between two rows of one kind one measurement serves both.
-        seconds: a repetition that would end later than this is not begun, once there are :data:`FEWEST`.
+        until: a repetition that would end after this time of the clock is not begun, once there is one.
         least: seconds that a timed call takes at least, by repetition.
-        advance: hears of the rows done and of all.
+        begin: hears what is begun: the repetition, the place in it, the work, and what a repetition has taken (0 in
+            the first).
     Returns:
         for each work its samples, as many as there were repetitions.
     """
     order, generator = list(range(len(works))), random.Random(seed)
     samples: list[list[Sample]] = [[] for _ in works]
-    began, slowest = clock(), 0.0
+    slowest = 0.0
     for repeat in range(repeats):
         start = clock()
-        if repeat >= FEWEST and start - began + slowest > seconds:
+        if repeat and start + slowest > until:
             break
         generator.shuffle(order)
         last: tuple[str, float] | None = None
-        for done, index in enumerate(order):
+        for place, index in enumerate(order):
+            begin(repeat, place, index, slowest)
             work = works[index]
             before = last[1] if last is not None and last[0] == work.kind else peak(work.kind)
             taken = timed(work.call, least, clock)
             after = peak(work.kind)
             last = work.kind, after
             samples[index].append(Sample(taken, before, after))
-            advance(repeat * len(works) + done + 1, repeats * len(works))
         slowest = max(slowest, clock() - start)
     return samples

@@ -17,6 +17,9 @@ class PeakRecord(Config):
     """All measurements of one kind of peak."""
 
     unit: str = Field(description="GFLOP/s or GB/s")
+    size: int | None = Field(
+        default=None, description="rows and columns of the matrices multiplied, or bytes; None in older records"
+    )
     median: float = Field(description="median of all measurements")
     lowest: float = Field(description="lowest of them")
     highest: float = Field(description="highest of them")
@@ -73,7 +76,7 @@ class BenchRecord(VersionedConfig):
     instruction_sets: tuple[str, ...] = Field(description="those of the native library that the processor has")
     repetitions: int = Field(description="repetitions that were made")
     wall_seconds: float = Field(description="seconds of the repetitions together")
-    peaks: dict[str, PeakRecord] = Field(description="what the machine reached: float32, bf16, copy")
+    peaks: dict[str, PeakRecord] = Field(description="what the machine reached of each kind that bounds a row")
     rows: tuple[RowRecord, ...] = Field(description="the table")
 
     def as_json(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def machine_lines(record: BenchRecord) -> list[str]:
     for kind, peak in record.peaks.items():
         what = kind if kind in ("copy", "read") else f"{kind} products"
         numbers = f"{_rate(peak.median)} {peak.unit} (from {_rate(peak.lowest)} to {_rate(peak.highest)})"
-        lines.append(f"peak of {what}: {numbers}")
+        lines.append(f"peak of {what}: {numbers}{_size(kind, peak.size)}")
     asked = record.config.get("repeats")
     lines.append(f"repetitions: {record.repetitions} of {asked}, in {record.wall_seconds:.0f} seconds")
     return lines
@@ -124,6 +124,12 @@ def _ms(seconds: float) -> str:
 
 def _range(times: Spread) -> str:
     return f"{_ms(times.lower)} to {_ms(times.upper)}"
+
+
+def _size(kind: str, size: int | None) -> str:
+    if size is None:
+        return ""
+    return f", of {size / 1e6:g} MB" if kind in ("copy", "read") else f", of {size} x {size}"
 
 
 def _rate(value: float) -> str:

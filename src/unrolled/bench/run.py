@@ -12,7 +12,7 @@ from unrolled.bench.check import cannot, fault
 from unrolled.bench.config import BenchConfig
 from unrolled.bench.figures import paired_ratio, share, spread
 from unrolled.bench.material import Material
-from unrolled.bench.measure import Sample, Work, measure, timed
+from unrolled.bench.measure import Clock, Sample, Work, measure
 from unrolled.bench.peak import KINDS, Peaks, kind_of, peak_memory
 from unrolled.bench.plan import PLAIN, REFERENCE, TORCH, Row, Sizes, peers_of, plan
 from unrolled.bench.record import BenchRecord, PeakRecord, RowRecord
@@ -23,61 +23,67 @@ from unrolled.kernels.cpu import instruction_sets, why_no_library
 
 __all__ = ["ratios", "run_bench"]
 
-# Measurements of a peak that no row is bound by, for the record.
-_ASIDE = 3
+# The share of the time that the peaks may take where there is time for three repetitions only.
+_FOR_PEAKS, _WANTED = 0.25, 3
 
-Advance = Callable[[str, int, int], None]
+Tell = Callable[[str, float], None]
+
+# Which part of all the work is done at the end of each part, as a bar shows it.
+_CHECKED, _WARM = 0.1, 0.2
 
 
 class _Verdict(NamedTuple):
+    """amount: of one call; 0 where the row is no measurement at all."""
+
     status: str
-    reason: str | None = None
+    reason: str | None
+    amount: int
 
 
-def run_bench(config: BenchConfig, advance: Advance = lambda what, done, total: None) -> BenchRecord:
+def run_bench(
+    config: BenchConfig,
+    tell: Tell = lambda what, done: None,
+    spent: float = 0.0,
+    clock: Clock = time.perf_counter,
+) -> BenchRecord:
     """Check, then measure.
 
     Args:
-        advance: hears what is being done, how much of it is done, and of how much.
+        tell: hears of each thing that is begun, and which share of everything is done.
+        spent: seconds of the budget that have gone by already.
     Returns:
         the record; rows whose check failed, or whose backend cannot serve them, have no figures.
     Raises:
         UsageError: a cell's options do not go with a width.
     """
+    began = clock() - spent
     smallest = Sizes(min(config.widths), min(config.batches), min(config.windows))
     rows = plan(config, lambda cell: make_cell(cell, smallest.width))
-    verdicts = _check(rows, smallest, advance)
-    material = Material(torch.float32)
+    until = began + config.budget(len(rows))
+    verdicts = _check(rows, smallest, tell)
     measured = [row for row in rows if verdicts[row].status == "measured"]
-    works = [
-        Work(call_of(case_of(row, row.sizes, material), row.mode, material), kind_of(row), amount_of(row))
-        for row in measured
-    ]
-    memory = {}
-    gc.collect()  # what the checks left
-    for i, (row, work) in enumerate(zip(measured, works, strict=True)):
-        work.call()
-        memory[row] = peak_memory(work.call)
-        advance("warming up", i + 1, len(works))
+    works, memory = _warm_up(measured, until, tell, clock)
 
-    peaks, found = Peaks(config), {kind: [] for kind in KINDS}
+    calls = min(config.repeats, _WANTED) * (len(works) + 1)
+    peaks = Peaks(config, _FOR_PEAKS * config.budget(len(rows)) / calls, clock)
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS if kind in {work.kind for work in works}}
+    for kind in found:
+        tell(f"finding the size of a measurement of the peak, {kind}", _WARM)
+        peaks.call(kind)
 
     def peak(kind: str) -> float:
-        call, amount = peaks.call(kind)
-        found[kind].append(amount / timed(call, config.least_seconds))
+        found[kind].append(peaks.speed(kind))
         return found[kind][-1]
 
-    for kind in KINDS:
-        peaks.call(kind)[0]()
-        if kind not in {work.kind for work in works}:
-            for _ in range(_ASIDE):
-                peak(kind)
-    start = time.perf_counter()
-    samples = measure(
-        works, peak, config.repeats, config.seconds, config.least_seconds, config.seed,
-        lambda done, total: advance("measuring", done, total),
-    )  # fmt: skip
-    taken = time.perf_counter() - start
+    def begin(repeat: int, place: int, index: int, seconds: float) -> None:
+        done = _WARM + (1 - _WARM) * (repeat * len(works) + place) / (config.repeats * len(works))
+        # how long a repetition takes is known after the first
+        later = f"repetition {repeat + 1} of at most {config.repeats}, which takes about {seconds:.1f} seconds"
+        tell(later if repeat else f"timing {_title(measured[index])}", done)
+
+    start = clock()
+    samples = measure(works, peak, config.repeats, until, config.least_seconds, config.seed, begin, clock)
+    taken = clock() - start
     by_row = dict(zip(measured, samples, strict=True))
     return BenchRecord(
         config=config.model_dump(mode="json"),
@@ -86,33 +92,61 @@ def run_bench(config: BenchConfig, advance: Advance = lambda what, done, total: 
         instruction_sets=tuple(instruction_sets()),
         repetitions=len(samples[0]) if samples else 0,
         wall_seconds=taken,
-        peaks={kind: _peak(kind, values) for kind, values in found.items()},
+        peaks={kind: _peak(kind, peaks.sizes[kind], values) for kind, values in found.items()},
         rows=tuple(_record(row, verdicts[row], by_row, memory.get(row)) for row in rows),
     )
 
 
-def _check(rows: list[Row], smallest: Sizes, advance: Advance) -> dict[Row, _Verdict]:
+def _title(row: Row) -> str:
+    width, batch, window = row.sizes
+    return f"{row.name}, {row.backend}, {row.precision}, width {width}, batch {batch}, window {window}, {row.mode}"
+
+
+def _warm_up(rows: list[Row], until: float, tell: Tell, clock: Clock) -> tuple[list[Work], dict[Row, int | None]]:
+    """Call every row once, and once more to measure its memory where the time allows that beside one repetition."""
+    material, works, seconds = Material(torch.float32), [], []
+    for i, row in enumerate(rows):
+        tell(f"warming up {_title(row)}", _CHECKED + (_WARM - _CHECKED) * i / len(rows))
+        call = call_of(case_of(row, row.sizes, material), row.mode, material)
+        works.append(Work(call, kind_of(row), amount_of(row)))
+        start = clock()
+        call()
+        seconds.append(clock() - start)
+    gc.collect()  # what the checks left
+    memory = {}
+    for row, work, taken in zip(rows, works, seconds, strict=True):
+        if clock() + taken + sum(seconds) < until:
+            tell(f"measuring the memory of {_title(row)}", _WARM)
+            memory[row] = peak_memory(work.call)
+    return works, memory
+
+
+def _check(rows: list[Row], smallest: Sizes, tell: Tell) -> dict[Row, _Verdict]:
     """Each subject, backend and precision is checked once, for all sizes and passes."""
-    done: dict[Row, _Verdict] = {}
+    done: dict[Row, tuple[str, str | None]] = {}
     verdicts = {}
     for i, row in enumerate(rows):
         key = row._replace(sizes=smallest, mode="decode" if row.mode == "decode" else "")
         reason = cannot(row)
-        if reason is None and key not in done:
-            done[key] = _verdict(row, smallest)
-        verdicts[row] = done[key] if reason is None else _Verdict("cannot", reason)
-        advance("checking", i + 1, len(rows))
+        if reason is not None:
+            verdicts[row] = _Verdict("cannot", reason, 0)
+            continue
+        if key not in done:
+            done[key] = _status(row, smallest, lambda what, i=i: tell(what, _CHECKED * i / len(rows)))
+        verdicts[row] = _Verdict(*done[key], amount_of(row))
     return verdicts
 
 
-def _verdict(row: Row, smallest: Sizes) -> _Verdict:
+def _status(row: Row, smallest: Sizes, tell: Callable[[str], None]) -> tuple[str, str | None]:
+    """Whether a row is measured, and why not."""
     if row.backend in (REFERENCE, TORCH, PLAIN):  # compared with, or (torch.nn) another function than the cell
-        return _Verdict("measured")
+        return "measured", None
+    tell(f"checking {row.name}, {row.backend}, {row.precision}")
     try:
         reason = fault(row, smallest)
     except UsageError as error:
-        return _Verdict("cannot", str(error))
-    return _Verdict("measured") if reason is None else _Verdict("refused", reason)
+        return "cannot", str(error)
+    return ("measured", None) if reason is None else ("refused", reason)
 
 
 def ratios(row: Row, times: dict[Row, list[float]]) -> dict[str, float]:
@@ -127,7 +161,7 @@ def ratios(row: Row, times: dict[Row, list[float]]) -> dict[str, float]:
 
 def _record(row: Row, verdict: _Verdict, samples: dict[Row, list[Sample]], memory: int | None) -> RowRecord:
     width, batch, window = row.sizes
-    amount = 0 if cannot(row) is not None else amount_of(row)
+    amount = verdict.amount
     described = {
         "name": row.name,
         "subject": row.subject,
@@ -159,10 +193,11 @@ def _record(row: Row, verdict: _Verdict, samples: dict[Row, list[Sample]], memor
     return RowRecord.parse({**described, **figures})
 
 
-def _peak(kind: str, values: list[float]) -> PeakRecord:
+def _peak(kind: str, size: int, values: list[float]) -> PeakRecord:
     scaled = [value / 1e9 for value in values]
     return PeakRecord(
         unit=KINDS[kind],
+        size=size,
         median=statistics.median(scaled),
         lowest=min(scaled),
         highest=max(scaled),

@@ -1,5 +1,9 @@
 """``unrolled bench``."""
 
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +13,6 @@ from unrolled.cli.common import JsonOption, ThreadsOption, app, emit, progress_b
 
 if TYPE_CHECKING:
     from unrolled.bench import BenchRecord
-
-# Which part of the bar each part of the work fills.
-_PARTS = {"checking": (0.0, 0.1), "warming up": (0.1, 0.2), "measuring": (0.2, 1.0)}
 
 
 @app.command()
@@ -54,7 +55,11 @@ def bench(
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Times that each row is timed; absent: 7.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Limit for the measuring; three repetitions are made in any case; absent: 600.")
+        float | None,
+        typer.Option(
+            help="Limit for the whole command, checks included; each row is checked, called once and timed once in any "
+            "case; absent: 60, or 8 for each row where that is more."
+        ),
     ] = None,
     peers: Annotated[
         bool | None,
@@ -82,6 +87,7 @@ def bench(
 
     Example: unrolled bench lstm mlstm --width 256 --repeats 3
     """
+    started = time.perf_counter()
     from unrolled.bench import BenchConfig, bench_markdown, run_bench
     from unrolled.core.config import apply_settings
     from unrolled.core.errors import UsageError
@@ -113,13 +119,8 @@ def bench(
     config = BenchConfig.parse(apply_settings(given, settings or ()))
     use_threads(threads)
     keep_freed_memory()  # as training does
-    with progress_bar("measuring", not json) as advance:
-
-        def hear(what: str, done: int, total: int) -> None:
-            start, end = _PARTS[what]
-            advance(round(1000 * (start + (end - start) * done / total)), 1000, 0.0)
-
-        record = run_bench(config, hear)
+    with _progress(json) as tell:
+        record = run_bench(config, tell, spent=time.perf_counter() - started)
     if record_file is not None:
         record.save(record_file)
     if markdown is not None:
@@ -130,6 +131,27 @@ def bench(
         _print(record)
     if any(row.status == "refused" for row in record.rows):
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _progress(json: bool) -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal; elsewhere, and beside JSON, a line on standard error for each thing that is begun."""
+    from rich.console import Console
+
+    if Console(stderr=True).is_terminal and not json:
+        with progress_bar("measuring", True) as advance:
+            yield lambda what, done: advance(round(1000 * done), 1000, 0.0)
+        return
+    said = ""
+
+    def tell(what: str, done: float) -> None:
+        nonlocal said
+        if what != said:  # a repetition is heard of at each of its rows
+            sys.stderr.write(f"{what}\n")
+            sys.stderr.flush()
+        said = what
+
+    yield tell
 
 
 def _cell(text: str) -> Any:

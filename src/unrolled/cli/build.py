@@ -13,9 +13,11 @@ def build(
     optional: Annotated[bool, typer.Option("--optional", help="Without a compiler, say so and succeed.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compile the native library, which makes training on a CPU faster; needs g++ or clang++, takes under a minute.
+    """Compile the native library, which makes training on a CPU faster; needs g++ or clang++, takes a minute or two.
 
-    It goes into the cache folder, one for each version of its sources. Without it everything works, slower.
+    It goes into the cache folder, one for each version of its sources, where only you may write, with a checksum beside
+    it. A library that another user can have written, or that is damaged, is not loaded but made anew by this command.
+    Without it everything works, slower.
 
     Example: unrolled build
     """
@@ -27,7 +29,7 @@ def build(
         note = "no C++ compiler found: the native library is not built, and everything works without it, slower"
         emit({"library": None, "note": note}) if json else write(note)
         return
-    made = build_library(again)
+    made = build_library(again, lambda what: typer.echo(what, err=True))
     forget_library()
     if (reason := why_no_library()) is not None:
         raise UsageError(f"{reason}.")

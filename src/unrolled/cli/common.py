@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from unrolled.core.terminal import for_stream, visible
 
 __all__ = [
     "BackendOption",
@@ -27,12 +30,15 @@ __all__ = [
     "ThreadsOption",
     "WeightsOption",
     "app",
+    "as_json",
     "emit",
+    "given_text",
     "out",
     "progress_bar",
     "table",
     "test_time",
     "use_threads",
+    "with_escapes",
     "write",
 ]
 
@@ -44,13 +50,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_CONTROLS = re.compile("[\x7f-\x9f]")
 # Text of a corpus or a model must come out as it is: no markup, no emoji codes.
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")]
 BackendOption = Annotated[
-    str | None, typer.Option("--backend", help="auto, reference, generic or torch, in place of the run's own.")
+    str | None,
+    typer.Option("--backend", help="auto, reference, generic, native, fused or torch, in place of the run's own."),
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="float32 or bf16 products, in place of the run's own.")
@@ -92,14 +100,40 @@ def _version(
         raise typer.Exit
 
 
+def as_json(value: Any) -> str:
+    """JSON in one line; control characters are escaped, those too that JSON would allow."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def emit(value: Any) -> None:
     """Print JSON for a program to read."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(as_json(value) + "\n")
 
 
-def write(text: str) -> None:
-    """Print a line as it is, whatever signs it holds."""
-    sys.stdout.write(text + "\n")
+def write(text: str, end: str = "\n") -> None:
+    """Print a text as it is, whatever signs it holds; on a terminal control characters appear in a visible form."""
+    sys.stdout.write(for_stream(text, sys.stdout) + end)
+
+
+def given_text(text: str, what: str) -> str:
+    """Text from the command line, which is UTF-8 whatever the locale says, by the rule of :mod:`unrolled.data.plain`.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    from unrolled.data.plain import decode_text
+
+    return decode_text(text.encode(sys.getfilesystemencoding(), "surrogateescape"), what)
+
+
+_ESCAPE = re.compile(r"\\(n|t|r|\\|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4})")
+_NAMED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+def with_escapes(text: str) -> str:
+    """What ``\\n``, ``\\t``, ``\\r``, ``\\xHH``, ``\\uHHHH`` and a double backslash mean."""
+    return _ESCAPE.sub(lambda found: _NAMED.get(found[1]) or chr(int(found[1][1:], 16)), text)
 
 
 def table(columns: list[str], rows: Iterable[Sequence[str]]) -> None:
@@ -110,9 +144,9 @@ def table(columns: list[str], rows: Iterable[Sequence[str]]) -> None:
         return
     shown = Table(box=None, pad_edge=False)
     for column in columns:
-        shown.add_column(Text(column), overflow="fold")
+        shown.add_column(Text(visible(column)), overflow="fold")
     for row in rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(visible(cell)) for cell in row))
     out.print(shown)
 
 

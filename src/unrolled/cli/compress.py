@@ -55,13 +55,19 @@ def compress(
     """
     from unrolled.compress import CompressConfig, compress_file
     from unrolled.core.config import apply_settings
+    from unrolled.core.errors import UsageError
+    from unrolled.core.files import ready_output
     from unrolled.evaluate import PredictorConfig, open_predictor
 
+    if target is None:
+        target = file.with_name(file.name + SUFFIX)
+        if target.exists() or target.is_symlink():
+            raise UsageError(f"{target} exists; say with --out where the compressed file goes.")
+    ready_output(target)
     options = test_time(temperature, dynamic, cache, None, None)
     predict = PredictorConfig.parse(apply_settings(options, settings or ()))
     opened = _open(run, device, threads)
     config = CompressConfig(lanes=lanes)
-    target = target or file.with_name(file.name + SUFFIX)
     with (
         progress_bar("compressing", not json) as advance,
         open_predictor(opened, predict, progress=advance) as predictor,
@@ -87,14 +93,16 @@ def decompress(
     """
     from unrolled.compress import decompress_file, read_header
     from unrolled.core.errors import UsageError
+    from unrolled.core.files import ready_output
     from unrolled.evaluate import PredictorConfig, open_predictor
 
     if target is None:
         if file.suffix != SUFFIX:
             raise UsageError(f"{file} does not end in {SUFFIX}; say with --out where the restored file goes.")
         target = file.with_suffix("")
-        if target.exists():
+        if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists; say with --out where the restored file goes.")
+    ready_output(target)
     try:
         header = read_header(file.read_bytes())
     except OSError as error:

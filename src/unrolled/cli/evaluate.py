@@ -123,11 +123,11 @@ def evaluate(
 
     from unrolled import api
     from unrolled.core.config import apply_settings
-    from unrolled.core.files import make_folder
+    from unrolled.core.files import ready_output
     from unrolled.runs import Run
 
     if record is not None:
-        make_folder(record.parent)
+        ready_output(record)
     use_threads(threads)
     if task is not None:
         options = test_time(

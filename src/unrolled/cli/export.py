@@ -21,16 +21,17 @@ def export(
     Example: unrolled export runs/kn5-ptb kn5.arpa.gz
     """
     from unrolled.core.errors import UsageError
-    from unrolled.core.files import make_folder
+    from unrolled.core.files import ready_output
     from unrolled.counts import write_arpa
-    from unrolled.runs import Run, arpa_words
+    from unrolled.runs import Run
+    from unrolled.tokenizer.arpa import arpa_words
 
     opened = Run(run, "cpu")
     if opened.config.counts is None:
         raise UsageError(f"{run} is a neural model, and only count models can be exported (as .arpa or .arpa.gz).")
     if not file.name.removesuffix(".gz").endswith(".arpa"):
         raise UsageError(f"{file}: a count model is written as .arpa or .arpa.gz; name the file so.")
-    make_folder(file.parent)
+    ready_output(file)
     write_arpa(opened.ngrams, arpa_words(opened.tokenizer), file)
     if json:
         emit({"file": str(file), "order": opened.ngrams.config.order, "vocabulary": opened.tokenizer.vocab_size})

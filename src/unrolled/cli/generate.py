@@ -15,6 +15,9 @@ from unrolled.cli.common import (
     QuantizeOption,
     app,
     emit,
+    given_text,
+    with_escapes,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +44,10 @@ def generate(
         float | None, typer.Option(min=0, max=1, help="Tokens at least p times as likely as the likeliest.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal text.")] = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End before this text; \\n, \\t and \\\\ mean a line end, a tab and \\; repeatable."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Continuations, made in one batch.")] = 1,
     clamp: Annotated[
         list[str] | None,
@@ -63,29 +69,27 @@ def generate(
 
     Example: unrolled generate runs/x --prompt "The " --temperature 0.8 --tokens 500
 
+    Example: unrolled generate runs/x --stop "\\n\\n"
+
     Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
     """
     from unrolled.core.errors import UsageError
+    from unrolled.data.reading import read_plain
     from unrolled.generate import SamplerConfig
     from unrolled.runs import Run
 
     if prompt is not None and prompt_file is not None:
         raise UsageError("give either --prompt or --prompt-file, not both.")
-    text = prompt or ""
-    try:
-        if prompt == "-":
-            text = sys.stdin.read()
-        elif prompt_file is not None:
-            text = prompt_file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the prompt is not valid UTF-8 at byte {error.start}; convert it.") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {prompt_file}: {error.strerror or error}.") from error
+    if prompt == "-" or prompt_file is not None:
+        text = read_plain("-" if prompt_file is None else prompt_file)
+    else:
+        text = given_text(prompt or "", "the prompt")
     sampler = SamplerConfig.parse(
         {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     )
     opened = Run(run, device, backend, precision)
-    print_generation(opened, text, tokens, sampler, stop or (), samples, json, clamp or (), quantize)
+    stops = [with_escapes(given_text(one, "a stop text")) for one in stop or ()]
+    print_generation(opened, text, tokens, sampler, stops, samples, json, clamp or (), quantize)
 
 
 def print_generation(
@@ -117,11 +121,11 @@ def print_generation(
         emit([done._asdict() for done in whole(*arguments)])
     elif samples > 1:
         for i, done in enumerate(whole(*arguments), 1):
-            sys.stdout.write(f"--- {i}\n{text}{done.text}\n")
+            write(f"--- {i}\n{text}{done.text}")
     else:
         pieces = stream(*arguments)  # refuses a prompt that it cannot read, before anything is printed
-        sys.stdout.write(text)
+        write(text, "")
         for piece in pieces:
-            sys.stdout.write(piece.text)
+            write(piece.text, "")
             sys.stdout.flush()
-        sys.stdout.write("\n")
+        write("")

@@ -87,6 +87,11 @@ def _print(record: dict[str, Any]) -> None:
     rows.insert(1, [f"unit {best['unit']}", *_cells(best["test"]), f"threshold {best['threshold']:.4g}, higher when "
                     f"{best['higher_when']}"])  # fmt: skip
     table(["features", "accuracy", "95 % interval", "AUC", ""], rows)
+    if best["tied"] > 1:
+        write(
+            f"{best['tied']:,} units tie in the AUC of training; unit {best['unit']} has the largest gap between the "
+            "classes' means of them"
+        )
     sizes = record["sentences"]
     write(
         f"{record['state']} of layer {record['layer']}; {sizes['train']:,} sentences in training, {sizes['dev']:,} "

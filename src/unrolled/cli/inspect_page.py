@@ -30,7 +30,7 @@ def page(
     unit: Annotated[
         list[str] | None, typer.Option(help="A unit kept in any case, as LAYER.UNIT, such as 0.17; repeatable.")
     ] = None,
-    megabytes: Annotated[float, typer.Option(help="Greatest size of the page.")] = 50.0,
+    megabytes: Annotated[float, typer.Option(help="Greatest size of the page.")] = 10.0,
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -43,6 +43,7 @@ def page(
     """
     from unrolled.analyse import PageConfig, page_of_runs, write_page
     from unrolled.core.errors import UsageError
+    from unrolled.core.files import ready_output
 
     if len(runs) > 2:
         raise UsageError(f"a page shows one or two runs, not {len(runs)}; give fewer.")
@@ -52,6 +53,7 @@ def page(
     })  # fmt: skip
     if not text.is_file():
         raise UsageError(f"there is no text at {text}; give the file as the last argument.")
+    ready_output(out)
     use_threads(threads)
     opened = open_runs(runs, device, None)
     with progress_bar("reading", not json) as advance:

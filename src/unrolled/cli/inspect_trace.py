@@ -55,7 +55,7 @@ def trace(
     )
     from unrolled.cells.taps import tap_name
     from unrolled.core.errors import UsageError
-    from unrolled.core.files import make_folder, write_json
+    from unrolled.core.files import ready_output, write_json
 
     use_threads(threads)
     (opened,) = open_runs([run], device, None)
@@ -69,7 +69,7 @@ def trace(
     if out is not None:
         if out.suffix not in (".npz", ".safetensors"):
             raise UsageError(f"{out} ends neither in .npz nor in .safetensors; choose one of the two.")
-        make_folder(out.parent)
+        ready_output(out)
         passage = passage_of_run(opened, text, corpus, split, limit)
         with progress_bar(f"reading {run.name}", not json) as advance:
             found = collect_trace(predictor, passage, selection, advance)

@@ -1,6 +1,5 @@
 """``unrolled score``."""
 
-import json as plain
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -23,11 +22,15 @@ from unrolled.cli.common import (
     ThreadsOption,
     WeightsOption,
     app,
+    as_json,
     test_time,
     use_threads,
 )
+from unrolled.cli.streams import say
+from unrolled.core.terminal import for_stream
 
 if TYPE_CHECKING:
+    from unrolled.data.plain import Reading
     from unrolled.evaluate import Predictor, ScoreConfig, Scored, TextBlock, Unit, WordTable
     from unrolled.tokenizer import Tokenizer
 
@@ -39,7 +42,7 @@ _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 def score(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     files: Annotated[
-        list[str] | None, typer.Argument(help="Texts (.gz, .xz too); - or none: standard input.", show_default=False)
+        list[str] | None, typer.Argument(help="Texts (compressed too); - or none: standard input.", show_default=False)
     ] = None,
     unit: Annotated[str, typer.Option(help="word, or token: what one row is about.")] = "word",
     words: Annotated[bool, typer.Option("--words", help="The input has one word a line.")] = False,
@@ -48,6 +51,17 @@ def score(
     ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A column to carry along; repeatable.")] = None,
     line_by: Annotated[str | None, typer.Option("--break", help="A line ends where this column changes.")] = None,
+    join: Annotated[
+        str,
+        typer.Option(help="What joins the words of a table: script (a space, or nothing in Chinese...), space, none."),
+    ] = "script",
+    quotes: Annotated[
+        str | None,
+        typer.Option(help="Quotation marks around a field of a table: plain (of the word), or fields (as in CSV)."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Every byte of a text as it is, carriage returns and marks too.")
+    ] = False,
     reset: Annotated[str, typer.Option(help="none, line or document: where the state restarts.")] = "none",
     boundary: Annotated[
         str, typer.Option(help="leading: the space belongs to the next word; trailing: a word's end belongs to it.")
@@ -86,8 +100,9 @@ def score(
     """
     from unrolled.core.config import apply_settings
     from unrolled.core.errors import UsageError
-    from unrolled.core.files import atomic_write, make_folder
+    from unrolled.core.files import open_output, ready_output
     from unrolled.core.registry import unknown_name
+    from unrolled.data.reading import text_part
     from unrolled.evaluate import PredictorConfig, ScoreConfig, WordTable, open_predictor
     from unrolled.evaluate.of_run import DTYPES
     from unrolled.runs import Run
@@ -101,43 +116,44 @@ def score(
     })  # fmt: skip
     table = None
     if words or column is not None or keep or line_by is not None:
-        table = WordTable(column, tuple(keep or ()), line_by)
+        table = WordTable(column, tuple(keep or ()), line_by, join, quotes)  # type: ignore[arg-type]
         table.check()
+        if exact:
+            raise UsageError("a table is a text, with line ends as any has; leave out --exact.")
+    elif join != "script" or quotes is not None:
+        raise UsageError("--join and --quotes are about tables; name the words' --column, or say --words.")
     names = files or ["-"]
     for name in names:
-        if name != "-" and not Path(name).is_file():
-            raise UsageError(f"{name} does not exist." if not Path(name).exists() else f"{name} is not a file.")
+        text_part(name)
+    if out is not None:
+        ready_output(out)
     use_threads(threads)
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     options = apply_settings(test_time(temperature, dynamic, cache, samples, quantize), settings or ())
-    texts = _Texts(opened.tokenizer, config, table, tuple(names), table is None if ends is None else ends)
-    as_json = json or form == "jsonl"
+    ends = table is None if ends is None else ends
+    texts = _Texts(opened.tokenizer, config, table, tuple(names), ends, "exact" if exact else "text")
+    in_json = json or form == "jsonl"
     with open_predictor(opened, PredictorConfig.parse(options), DTYPES[dtype]) as predictor:
 
         def to(file: TextIO) -> None:
-            if not as_json:
+            if not in_json:
                 file.write("\t".join(texts.columns()) + "\n")
             for row in texts.rows(predictor, file.flush):
-                shown = plain.dumps(row, ensure_ascii=False, allow_nan=False) if as_json else _line(row)
-                file.write(shown + "\n")
-
-        def to_path(part: Path) -> None:
-            with part.open("w", encoding="utf-8", newline="\n") as file:
-                to(file)
+                file.write(for_stream(as_json(row) if in_json else _line(row), file) + "\n")
 
         if out is None:
             to(sys.stdout)
         else:
-            make_folder(out.parent)
-            atomic_write(out, to_path)
-    sys.stderr.write(texts.summary() + "\n")
+            with open_output(out) as file:
+                to(file)
+    say(texts.summary())
 
 
 class _Texts:
     """The rows of some texts, and what they come to.
 
     Args:
-        names: of files, - for standard input. ends: whether line ends have rows.
+        names: of files, - for standard input. ends: whether line ends have rows. reading: of running texts.
     """
 
     def __init__(
@@ -147,8 +163,10 @@ class _Texts:
         table: "WordTable | None",
         names: tuple[str, ...],
         ends: bool,
+        reading: "Reading" = "text",
     ):
         self.tokenizer, self.config, self.table, self.names, self.ends = tokenizer, config, table, names, ends
+        self.reading: Reading = reading
         self.words, self.line_ends, self.tokens, self.nats, self.of_words = 0, 0, 0, 0.0, 0.0
         self._unit: Unit | None = None
 
@@ -177,16 +195,13 @@ class _Texts:
                     yield {column: row[column] for column in columns}
 
     def _blocks(self, name: str) -> Iterator["TextBlock"]:
-        from unrolled.data.reading import Part
-        from unrolled.evaluate import StreamPart, read_text, read_words
+        from unrolled.data.reading import text_part
+        from unrolled.evaluate import read_text, read_words
 
-        if name == "-":
-            part: Part = StreamPart("standard input", stream=sys.stdin.buffer)
-        else:
-            part = Part(name, Path(name))
+        part, tokenizer = text_part(name), self.tokenizer
         if self.table is not None:
-            return read_words(part, self.table)
-        return read_text(part, utf8=not self.tokenizer.reads_bytes)
+            return read_words(part, self.table, spaced=bool(tokenizer.tables.implied.any()))
+        return read_text(part, not tokenizer.reads_bytes, tokenizer.blanks, self.reading, "--exact")
 
     def _row(self, name: str, scored: "Scored") -> dict[str, Any]:
         unit, keep = scored.unit, self.table.keep if self.table else ()
@@ -231,5 +246,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6f}"
     if isinstance(value, tuple):
-        return plain.dumps(value, ensure_ascii=False)
+        return as_json(value)
     return str(value).translate(_ESCAPES)

@@ -22,7 +22,10 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Continue this run.")] = None,
     device: DeviceOption = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print size, memory and estimated time; train nothing.")
+        bool, typer.Option("--dry-run", help="Print size, memory and arithmetic at once; train nothing.")
+    ] = False,
+    time: Annotated[
+        bool, typer.Option("--time", help="With --dry-run: time a few real steps too, which takes up to minutes.")
     ] = False,
     profile: Annotated[
         int | None,
@@ -47,18 +50,20 @@ def train(
     keep_freed_memory()
     report, clock = None if json else TerminalReporter(), Clock(from_start=True)
     if resume is not None:
-        if recipe or settings or corpus or run or dry_run or profile is not None:
+        if recipe or settings or corpus or run or dry_run or time or profile is not None:
             raise UsageError(
                 "--resume continues a run as it was configured; leave out the recipe, --set, --corpus, --out, "
-                "--dry-run and --profile."
+                "--dry-run, --time and --profile."
             )
         done = start.resume(resume, device, report, clock)
     else:
         if dry_run and profile is not None:
             raise UsageError("give either --dry-run or --profile, not both.")
+        if time and not dry_run:
+            raise UsageError("--time belongs to --dry-run; give both.")
         config = load_experiment(recipe, settings or (), None if corpus is None else corpus_named(corpus))
         if dry_run:
-            _dry_run(config, device, json)
+            _dry_run(config, device, time, json)
             return
         if profile is not None:
             _profile(config, device, profile, json)
@@ -76,24 +81,16 @@ def train(
         print_generation(Run(done, device), "", sample)
 
 
-def _dry_run(config: "ExperimentConfig", device: str, json: bool) -> None:
-    from unrolled.data import MissingCorpusError
+def _dry_run(config: "ExperimentConfig", device: str, time: bool, json: bool) -> None:
     from unrolled.train.counting import size_of_counts
-    from unrolled.train.dry_run import dry_run, dry_size
+    from unrolled.train.dry_run import dry_run, timed_run
     from unrolled.train.process import process_settings
-    from unrolled.train.setup import set_up
 
-    try:
-        if config.counts is not None:
-            _print_size(size_of_counts(config), json)
-            return
-        with process_settings(config.train.threads):
-            result = dry_run(set_up(config, device))
-    except MissingCorpusError as error:
-        if config.vocabulary is None:
-            raise
-        result = {**dry_size(config, config.vocabulary), "corpus": f"absent, so no time or memory: {error}"}
-    _print_size(result, json)
+    if config.counts is not None:
+        _print_size(size_of_counts(config), json)
+        return
+    with process_settings(config.train.threads):
+        _print_size(timed_run(config, device) if time else dry_run(config), json)
 
 
 def _profile(config: "ExperimentConfig", device: str, steps: int, json: bool) -> None:
@@ -140,6 +137,8 @@ def _print_size(result: dict[str, Any], json: bool) -> None:
     for key, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{amount:g} {kind.replace('_', ' ')}" for kind, amount in value.items())
+        elif value is None:
+            value = "not known"
         elif isinstance(value, int):
             value = f"{value:,}"
         elif isinstance(value, float):

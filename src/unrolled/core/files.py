@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from unrolled.core.errors import UnrolledError, UsageError
 
@@ -22,9 +23,11 @@ __all__ = [
     "atomic_write",
     "make_folder",
     "nested_deeper",
+    "open_output",
     "parse_json",
     "read_bounded",
     "read_json",
+    "ready_output",
     "regular_file",
     "sha256_file",
     "write_json",
@@ -93,8 +96,82 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def _passes_on(path: Path) -> bool:
+    """Whether what is at ``path`` takes bytes and passes them on (a pipe, a device, an open file of this process)."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    if stat.S_ISDIR(mode):
+        return False
+    return not stat.S_ISREG(mode) or path.absolute().parts[1:2] in (("dev",), ("proc",))
+
+
+def ready_output(path: str | os.PathLike[str]) -> Path:
+    """Make sure that an output can be written, before the work that it is to hold is done.
+
+    Its folder is made. Raises UsageError in one sentence where the output is a folder, or cannot be written.
+    """
+    path = Path(path)
+    if _passes_on(path):
+        return path
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it.")
+    target = Path(os.path.realpath(path))
+    make_folder(target.parent)
+    if target.exists() and not os.access(target, os.W_OK):
+        raise _plain(PermissionError(errno.EACCES, ""), path)
+    return path
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of a file, to be written; at the end it is flushed to disk and renamed into place.
+
+    A link stays a link, and its target is replaced. A file that is there keeps its mode and, where we may set it, its
+    owner; one with several names is written over, so that all of them have the new content.
+    """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    old = target.stat() if target.exists() else None
+    if old is not None and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        if old is None:
+            part.chmod(0o666 & ~_umask())
+        else:
+            with contextlib.suppress(OSError):
+                os.chown(part, old.st_uid, old.st_gid)
+            part.chmod(stat.S_IMODE(old.st_mode))
+        if old is not None and old.st_nlink > 1:
+            with part.open("rb") as source, target.open("rb+") as file:
+                shutil.copyfileobj(source, file)
+                file.truncate()
+                os.fsync(file.fileno())
+            part.unlink()
+        else:
+            part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _open_through(path: Path) -> BinaryIO:
+    # appending: what lies behind /dev/stdout may be a file that holds something already
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb")
+
+
 def atomic_write(path: str | os.PathLike[str], content: bytes | str | Callable[[Path], object]) -> None:
     """Write a file through a temporary neighbour, flush it to disk and rename it into place.
+
+    Where a pipe or device is at ``path``, it gets the bytes. A link is followed, and a file that is there keeps
+    its mode.
 
     Args:
         content: the bytes or text, or a function that writes the file whose path it is given.
@@ -103,24 +180,46 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str | Callable[[
     """
     path = Path(path)
     with writing(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
-        try:
-            if callable(content):
-                content(part)
-            elif isinstance(content, str):
-                part.write_text(content, encoding="utf-8")
-            else:
-                part.write_bytes(content)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            part.chmod(0o666 & ~_umask())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    _sync_folder(path.parent)
+        if not _passes_on(path):
+            with _replacing(path) as part:
+                _fill(part, content)
+            return
+        if not callable(content):
+            with _open_through(path) as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / "part"
+            content(part)
+            with part.open("rb") as source, _open_through(path) as file:
+                shutil.copyfileobj(source, file)
+
+
+def _fill(part: Path, content: bytes | str | Callable[[Path], object]) -> None:
+    if callable(content):
+        content(part)
+    elif isinstance(content, str):
+        part.write_text(content, encoding="utf-8", newline="\n")
+    else:
+        part.write_bytes(content)
+
+
+@contextlib.contextmanager
+def open_output(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A text file in UTF-8 that appears whole at the end, or not at all; a pipe or device gets the text as it comes.
+
+    Raises:
+        UnrolledError: see :func:`atomic_write`.
+    """
+    path = Path(path)
+    with writing(path):
+        if _passes_on(path):
+            with io.TextIOWrapper(_open_through(path), encoding="utf-8", newline="\n") as file:
+                yield file
+            return
+        with _replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.close()
 
 
 @contextlib.contextmanager

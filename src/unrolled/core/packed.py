@@ -1,70 +1,89 @@
-"""Reading compressed files that may be made to fill the memory."""
+"""Files that may be compressed: gzip, bzip2 and xz, known by their first bytes and not by their name."""
 
+import bz2
+import gzip
 import lzma
-import struct
-import zipfile
+import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
-from unrolled.core.errors import UnrolledError
-from unrolled.core.files import regular_file
+from unrolled.core.errors import UnrolledError, UsageError
 
-__all__ = ["BROKEN", "LONGEST_LINE", "bounded_lines", "check_archive"]
+__all__ = ["BROKEN", "SUFFIXES", "is_packed", "open_packed"]
 
-LONGEST_LINE = 1 << 20
-# What nobody compresses: gzip reaches 1,000 to 1 where everything is the same, figures and words 3 to 1.
-_UNSUSPICIOUS, _RATIO = 16 << 20, 100
+BROKEN = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+"""What reading broken compression raises; bzip2 raises an OSError without a number."""
 
-BROKEN = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError, IndexError,
-    KeyError, OverflowError,
-)  # fmt: skip
-"""What Python's readers of compressed files raise over damaged ones, beside OSError."""
+SUFFIXES = (".gz", ".bz2", ".xz")
+_KINDS: dict[bytes, tuple[str, Callable[..., object]]] = {
+    b"\x1f\x8b\x08": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\x00": ("xz", lzma.open),
+}
+# The first block of a bzip2 file begins with these digits of pi; a text may well begin with BZh.
+_BZIP2_BLOCK = bytes.fromhex("314159265359")
+# Kinds of files that are no text, and that nothing here unpacks.
+_OTHERS = {
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"PK\x03\x04": "a zip archive (as .docx, .xlsx and .epub files are)",
+    b"%PDF-": "a PDF document",
+    b"{\\rtf": "an RTF document",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\xd0\xcf\x11\xe0": "an old Office document",
+    b"\xff\xfe\x00\x00": "UTF-32 (it begins with the mark of that encoding)",
+    b"\x00\x00\xfe\xff": "UTF-32 (it begins with the mark of that encoding)",
+    b"\xff\xfe": "UTF-16 (it begins with the mark of that encoding, as what Excel calls Unicode text)",
+    b"\xfe\xff": "UTF-16 (it begins with the mark of that encoding)",
+}
 
 
-def bounded_lines(file: IO[bytes], packed: int) -> Iterator[bytes]:
-    """The lines of an open file, their ends included.
+def _opener(head: bytes) -> Callable[..., object] | None:
+    for magic, (name, opener) in _KINDS.items():
+        if head.startswith(magic) and (name != "bzip2" or head[4:10] == _BZIP2_BLOCK or len(head) < 10):
+            return opener
+    return None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file at ``path`` is compressed, or is so by its name."""
+    if path.suffix in SUFFIXES:
+        return True
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe can be read once only
+        return False
+    with path.open("rb") as file:
+        return _opener(file.read(10)) is not None
+
+
+def open_packed(path: Path) -> BinaryIO:
+    """The uncompressed bytes of a file.
+
+    Raises:
+        UnrolledError: its name says that it is compressed, and its content is not. OSError: it cannot be read.
+    """
+    file = path.open("rb")
+    if not file.seekable():
+        return file
+    opener = _opener(file.read(10))
+    if opener is not None:
+        file.close()
+        return opener(path, "rb")  # type: ignore[return-value]
+    if path.suffix in SUFFIXES and file.tell():
+        file.close()
+        raise UnrolledError(f"{path} is named {path.suffix} and is not compressed so; fetch it again, or rename it.")
+    file.seek(0)
+    return file
+
+
+def check_is_text(head: bytes, name: str, remedy: str) -> None:
+    """Raises UsageError where a file's first bytes say that it is something else than text in UTF-8.
 
     Args:
-        packed: the size of the file as it lies on the disk.
-    Raises:
-        ValueError: a line without end, or more text than a compressed file of this size honestly holds.
+        remedy: how to read its bytes as they are all the same, such as "corpus.reading=exact".
     """
-    read = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        read += len(line)
-        if len(line) > LONGEST_LINE:
-            raise ValueError("a line is too long")
-        if suspicious(read, packed):
-            raise ValueError("too much text for its size")
-        yield line
-
-
-def suspicious(size: int, packed: int) -> bool:
-    """Whether so many bytes from a compressed file of ``packed`` bytes are an attack rather than data."""
-    return size > max(_UNSUSPICIOUS, _RATIO * packed)
-
-
-def check_archive(path: Path, most: int) -> None:
-    """Look through the directory of a zip archive before anything in it is unpacked.
-
-    Args:
-        most: bytes that its members may have in all.
-    Raises:
-        UnrolledError: no archive, locked by a password, or larger inside than ``most`` or than is honest.
-    """
-    path = regular_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except BROKEN as error:
-        raise UnrolledError(f"{path} is damaged or no zip archive; fetch it again.") from error
-    except OSError as error:
-        raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error
-    if any(member.flag_bits & 1 for member in members):
-        raise UnrolledError(f"{path} is locked by a password; unpack it and give the folder.")
-    size = sum(member.file_size for member in members)
-    if size > most or suspicious(size, path.stat().st_size):
-        raise UnrolledError(f"{path} holds {size:,} bytes, which is too much to be read at once; unpack and divide it.")
+    for magic, kind in _OTHERS.items():
+        if head.startswith(magic):
+            raise UsageError(
+                f"{name} is {kind}; save it as plain text in UTF-8 (to read its bytes as they are: {remedy})."
+            )

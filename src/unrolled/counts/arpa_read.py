@@ -1,18 +1,17 @@
 """Reading n-gram models of other tools: the ARPA format of SRILM, KenLM's lmplz and others."""
 
-import gzip
 import os
-import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from unrolled.core.bounded import bounded_lines
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import regular_file
-from unrolled.core.packed import bounded_lines
+from unrolled.core.packed import BROKEN, open_packed
 from unrolled.core.registry import cut
 from unrolled.counts.arpa import BEGIN, END
 from unrolled.counts.config import MOST_ORDERS, NgramConfig
@@ -35,7 +34,7 @@ class _Grams(NamedTuple):
 
 
 def read_arpa(path: str | os.PathLike[str], words: Sequence[str], start_id: int | None = None) -> NgramModel:
-    """Read a model, gzipped where the name ends in ``.gz``.
+    """Read a model, plain or compressed by gzip, bzip2 or xz (whatever its name).
 
     Where the file holds the end symbol by the name that ``words`` gives it, the model is ``continuous``; else
     ``</s>`` is the end symbol and ``<s>`` what opens a text (``reset``). All of ``words`` need to be in the file. An
@@ -59,15 +58,11 @@ def read_arpa(path: str | os.PathLike[str], words: Sequence[str], start_id: int 
         raise UsageError(f"start_id {start_id} is outside the vocabulary of {len(words)}.")
     path = regular_file(path)
     try:
-        with _open(path) as file:
+        with open_packed(path) as file:
             orders = _read(bounded_lines(file, path.stat().st_size), path, _Names(words, start_id))
-    except (OSError, EOFError, ValueError, IndexError, OverflowError, zlib.error) as error:
+    except (OSError, ValueError, IndexError, OverflowError, *BROKEN) as error:
         raise UnrolledError(f"{path} is damaged, or no file in the ARPA format; write it again.") from error
     return _build(orders, words, start_id, path)
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 class _Names:

@@ -1,6 +1,7 @@
 """Corpora, token files and streams of windows."""
 
-from unrolled.data.corpora import Corpus, CorpusConfig, MissingCorpusError, list_corpora, open_corpus, show_corpus
+from unrolled.data.corpora import CorpusConfig, MissingCorpusError, list_corpora, open_corpus, show_corpus
+from unrolled.data.corpus import Corpus
 from unrolled.data.named import corpus_named
 from unrolled.data.rows import Rows, rows
 from unrolled.data.stream import Stream, StreamConfig, Window

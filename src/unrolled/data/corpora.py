@@ -1,8 +1,6 @@
 """Opening corpora: by name from the table, or a user's own text."""
 
-import hashlib
-import json
-from collections.abc import Iterator
+import glob
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
@@ -11,18 +9,18 @@ from pydantic import Field, model_validator
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.core.packed import SUFFIXES
 from unrolled.core.registry import unknown_name
+from unrolled.data.corpus import Corpus
 from unrolled.data.embedded import embedded_parts
 from unrolled.data.places import corpus_folders
-from unrolled.data.reading import Part, Piece, check_utf8, read_parts
+from unrolled.data.reading import Part
 from unrolled.data.spec import SPLITS, WHOLE, CorpusSpec, FileSpec
 from unrolled.data.table import CORPORA
 from unrolled.data.user import cut_parts, files_at, user_parts
 
-__all__ = ["Corpus", "CorpusConfig", "MissingCorpusError", "find_files", "list_corpora", "open_corpus", "show_corpus"]
+__all__ = ["CorpusConfig", "MissingCorpusError", "find_files", "list_corpora", "open_corpus", "show_corpus"]
 
-# Mikolov's character files: one space between symbols, "_" for the space of the text.
-_SYMBOLS = bytes.maketrans(b"_", b" ")
 _SHOWN = 1000
 
 
@@ -39,7 +37,7 @@ class CorpusConfig(Config):
     )
     path: str | None = Field(
         default=None,
-        description="your own text: file, folder or glob pattern (.gz and .xz too); with a name of the "
+        description="your own text: file, folder or glob pattern (.gz, .bz2 and .xz too); with a name of the "
         "table, the folder that holds its files",
     )
     train: str | None = Field(default=None, description="path of the training text, instead of path")
@@ -56,6 +54,15 @@ class CorpusConfig(Config):
     layout: Literal["text", "symbols"] | None = Field(
         default=None,
         description="symbols: characters separated by spaces, '_' for a space; default: as the corpus is known",
+    )
+    reading: Literal["text", "exact"] | None = Field(
+        default=None,
+        description="text: a byte-order mark is left out, and CR LF and CR end a line as LF does; exact: every byte as "
+        "it is; default: text for your own text, exact for a corpus of the table",
+    )
+    base: str | None = Field(
+        default=None,
+        description="folder that relative paths begin at, where the text is still there; training notes it in the run",
     )
 
     @model_validator(mode="after")
@@ -79,107 +86,28 @@ class CorpusConfig(Config):
         """The corpus's name in records and messages."""
         return self.name or Path(self.path or self.train or "pydoc").name
 
-
-class Corpus:
-    """A text in splits, read as a stream.
-
-    Args:
-        name: its name.
-        parts: split -> documents.
-        spec: its row of the table, or None for a user's text.
-        reset: where the recurrent state restarts: "none", "document" or "line".
-        layout: see :class:`CorpusConfig`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        parts: dict[str, list[Part]],
-        spec: CorpusSpec | None = None,
-        reset: Literal["none", "document", "line"] = "none",
-        layout: Literal["text", "symbols"] = "text",
-    ):
-        self.name = name
-        self.spec = spec
-        self.reset = reset
-        self.layout = layout
-        self._parts = parts
-        self._scans: dict[str, tuple[str, str, int, int]] = {}
-
     @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that this corpus has, in the order train, valid, test; or ``whole`` alone."""
-        return tuple(split for split in (*SPLITS, WHOLE) if split in self._parts)
+    def own(self) -> bool:
+        """Whether it is a text of your own, at a path, and not a corpus of the table."""
+        return bool(self.train or (self.path and self.name not in CORPORA))
 
-    @property
-    def default_tokenizer(self) -> str:
-        """Name of the tokenizer that figures for this corpus use; byte for a user's text."""
-        return self.spec.tokenizer if self.spec else "byte"
+    def based(self) -> "CorpusConfig":
+        """With the folder that relative paths begin at now."""
+        paths = [path for path in (self.path, *(getattr(self, split) for split in SPLITS)) if path]
+        if self.base or all(Path(path).expanduser().is_absolute() for path in paths):
+            return self
+        return self.model_copy(update={"base": str(Path.cwd())})
 
-    def parts(self, split: str) -> list[Part]:
-        """The documents of a split. Raises UsageError when the corpus has no such split."""
-        if split not in self._parts:
-            raise UsageError(f"corpus {self.name} has no split {split!r}; it has: {', '.join(self.splits)}.")
-        return self._parts[split]
+    def places(self) -> dict[str, Path]:
+        """Where its texts are, links followed: by split, or ``path`` for all."""
+        named = {name: path for name in ("path", *SPLITS) if (path := getattr(self, name))}
+        return {name: Path(self.place(path)).expanduser().resolve() for name, path in named.items()}
 
-    def pieces(self, split: str, text: bool = False) -> Iterator[Piece]:
-        """The split block by block, about 1 MiB each, cut at line ends (in longer lines at spaces).
-
-        Args:
-            text: demand UTF-8.
-        Raises:
-            UsageError: with ``text``, bytes that are not UTF-8 (names file and offset); or the split is
-                empty.
-        """
-        empty = True
-        for piece in read_parts(self.parts(split)):
-            empty = False
-            if text:
-                check_utf8(piece)
-            if self.layout == "symbols":
-                piece = piece._replace(data=piece.data.translate(_SYMBOLS, b" "))
-            if piece.data:
-                yield piece
-        if empty:
-            where = self.parts(split)[0].name if self.parts(split) else self.name
-            raise UsageError(
-                f"the {split} text of corpus {self.name} ({where}) is empty; give a text with words in it."
-            )
-
-    def blocks(self, split: str, text: bool = False) -> Iterator[bytes]:
-        """The bytes of :meth:`pieces`."""
-        return (piece.data for piece in self.pieces(split, text))
-
-    def _scan(self, split: str) -> tuple[str, str, int, int]:
-        """sha256 of the text, digest of text and document borders, bytes, documents."""
-        if split not in self._scans:
-            text, borders, size, documents = hashlib.sha256(), hashlib.sha256(), 0, 0
-            for piece in self.pieces(split):
-                if piece.begins:
-                    borders.update(b"%d " % size)
-                    documents += 1
-                text.update(piece.data)
-                size += len(piece.data)
-            borders.update(text.digest())
-            self._scans[split] = (text.hexdigest(), borders.hexdigest(), size, documents)
-        return self._scans[split]
-
-    def checksum(self, split: str) -> str:
-        """sha256 of the split's text as read (documents joined; symbols turned into text)."""
-        return self._scan(split)[0]
-
-    def size(self, split: str) -> int:
-        """Bytes of the split's text as read."""
-        return self._scan(split)[2]
-
-    def documents(self, split: str) -> int:
-        """Number of documents in the split."""
-        return self._scan(split)[3]
-
-    def fingerprint(self) -> str:
-        """sha256 of everything that decides the token streams: text, borders of documents, resets."""
-        parts = {split: self._scan(split)[1] for split in self.splits}
-        return hashlib.sha256(json.dumps([parts, self.reset]).encode()).hexdigest()
+    def place(self, path: str) -> str:
+        """Where a path of this config is: below ``base``, or, where only there is something, as it is written."""
+        based = str(Path(self.base or "", Path(path).expanduser()))
+        there, here = (bool(glob.glob(one)) or Path(one).exists() for one in (based, path))  # noqa: PTH207
+        return path if not self.base or (here and not there) else based
 
 
 def _match(folder: Path, spec: FileSpec) -> list[Path]:
@@ -189,13 +117,13 @@ def _match(folder: Path, spec: FileSpec) -> list[Path]:
             found = [
                 p
                 for p in folder.glob(name + "*")
-                if fnmatch(p.name.removesuffix(".gz").removesuffix(".xz"), Path(name).name)
+                if fnmatch(p.stem if p.suffix in SUFFIXES else p.name, Path(name).name)
             ]
             found = [p for p in found if not any(p.name.startswith(x) for x in spec.exclude)]
             if found:
                 return sorted(found)
         else:
-            for ending in ("", ".gz", ".xz"):
+            for ending in ("", *SUFFIXES):
                 path = folder / (name + ending)
                 if path.is_file():
                     return [path]
@@ -218,6 +146,11 @@ def find_files(spec: CorpusSpec, folder: str | None = None) -> dict[str, list[Pa
 def missing_message(spec: CorpusSpec, folder: str | None = None) -> str:
     """What a user must do to get a corpus that was not found."""
     names = ", ".join(file.names[0] for file in spec.files.values())
+    if folder and Path(folder).is_file():
+        return (
+            f"corpus {spec.name} is looked for in a folder, and {folder} is a file; to use it in place of that corpus, "
+            f"say --corpus {folder}."
+        )
     if folder:
         return f"corpus {spec.name} is not in {folder}; put there {names} (or the same with .gz or .xz)."
     root = corpus_folders()[0]
@@ -238,22 +171,24 @@ def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
     """
     if isinstance(config, str):
         config = CorpusConfig.parse({"name": config})
-    explicit = {split: path for split in SPLITS if (path := getattr(config, split))}
+    explicit = {split: config.place(path) for split in SPLITS if (path := getattr(config, split))}
+    place = config.place(config.path) if config.path else None
     own = bool(explicit or config.path)
     spec = CORPORA.get(config.name or ("" if own else config.label))
     if whole:
-        if spec is not None or not config.path:
+        if spec is not None or not place:
             raise UsageError(f"split {WHOLE!r} is all of a text of your own; name its path with --corpus.")
-        parts = {WHOLE: [Part(str(file), file) for file in files_at(config.path)]}
+        parts = {WHOLE: [Part(str(file), file) for file in files_at(place)]}
     elif spec is None or explicit:
-        parts = user_parts(config.path, explicit, config.fractions)
+        parts = user_parts(place, explicit, config.fractions)
     elif spec.embedded:
         parts = embedded_parts(spec.embedded)
     else:
-        parts = _table_parts(spec, config.path)
+        parts = _table_parts(spec, place)
     reset = config.reset or (spec.reset if spec else "none")
     layout = config.layout or (spec.layout if spec else "text")
-    return Corpus(config.label, parts, spec, reset, layout)
+    reading = config.reading or ("text" if spec is None or explicit else "exact")
+    return Corpus(config.label, parts, spec, reset, layout, reading)
 
 
 def _table_parts(spec: CorpusSpec, folder: str | None) -> dict[str, list[Part]]:

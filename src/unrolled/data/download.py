@@ -1,14 +1,14 @@
-"""Fetching corpora: resumable, verified by checksum, and honest about what went wrong."""
+"""Fetching corpora: resumable, bounded, verified by checksum, and honest about what went wrong."""
 
 import contextlib
 import fcntl
 import hashlib
 import http.client
-import shutil
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import unrolled
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import atomic_write
+from unrolled.core.files import atomic_write, writing
 from unrolled.core.places import cache_folder
 from unrolled.core.registry import unknown_name
 from unrolled.data.corpora import find_files, missing_message
-from unrolled.data.spec import CorpusSpec, Download, FileSpec
+from unrolled.data.spec import LARGEST, CorpusSpec, Download, FileSpec
 from unrolled.data.table import CORPORA
 
 __all__ = ["fetch", "get_corpus"]
@@ -37,12 +37,21 @@ class _Again(Exception):
     """A fault that may pass; its text completes the sentence 'ADDRESS ...'."""
 
 
+class _TooMuch(Exception):
+    """More bytes than there can be."""
+
+
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects to ftp; urllib itself refuses all others that leave the web."""
+    """Refuses redirects to ftp and from https down to http; urllib itself refuses all others that leave the web."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if urlsplit(newurl).scheme not in ("http", "https"):
+        scheme = urlsplit(newurl).scheme
+        if scheme not in ("http", "https"):
             raise UnrolledError(f"{req.full_url} redirects to {newurl!r}, which is not on the web; it was refused.")
+        if scheme == "http" and urlsplit(req.full_url).scheme == "https":
+            raise UnrolledError(
+                f"{req.full_url} redirects to {newurl!r}, which is not encrypted; get the file elsewhere."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -86,7 +95,7 @@ def _get_file(spec: CorpusSpec, download: Download, path: Path, progress: Progre
     wanted = next(file for file in spec.files.values() if file.names[0] == download.file)
     part = path.with_name(path.name + (".zip.part" if download.member else ".part"))
     with _locked(part, path):
-        fetch(download.address, part, progress, timeout)
+        fetch(download.address, part, progress, timeout, most=download.most(wanted))
         try:
             if download.member:
                 atomic_write(path, lambda to: _unpack(part, download, wanted, to))
@@ -113,20 +122,34 @@ def _locked(part: Path, path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
+# What corpora are packed with. Of others a few bytes may unpack to more than is read at a time.
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
 def _unpack(archive: Path, download: Download, wanted: FileSpec, to: Path) -> None:
     try:
-        with (
-            zipfile.ZipFile(archive) as packed,
-            packed.open(download.member or "") as member,
-            to.open("wb") as out,
-        ):
-            shutil.copyfileobj(member, out, 1 << 20)
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        with zipfile.ZipFile(archive) as packed, packed.open(download.member or "") as member, to.open("wb") as out:
+            if packed.getinfo(download.member or "").compress_type not in _PACKINGS:
+                raise NotImplementedError
+            have = 0
+            while data := member.read(_CHUNK):
+                have += len(data)
+                if have > wanted.most:
+                    raise _too_much(download.address, wanted.most)
+                out.write(data)
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
         raise UnrolledError(
             f"{download.address} is not the archive that it should be; try again later, or get "
             f"{download.file} elsewhere."
         ) from error
     _verify(to, wanted, download.address)
+
+
+def _too_much(address: str, most: int) -> UnrolledError:
+    return UnrolledError(
+        f"{address} gives more than the {most:,} bytes that the file can have, and was stopped; try again later, or "
+        "get the file elsewhere."
+    )
 
 
 def _verify(path: Path, wanted: FileSpec, address: str) -> None:
@@ -147,6 +170,7 @@ def fetch(
     timeout: float = 30.0,
     attempts: int = 4,
     wait: float = 1.0,
+    most: int = LARGEST,
 ) -> None:
     """Download ``address`` into ``part``, going on from what is already there.
 
@@ -154,8 +178,9 @@ def fetch(
         timeout: seconds without data (or below 1 KiB/s) after which an attempt is given up.
         attempts: how often to try.
         wait: seconds before the second attempt; doubles each time.
+        most: bytes that there can be; with more of them, announced or received, ``part`` is deleted.
     Raises:
-        UnrolledError: one sentence; what was received stays in ``part``.
+        UnrolledError: one sentence; but for too many bytes, what was received stays in ``part``.
     """
     if urlsplit(address).scheme not in ("http", "https"):
         raise UsageError(f"{address!r} is not a web address; it must begin with http:// or https://.")
@@ -164,14 +189,20 @@ def fetch(
         if attempt:
             time.sleep(wait * 2 ** (attempt - 1))
         try:
-            return _attempt(address, part, progress, timeout)
+            return _attempt(address, part, progress, timeout, most)
+        except _TooMuch as error:
+            part.unlink(missing_ok=True)
+            raise _too_much(address, most) from error
         except _Again as error:
             fault = str(error)
     raise UnrolledError(f"{address} {fault}; run the command again to go on from there, or get the file elsewhere.")
 
 
-def _attempt(address: str, part: Path, progress: Progress | None, timeout: float) -> None:
+def _attempt(address: str, part: Path, progress: Progress | None, timeout: float, most: int) -> None:
     have = part.stat().st_size if part.exists() else 0
+    if have > most:
+        part.unlink()
+        have = 0
     headers = {"User-Agent": f"unrolled/{unrolled.__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -183,10 +214,15 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
                 have = 0
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length and length.isdigit() else None
+            if total is not None and total > most:
+                raise _TooMuch
             with part.open("r+b" if part.exists() else "wb") as file:
                 file.seek(have)
                 file.truncate()
-                have = _receive(answer, file, have, total, timeout, lambda n: progress and progress(address, n, total))
+                for size in _received(answer, file, part, have, timeout, most):
+                    have = size
+                    if progress is not None:
+                        progress(address, have, total)
         if total is not None and have < total:
             raise _Again(f"closed the connection after {have:,} of {total:,} bytes")
     except urllib.error.HTTPError as error:
@@ -208,18 +244,18 @@ def _attempt(address: str, part: Path, progress: Progress | None, timeout: float
         raise _Again(f"broke the connection ({type(error).__name__})") from error
 
 
-def _receive(
-    answer: Any, file: BinaryIO, have: int, total: int | None, timeout: float, tell: Callable[[int], object]
-) -> int:
-    """Copy the body; returns the size of the file. Each timeout's worth of time must bring some data."""
+def _received(answer: Any, file: BinaryIO, part: Path, have: int, timeout: float, most: int) -> Iterator[int]:
+    """Copy the body; yields the size of the file. Each timeout's worth of time must bring some data."""
     mark, since = have, time.monotonic()
     while data := answer.read1(_CHUNK):
-        file.write(data)
         have += len(data)
-        tell(have)
+        if have > most:
+            raise _TooMuch
+        with writing(part):
+            file.write(data)
+        yield have
         elapsed = time.monotonic() - since
         if elapsed > timeout:
             if have - mark < _SLOWEST * elapsed:
                 raise _Again(f"is too slow ({have - mark:,} bytes in {elapsed:.0f} seconds)")
             mark, since = have, time.monotonic()
-    return have

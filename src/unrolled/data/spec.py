@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["SPLITS", "WHOLE", "CorpusSpec", "Download", "FileSpec", "Published"]
+__all__ = ["LARGEST", "SPLITS", "WHOLE", "CorpusSpec", "Download", "FileSpec", "Published"]
 
 SPLITS = ("train", "valid", "test")
 WHOLE = "whole"
+
+LARGEST = 1 << 30
+"""Bytes that a fetched file may have where its size is not known: ten times the largest that is fetched."""
+
+_ARCHIVE_SLACK = 1 << 20
 
 Reset = Literal["none", "document", "line"]
 
@@ -31,6 +36,11 @@ class FileSpec:
     size: int | None = None
     exclude: tuple[str, ...] = ()
 
+    @property
+    def most(self) -> int:
+        """Uncompressed bytes that a fetched copy has at most."""
+        return LARGEST if self.size is None else self.size
+
 
 @dataclass(frozen=True)
 class Download:
@@ -46,6 +56,10 @@ class Download:
     address: str
     file: str
     member: str | None = None
+
+    def most(self, file: FileSpec) -> int:
+        """Bytes that there are at the address at most: packing never makes a file much larger."""
+        return file.most + (_ARCHIVE_SLACK if self.member else 0)
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ _ROWS = (
             "valid": Published(None, 5_000_000, 27),
             "test": Published(None, 5_000_000, 27),
         },
-        downloads=(Download("http://mattmahoney.net/dc/text8.zip", "text8", "text8"),),
+        downloads=(Download("https://mattmahoney.net/dc/text8.zip", "text8", "text8"),),
     ),
     CorpusSpec(
         name="enwik8",
@@ -186,7 +186,7 @@ _ROWS = (
             "valid": Published(None, 5_000_000),
             "test": Published(None, 5_000_000),
         },
-        downloads=(Download("http://mattmahoney.net/dc/enwik8.zip", "enwik8", "enwik8"),),
+        downloads=(Download("https://mattmahoney.net/dc/enwik8.zip", "enwik8", "enwik8"),),
     ),
     CorpusSpec(
         name="text8-prefix",

@@ -3,8 +3,8 @@
 A token id counts by itself and by its predecessor: ``words = words[id] + (opens[id] & closes[previous])``,
 ``characters = characters[id] + (implied[id] & ~closes[previous])``, bytes like characters. Before the first
 token the previous one counts as closing. A newline counts as one word (the end symbol of the literature) and
-one character; a word begins at anything but a space or newline after a space, a newline or the start. Hence a
-word-level and a byte-level reading of one text have the same number of words.
+one character; a word begins at anything but a blank (white space of ASCII) or newline after a blank, a newline or the
+start. Hence a word-level and a byte-level reading of one text have the same number of words.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from unrolled.data.plain import BLANKS
+
 __all__ = ["UnitTables", "Units"]
 
+_TO_SPACE = bytes.maketrans(BLANKS + b"\n", b" " * (len(BLANKS) + 1))
 # In the classes below ``bytes`` is a field.
 Pieces: TypeAlias = Sequence[bytes]
 
@@ -66,7 +69,8 @@ class UnitTables:
             np.array([piece.endswith(b"\n") for piece in pieces], bool),
         )
         for index, piece in enumerate(pieces):
-            spaced = piece.replace(b"\n", b" ")
+            # a word of a word tokenizer is one, whatever it holds
+            spaced = piece.replace(b"\n", b" ") if tables.implied[index] else piece.translate(_TO_SPACE)
             inner = len(spaced.split(b" ")) - spaced.split(b" ").count(b"")
             opens = bool(piece) and not spaced.startswith(b" ")
             tables.opens[index] = opens and not tables.implied[index]

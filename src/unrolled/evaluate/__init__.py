@@ -17,7 +17,8 @@ from unrolled.evaluate.prepared import PreparedPredictor
 from unrolled.evaluate.result import EvalResult, Protocol
 from unrolled.evaluate.score import ScoreConfig, Scored, score_text
 from unrolled.evaluate.walk import Progress
-from unrolled.evaluate.words import StreamPart, TextBlock, Unit, WordTable, read_text, read_words
+from unrolled.evaluate.word_tables import WordTable, read_words
+from unrolled.evaluate.words import TextBlock, Unit, read_text
 
 __all__ = [
     "CacheConfig",
@@ -49,7 +50,6 @@ __all__ = [
     "ScoreConfig",
     "Scored",
     "Scores",
-    "StreamPart",
     "TextBlock",
     "Unit",
     "WordTable",

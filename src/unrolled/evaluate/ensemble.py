@@ -6,9 +6,7 @@ as written by ``--per-token``, or ``NAME.txt`` or ``NAME.txt.gz`` with one proba
 2312.03735).
 """
 
-import gzip
 import os
-import zlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unrolled.core import packed
+from unrolled.core.bounded import BROKEN, bounded_lines, check_archive
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import regular_file
-from unrolled.core.packed import BROKEN, bounded_lines, check_archive
+from unrolled.core.packed import open_packed
 from unrolled.core.registry import cut
 from unrolled.evaluate.bootstrap import BlockSums, Difference, paired_difference
 from unrolled.evaluate.per_token import read_per_token
@@ -215,10 +215,10 @@ def _file(path: Path) -> Stream:
         return Stream(name, log_prob, ids, header.first_position, str(path))
     values = array("d")
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for line in bounded_lines(file, path.stat().st_size):  # type: ignore[arg-type]
+        with open_packed(path) as file:
+            for line in bounded_lines(file, path.stat().st_size):
                 values.extend(map(float, line.split()))
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, ValueError, *packed.BROKEN) as error:
         raise UnrolledError(f"{path} is not a file of one probability a line: {cut(str(error))}.") from error
     return Stream(name, _logarithms(np.frombuffer(values, np.float64), path), None, None, str(path))
 

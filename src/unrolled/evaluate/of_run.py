@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from unrolled.core.errors import UsageError
-from unrolled.core.files import make_folder
+from unrolled.core.files import ready_output
 from unrolled.core.registry import unknown_name
 from unrolled.data import CorpusConfig
 from unrolled.evaluate.adapt import PredictorConfig, open_predictor
@@ -60,7 +59,7 @@ def evaluate_run(
     if searches and "valid" not in splits:
         raise UsageError(f"corpus {name} has no validation split to search on.")
     if per_token is not None:
-        make_folder(Path(per_token).parent)
+        ready_output(per_token)
     provenance = {"corpus": name, **run.provenance()}
     for part in searches:
         tokens = search_tokens or _SEARCH_TOKENS[part]

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unrolled.core.bounded import BROKEN, LONGEST_LINE, check_archive
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import parse_json, read_bounded
-from unrolled.core.packed import BROKEN, LONGEST_LINE, check_archive
 from unrolled.core.registry import cut
 from unrolled.data.places import corpus_folders
+from unrolled.data.plain import decode_text
 
 __all__ = ["Pair", "read_pairs"]
 
@@ -46,7 +47,7 @@ def read_pairs(
     path = _blimp() if os.fspath(task) == "blimp" else Path(task)
     pairs: dict[str, list[Pair]] = {}
     for stem, name, data in _files(path):
-        lines = data.decode("utf-8", errors="replace").split("\n")
+        lines = decode_text(data, name).split("\n")
         for number, line in enumerate(lines, 1):
             if line.strip():
                 value = _value(line, f"line {number} of {name}")

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import reprlib
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,10 +25,11 @@ from typing import IO, Any, NamedTuple, Self
 import numpy as np
 from pydantic import Field
 
+from unrolled.core.bounded import bounded_lines
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import parse_json, regular_file
-from unrolled.core.packed import bounded_lines
+from unrolled.core.packed import BROKEN, open_packed
 from unrolled.evaluate.result import Protocol
 
 __all__ = ["PerToken", "PerTokenHeader", "PerTokenWriter", "read_per_token"]
@@ -111,14 +111,10 @@ def read_per_token(path: str | os.PathLike[str]) -> PerToken:
     """
     path = regular_file(path)
     try:
-        with _open(path) as file:
+        with open_packed(path) as file:
             return _read(bounded_lines(file, path.stat().st_size), path)
-    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
+    except (OSError, ValueError, OverflowError, *BROKEN) as error:
         raise UnrolledError(f"{path} is a damaged per-token file, or none at all; write it again.") from error
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _read(lines: Iterator[bytes], path: Path) -> PerToken:

@@ -112,7 +112,7 @@ def score_text(
     nats of all rows are those of the evaluation of the same text.
 
     With ``boundary = "trailing"`` the end of a word is part of the word (Oh and Schuler 2024; Pimentel and Meister
-    2024). With B the tokens that begin with a space or a line end, or are an end symbol, and e(t) = -log P(B | tokens
+    2024). With B the tokens that begin with a blank or a line end, or are an end symbol, and e(t) = -log P(B | tokens
     before t), a word of tokens i to j has
 
         surprisal = sum of its tokens' - e(i) + e(j + 1),
@@ -130,8 +130,9 @@ def score_text(
 
 def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock]) -> Iterator[_Tokens]:
     """Tokens with their units; spaces at the end of a block wait for the unit that follows."""
-    spaces = np.array([not piece.strip(b" ") for piece in tokenizer.pieces])
-    widths = np.array([len(piece) - len(piece.lstrip(b" ")) for piece in tokenizer.pieces], np.int64)
+    blanks = tokenizer.blanks
+    spaces = np.array([not piece.strip(blanks) for piece in tokenizer.pieces])
+    widths = np.array([len(piece) - len(piece.lstrip(blanks)) for piece in tokenizer.pieces], np.int64)
     none = np.zeros(0, np.int64)
     ids, offsets, place, last, data = none, none, 0, Unit("", "end", 1, 0, 0, 0), b""
     for data, units in blocks:
@@ -161,10 +162,11 @@ def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock]) -> Iterator[_Toke
 def _spans(tokenizer: Tokenizer, data: bytes, encoded: Any) -> tuple[np.ndarray, np.ndarray]:
     """First byte and end of each token in the block."""
     if tokenizer.tables.implied.any():  # words: spaces are no part of any token, and may be several
-        stops = np.frombuffer(data, np.uint8)
-        inner = (stops != 0x20) & (stops != 0x0A)
-        edge = np.diff(np.concatenate([[0], inner.view(np.int8), [0]]))
-        lines = np.flatnonzero(stops == 0x0A)
+        signs = np.frombuffer(data, np.uint8)
+        between = np.zeros(256, bool)
+        between[[*tokenizer.blanks, 0x0A]] = True
+        edge = np.diff(np.concatenate([[0], (~between[signs]).view(np.int8), [0]]))
+        lines = np.flatnonzero(signs == 0x0A)
         begins = np.sort(np.concatenate([np.flatnonzero(edge == 1), lines]))
         ends = np.sort(np.concatenate([np.flatnonzero(edge == -1), lines + 1]))
     else:
@@ -198,7 +200,8 @@ class _Scoring:
     def __init__(self, predictor: Predictor, tokenizer: Tokenizer, config: ScoreConfig):
         self.predictor, self.tokenizer, self.config = predictor, tokenizer, config
         self.unknown = getattr(tokenizer, "unk_id", None)
-        opening = [not piece or piece[:1] in (b" ", b"\n") for piece in tokenizer.pieces]
+        between = tokenizer.blanks + b"\n"
+        opening = [not piece or piece[0] in between for piece in tokenizer.pieces]
         self._opening = torch.tensor(opening | tokenizer.tables.implied, device=predictor.device)
         self.window = config.window
         if config.whole:

@@ -61,15 +61,18 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     if not isinstance(value, dict) or value.get("kind") != "tokenizer" or not isinstance(value.get("config"), dict):
         raise UnrolledError(f"{path} is not a tokenizer file of unrolled.")
     cls = TOKENIZERS[str(value["config"].get("name"))]
-    if value.get("version") != cls.version:
+    version = value.get("version")
+    if type(version) is not int or not 1 <= version <= cls.version:
         raise UnrolledError(
-            f"{path} has format {reprlib.repr(value.get('version'))}, this release reads {cls.version}; use the "
-            "release that wrote it."
+            f"{path} has format {reprlib.repr(version)}, this release reads up to {cls.version}; use the release that "
+            "wrote it."
         )
     try:
         config, state = cls.Config.parse(value["config"]), value["state"]
         if not isinstance(state, dict):
             raise ValueError("state")
-        return cls.from_json(config, state)
+        tokenizer = cls.from_json(config, state)
+        tokenizer.version = version  # an older one encodes as it did
+        return tokenizer
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise UnrolledError(f"{path} is a damaged tokenizer file; restore it or train again.") from error

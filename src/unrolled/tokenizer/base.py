@@ -12,6 +12,7 @@ import numpy as np
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.data.plain import BLANKS
 from unrolled.data.tokens import Encoded
 from unrolled.data.units import Units, UnitTables
 
@@ -32,9 +33,12 @@ class Tokenizer(ABC):
     """
 
     kind: ClassVar[str]
-    version: ClassVar[int] = 1
+    version: int = 1
+    """Of the format and of how text is encoded."""
     Config: ClassVar[type[Config]]
     reads_bytes: ClassVar[bool] = False
+    blanks: bytes = BLANKS
+    """What stands between words, beside line ends."""
 
     def __init__(
         self,

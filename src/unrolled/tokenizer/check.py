@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.core.registry import unknown_name
-from unrolled.data.corpora import Corpus, find_files, open_corpus
+from unrolled.data.corpora import find_files, open_corpus
+from unrolled.data.corpus import Corpus
 from unrolled.data.reading import Part
 from unrolled.data.spec import CorpusSpec, FileSpec, Published
 from unrolled.data.table import CORPORA

@@ -15,7 +15,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_folder, make_folder, sha256_file, write_json
 from unrolled.core.places import cache_folder
-from unrolled.data.corpora import Corpus
+from unrolled.data.corpus import Corpus
 from unrolled.data.tokens import Encoded, TokenSplit, TokenWriter
 from unrolled.tokenizer import TOKENIZERS, load_tokenizer, save_tokenizer
 from unrolled.tokenizer.base import Tokenizer
@@ -23,7 +23,8 @@ from unrolled.tokenizer.word import vocabulary_file
 
 __all__ = ["encode_corpus", "encode_split", "load_or_train_tokenizer"]
 
-_FORMAT = 1
+# Of the files, and of the rules by which text is read: what older rules made is not used.
+_FORMAT = 2
 _ABANDONED = 24 * 3600.0
 
 

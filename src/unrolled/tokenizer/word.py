@@ -13,12 +13,14 @@ from pydantic import Field, field_validator, model_validator
 from unrolled.core import config as core
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_bounded
+from unrolled.data.plain import BLANKS, decode_text, tell_blanks
 from unrolled.data.tokens import Encoded
 from unrolled.tokenizer.base import Tokenizer
 
 __all__ = ["WordTokenizer", "vocabulary_file"]
 
 _END = b"\n"
+_TO_SPACE = bytes.maketrans(BLANKS, b" " * len(BLANKS))
 _MOST_VOCABULARY = 256 << 20
 _WORD = re.compile(r"[^ \n]+")
 
@@ -26,11 +28,13 @@ _WORD = re.compile(r"[^ \n]+")
 class WordTokenizer(Tokenizer):
     """Words between spaces, and one end symbol per line, blank lines included.
 
-    Only the space divides words (a tab or no-break space belongs to a word). Ids are in order of first
-    appearance in the training text. Decoding gives the text with single spaces, none at the ends of a line.
+    White space of ASCII divides words (a no-break space belongs to a word). Ids are in order of first appearance in
+    the training text. Decoding gives the text with single spaces, none at the ends of a line. In version 1 of the
+    format the space alone divides words, and a tab belongs to one.
     """
 
     kind = "word"
+    version = 2
 
     class Config(core.Config):
         """Settings of the word tokenizer."""
@@ -85,6 +89,11 @@ class WordTokenizer(Tokenizer):
         self._ids = {piece: index for index, piece in enumerate(pieces)}
         self.unk_id = self._ids.get(config.unk_word.encode())
 
+    @property
+    def blanks(self) -> bytes:  # type: ignore[override]
+        """White space of ASCII; in version 1 the space."""
+        return b" " if self.version == 1 else BLANKS
+
     @classmethod
     def train(cls, config: Any, blocks: Iterable[bytes]) -> Self:
         """Count the words of the text, or read the pinned vocabulary and leave the text alone."""
@@ -93,8 +102,10 @@ class WordTokenizer(Tokenizer):
         end, unk = config.end_word.encode(), config.unk_word.encode()
         counts: Counter[bytes] = Counter()
         last = b""
+        told = False
         for last in blocks:
-            counts.update(_words(last))
+            told = told or tell_blanks(last, "the training text")
+            counts.update(_words(last, BLANKS))
         if last and not last.endswith(b"\n"):
             counts[_END] += 1
         # The end symbol spelled out in the text is a word that the vocabulary cannot hold.
@@ -115,7 +126,7 @@ class WordTokenizer(Tokenizer):
 
     def encode_block(self, block: bytes) -> Encoded:
         """One token per word and per line end."""
-        words = _words(block)
+        words = _words(block, self.blanks)
         ids = np.fromiter(map(self._ids.get, words, repeat(-1)), np.int64, len(words))
         positions = np.flatnonzero(ids < 0)
         if not len(positions):
@@ -160,16 +171,25 @@ class WordTokenizer(Tokenizer):
         return cls(config, words)
 
 
-def _words(block: bytes) -> list[bytes]:
+def _words(block: bytes, blanks: bytes) -> list[bytes]:
+    if blanks != b" ":  # other blanks are rare
+        for blank in blanks.replace(b" ", b""):
+            if blank in block:
+                block = block.translate(_TO_SPACE)
+                break
     return [word for word in block.replace(b"\n", b" \n ").split(b" ") if word]
 
 
 def _read_vocabulary(path: str) -> list[str]:
     try:
-        lines = read_bounded(vocabulary_file(path), _MOST_VOCABULARY).decode("utf-8").split("\n")
-    except (UnrolledError, UnicodeDecodeError) as error:
+        data = read_bounded(vocabulary_file(path), _MOST_VOCABULARY)
+    except UnrolledError as error:
         raise UsageError(f"cannot read the vocabulary {path}; give a UTF-8 file with one word per line.") from error
-    return [line for line in lines if line]
+    words = [line.strip() for line in decode_text(data, path).split("\n")]
+    for number, word in enumerate(words, 1):
+        if any(blank in word.encode() for blank in BLANKS):
+            raise UsageError(f"line {number} of the vocabulary {path} holds white space; give one word per line.")
+    return [word for word in words if word]
 
 
 def vocabulary_file(path: str) -> Path:

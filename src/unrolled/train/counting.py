@@ -1,43 +1,27 @@
 """Runs of count models: nothing is trained step by step, the n-grams of the training text are counted once."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from unrolled.core.errors import UsageError
 from unrolled.core.files import write_json
 from unrolled.core.record import environment
 from unrolled.counts import NgramModel, estimate_kneser_ney, read_arpa, save_ngrams
-from unrolled.data import Corpus, TokenSplit, open_corpus
 from unrolled.evaluate import EvalConfig, EvalResult, KneserNeyPredictor, evaluate_predictor
-from unrolled.runs import CONFIG, RECORD, TOKENIZER, arpa_words
-from unrolled.tokenizer import TOKENIZERS, Tokenizer, save_tokenizer
-from unrolled.tokenizer.encode import encode_corpus, load_or_train_tokenizer
+from unrolled.runs import CONFIG, RECORD, TOKENIZER
+from unrolled.tokenizer import save_tokenizer
+from unrolled.tokenizer.arpa import arpa_words
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.report import Reporter
+from unrolled.train.setup import Text, read_text
 
 __all__ = ["count_run", "size_of_counts"]
 
 
-class _Parts(NamedTuple):
-    config: ExperimentConfig
-    corpus: Corpus
-    tokenizer: Tokenizer
-    splits: dict[str, TokenSplit]
-
-
-def _set_up(config: ExperimentConfig) -> _Parts:
-    corpus = open_corpus(config.corpus)
-    wanted = config.tokenizer or TOKENIZERS.parse(corpus.default_tokenizer)
-    tokenizer = load_or_train_tokenizer(wanted, corpus)
-    config = config.model_copy(update={"tokenizer": wanted})
-    config.check_vocabulary(corpus.name, tokenizer.vocab_size)
-    return _Parts(config, corpus, tokenizer, encode_corpus(corpus, tokenizer))
-
-
 def size_of_counts(config: ExperimentConfig) -> dict[str, Any]:
     """What a dry run says of a count model."""
-    parts = _set_up(config)
+    parts = read_text(config)
     assert config.counts is not None
     return {
         "order": config.counts.order,
@@ -56,7 +40,7 @@ def count_run(config: ExperimentConfig, out: Path, report: Reporter, clock: Cloc
         UsageError, UnrolledError: in one sentence, whatever is wrong with the corpus, the options or an ARPA file.
     """
     assert config.counts is not None
-    parts = _set_up(config)
+    parts = read_text(config)
     train, tokenizer = parts.splits["train"], parts.tokenizer
     if config.weights is None:
         report.note(f"{parts.corpus.name}: counting {len(train):,} tokens to order {config.counts.order}")
@@ -80,7 +64,7 @@ def count_run(config: ExperimentConfig, out: Path, report: Reporter, clock: Cloc
     _record(parts, model, out, clock, exact)
 
 
-def _record(parts: _Parts, model: NgramModel, out: Path, clock: Clock, exact: EvalResult | None) -> None:
+def _record(parts: Text, model: NgramModel, out: Path, clock: Clock, exact: EvalResult | None) -> None:
     record = {
         "kind": "unrolled record",
         "version": 1,
@@ -91,6 +75,7 @@ def _record(parts: _Parts, model: NgramModel, out: Path, clock: Clock, exact: Ev
         "precision": "float64",
         "corpus": parts.corpus.name,
         "checksums": {name: split.checksum for name, split in parts.splits.items()},
+        "bytes": {name: parts.corpus.size(name) for name in parts.splits},
         "tokenizer": parts.tokenizer.fingerprint(),
         "vocabulary": parts.tokenizer.vocab_size,
         "ngrams": [len(table.keys) for table in model.tables],

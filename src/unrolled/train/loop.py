@@ -11,8 +11,9 @@ from unrolled.optim import AVERAGING, build_optimizer, learning_rate_factor
 from unrolled.optim.averaging import worse_than_before
 from unrolled.runs import MODEL, load_weights, weights
 from unrolled.train import checkpoint
-from unrolled.train.budget import REVISIONS, Clock, plan_steps, revise_steps
+from unrolled.train.budget import REVISIONS, Clock, affordable_checks, plan_steps, revise_steps
 from unrolled.train.config import PhaseConfig
+from unrolled.train.divergence import RECENT, divergence
 from unrolled.train.metrics import MetricsLog
 from unrolled.train.progress import Progress
 from unrolled.train.record import write_record
@@ -23,8 +24,6 @@ from unrolled.train.step import StepResult, train_step
 from unrolled.train.validation import Validator
 
 __all__ = ["Trainer"]
-
-_DIVERGED_STEPS, _DIVERGED_FACTOR = 50, 1.5
 
 
 class Trainer:
@@ -115,6 +114,7 @@ class Trainer:
         progress = self.progress
         progress.phase, progress.phase_step, progress.phase_steps, progress.stale = progress.phase + 1, 0, 0, 0
         progress.plans, progress.checks, progress.history, progress.averaging_began = [], 0, [], None
+        progress.validations = 0
         load_weights(self.model, self.out / MODEL)
         self._build()
         progress.phase_began = (self.clock.wall(), self.clock.cpu())
@@ -183,7 +183,7 @@ class Trainer:
         spent = self._spent(kind == "cpu_minutes")
         if sum(share <= spent / (60 * amount) for share in REVISIONS) < len(progress.plans):
             return False
-        checks = math.ceil(max(1, self.config.train.validations) * (1 - progress.phase_step / progress.phase_steps))
+        checks = math.ceil(self._validations() * (1 - progress.phase_step / progress.phase_steps))
         left = 60 * amount - spent - checks * self.progress.check_seconds
         progress.phase_steps = revise_steps(progress.phase_step, left, self._timed / self._timed_steps)
         progress.plans.append((progress.phase_step, progress.phase_steps))
@@ -192,15 +192,10 @@ class Trainer:
 
     def _check(self, nats: float, result: StepResult) -> None:
         """End with a plain sentence when the loss or the gradient is not finite, or the loss runs away."""
-        recent = [*self.progress.recent, nats][-_DIVERGED_STEPS:]
-        uniform = math.log(max(self.parts.tokenizer.vocab_size, 2))
-        mean = sum(recent) / len(recent)
-        if not math.isfinite(nats):
-            self._diverged(f"the loss became {nats}")
-        if not math.isfinite(result.grad_norm):
-            self._diverged(f"the norm of the gradient became {result.grad_norm}")
-        if len(recent) == _DIVERGED_STEPS and mean > _DIVERGED_FACTOR * uniform:
-            self._diverged(f"the loss ran away ({mean:.2f} nats per token, uniform guessing has {uniform:.2f})")
+        recent = [*self.progress.recent, nats][-RECENT:]
+        fault = divergence(nats, result.grad_norm, recent, self.parts.tokenizer.vocab_size)
+        if fault is not None:
+            self._diverged(fault)
         self.progress.recent = recent
 
     def _diverged(self, fault: str) -> None:
@@ -247,7 +242,7 @@ class Trainer:
     def _validation_due(self) -> bool:
         """At the end of a phase, and ``validations`` times evenly over it, wherever a revised plan puts its end."""
         progress = self.progress
-        due = progress.phase_step * max(1, self.config.train.validations) // progress.phase_steps
+        due = progress.phase_step * self._validations() // progress.phase_steps
         if due <= progress.checks and progress.phase_step < progress.phase_steps:
             return False
         progress.checks = due
@@ -294,10 +289,21 @@ class Trainer:
         """Seconds since the phase began."""
         return (self.clock.cpu() if cpu else self.clock.wall()) - self.progress.phase_began[cpu]
 
-    def _validation_seconds(self, cpu: bool) -> float:
-        """Estimate of the seconds that this phase's validations will take."""
+    def _validations(self) -> int:
+        """Validations of the phase."""
+        return self.progress.validations or max(1, self.config.train.validations)
+
+    def _validation_seconds(self, cpu: bool, left: float) -> float:
+        """Estimate of the seconds that this phase's validations will take: at most a share of those that are left,
+        with fewer validations than the settings say where they would take more."""
         if self.validator is None:
             return 0.0
+        begun = self.clock.cpu() if cpu else self.clock.wall()
         one = self.validator.seconds(self.clock.cpu if cpu else self.clock.wall)
-        self.progress.check_seconds = one * len(self.averager.candidates())
-        return self.progress.check_seconds * max(1, self.config.train.validations)
+        left -= (self.clock.cpu() if cpu else self.clock.wall()) - begun
+        self.progress.check_seconds = one = one * len(self.averager.candidates())
+        wanted = self._validations()
+        self.progress.validations = count = affordable_checks(wanted, one, left)
+        if count < wanted:
+            self.report.note(f"{left:.1f} seconds are left, a validation takes {one:.2f}: {count} of {wanted} are made")
+        return one * count

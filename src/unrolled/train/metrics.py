@@ -9,9 +9,13 @@ from typing import Any
 from unrolled.core.errors import UsageError
 from unrolled.core.files import writing
 
-__all__ = ["METRICS", "MetricsLog"]
+__all__ = ["METRICS", "MetricsLog", "TakenError"]
 
 METRICS = "metrics.jsonl"
+
+
+class TakenError(UsageError):
+    """The run directory belongs to another process."""
 
 
 class MetricsLog:
@@ -20,7 +24,7 @@ class MetricsLog:
     Args:
         run: the run directory.
     Raises:
-        UsageError: another process trains there, or the file cannot be written.
+        TakenError: another process trains there. UsageError: the file cannot be written.
     """
 
     def __init__(self, run: Path):
@@ -32,7 +36,7 @@ class MetricsLog:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            raise UsageError(
+            raise TakenError(
                 f"another process is training in {run}; wait for it, stop it, or choose another --out."
             ) from error
 

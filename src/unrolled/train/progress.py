@@ -17,7 +17,8 @@ class Progress(BaseModel):
     step, tokens: of the whole run. position: number of the next window. best: nats per token of the best
     validation, at best_step. stale: validations since. valid: the last validation. recent: nats of the last steps.
     phase_began: (wall, CPU) seconds of the run when the phase began; start-up belongs to the first.
-    checks: validations of the phase that were due so far.
+    checks: validations of the phase that were due so far. validations: how many a budget in time has room for (0: as
+    many as the settings say).
     plans: (step of the phase, steps planned) of the phase's first plan and of each revision.
     check_seconds: of one validation, by the clock of the phase's budget.
     history: nats of the phase's validations. averaging: the numbers of the phase's averager. averaging_began: step of
@@ -33,6 +34,7 @@ class Progress(BaseModel):
     phase_began: tuple[Seconds, Seconds] = (0.0, 0.0)
     plans: list[tuple[Count, Count]] = []
     checks: Count = 0
+    validations: Count = 0
     check_seconds: float = 0.0
     step: Count = 0
     position: Count = 0

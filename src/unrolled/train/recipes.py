@@ -1,6 +1,6 @@
 """Recipes: TOML files that state a whole experiment."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from unrolled.core.config import apply_settings, read_toml
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
 from unrolled.data import CorpusConfig
+from unrolled.data.table import CORPORA
 from unrolled.train.config import BUDGETS, ExperimentConfig
 
 __all__ = ["DEFAULT", "find_recipe", "list_recipes", "load_experiment"]
@@ -43,6 +44,14 @@ def find_recipe(name: str) -> Path:
     return path
 
 
+def _tokenizer(values: Mapping[str, Any]) -> Any:
+    """The tokenizer of a recipe: its own, else that of its corpus; None where neither is known."""
+    corpus = values.get("corpus")
+    name = corpus.get("name") if isinstance(corpus, Mapping) else None
+    spec = CORPORA.get(name or CorpusConfig().label)
+    return values.get("tokenizer") or (spec.tokenizer if spec else None)
+
+
 def load_experiment(
     recipe: str | None = None, settings: Iterable[str] = (), corpus: CorpusConfig | None = None
 ) -> ExperimentConfig:
@@ -52,13 +61,17 @@ def load_experiment(
     or tokenizer takes that of its vocabulary size and published figures.
 
     Args:
-        corpus: in place of the recipe's; its tokenizer is then the corpus's own, unless a setting chooses one.
+        corpus: in place of the recipe's. A text of your own is read by the recipe's tokenizer, a corpus of the table by
+            its own, unless a setting chooses one.
     """
     values: dict[str, Any] = read_toml(find_recipe(recipe or DEFAULT))
     settings = list(settings)
     if corpus is not None:
-        values = {**values, "corpus": corpus.model_dump(mode="json", exclude_none=True)}
+        tokenizer = _tokenizer(values) if corpus.own else None
+        values = {**values, "corpus": corpus.model_dump(mode="json", exclude_none=True, exclude_defaults=True)}
         values.pop("tokenizer", None)
+        if tokenizer is not None:
+            values["tokenizer"] = tokenizer
     if corpus is not None or any(s.strip().startswith(("corpus.", "tokenizer.")) for s in settings):
         values = {key: value for key, value in values.items() if key not in ("vocabulary", "published")}
     chosen = {s.partition("=")[0].strip() for s in settings} & {f"train.{name}" for name in BUDGETS}

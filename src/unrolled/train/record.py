@@ -34,6 +34,7 @@ def write_record(trainer: "Trainer", exact: "EvalResult | None" = None) -> dict[
         "precision": trainer.config.model.compute.precision,
         "corpus": parts.corpus.name,
         "checksums": progress.checksums,
+        "bytes": {name: parts.corpus.size(name) for name in parts.splits},
         "tokenizer": parts.tokenizer.fingerprint(),
         "vocabulary": parts.tokenizer.vocab_size,
         "parameters": trainer.model.num_params(),

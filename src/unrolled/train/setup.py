@@ -4,21 +4,30 @@ from typing import NamedTuple
 
 import torch
 
+from unrolled.core.device import pick_device
 from unrolled.core.random import RandomStreams
 from unrolled.data import Corpus, Stream, TokenSplit, open_corpus
 from unrolled.model import LanguageModel
-from unrolled.runs import pick_device
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 from unrolled.tokenizer.encode import encode_corpus, load_or_train_tokenizer
 from unrolled.train.config import ExperimentConfig
 
-__all__ = ["Parts", "build_model", "set_up"]
+__all__ = ["Parts", "Text", "build_model", "read_text", "set_up"]
 
 _BLOCK = 1 << 20
 
 
+class Text(NamedTuple):
+    """What a run reads. ``config`` is complete: the tokenizer is resolved, and the folder that paths begin at noted."""
+
+    config: ExperimentConfig
+    corpus: Corpus
+    tokenizer: Tokenizer
+    splits: dict[str, TokenSplit]
+
+
 class Parts(NamedTuple):
-    """What a run is made of. ``config`` is complete: the tokenizer is resolved."""
+    """What a run is made of; see :class:`Text`."""
 
     config: ExperimentConfig
     corpus: Corpus
@@ -44,6 +53,28 @@ def build_model(
     return model
 
 
+def read_text(config: ExperimentConfig, tokenizer: Tokenizer | None = None) -> Text:
+    """Open the corpus, train or load the tokenizer, and encode.
+
+    Args:
+        tokenizer: that of a run that is resumed.
+    Raises:
+        UsageError: whatever is wrong with the corpus, in one sentence.
+    """
+    corpus = open_corpus(config.corpus)
+    if tokenizer is None:
+        if config.weights is not None:
+            tokenizer = config.weights.chosen_tokenizer()
+        wanted = config.tokenizer or TOKENIZERS.parse(corpus.default_tokenizer)
+        if tokenizer is None:
+            tokenizer = load_or_train_tokenizer(wanted, corpus)
+        else:
+            wanted = tokenizer.config
+        config = config.model_copy(update={"tokenizer": wanted, "corpus": config.corpus.based()})
+    config.check_vocabulary(corpus.name, tokenizer.vocab_size)
+    return Text(config, corpus, tokenizer, encode_corpus(corpus, tokenizer))
+
+
 def set_up(config: ExperimentConfig, device: str = "auto", tokenizer: Tokenizer | None = None) -> Parts:
     """Open the corpus, train or load the tokenizer, encode, and build stream and model.
 
@@ -52,17 +83,12 @@ def set_up(config: ExperimentConfig, device: str = "auto", tokenizer: Tokenizer 
     Raises:
         UsageError: whatever is wrong with the corpus, the stream or the model, in one sentence.
     """
-    corpus, fresh = open_corpus(config.corpus), tokenizer is None
-    if tokenizer is None:
-        wanted = config.tokenizer or TOKENIZERS.parse(corpus.default_tokenizer)
-        tokenizer = load_or_train_tokenizer(wanted, corpus)
-        config = config.model_copy(update={"tokenizer": wanted})
-    config.check_vocabulary(corpus.name, tokenizer.vocab_size)
-    splits = encode_corpus(corpus, tokenizer)
+    fresh = tokenizer is None
+    config, corpus, tokenizer, splits = read_text(config, tokenizer)
     streams = RandomStreams(config.seed)
     stream = Stream(splits["train"], config.stream, streams, tokenizer.start_id)
     model = build_model(config, tokenizer, splits["train"], streams)
     if fresh and config.weights is not None:
-        config.weights.load(model)
+        config.weights.load(model, tokenizer)
     model = model.to(pick_device(device))
     return Parts(config, corpus, tokenizer, splits, streams, stream, model)

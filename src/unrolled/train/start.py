@@ -12,14 +12,14 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, read_json
 from unrolled.core.record import environment
 from unrolled.kernels import dispatch
-from unrolled.runs import CONFIG, RECORD, TOKENIZER
+from unrolled.runs import CONFIG, MODEL, RECORD, TOKENIZER
 from unrolled.tokenizer import load_tokenizer, save_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.counting import count_run
 from unrolled.train.loop import Trainer
-from unrolled.train.metrics import MetricsLog
+from unrolled.train.metrics import MetricsLog, TakenError
 from unrolled.train.process import process_settings
 from unrolled.train.record import write_record
 from unrolled.train.report import Reporter
@@ -56,11 +56,11 @@ def train(
     out, clock = Path(out), clock or Clock()
     if (out / CONFIG).exists():
         raise UsageError(f"{out} already holds a run; continue it with --resume {out}, or choose another --out.")
-    fresh = not out.exists()
+    before = {path.name for path in out.iterdir()} if out.is_dir() else None
 
     def begin() -> Parts:
         if (out / CONFIG).exists():  # another process was faster
-            raise UsageError(f"{out} already holds a run; choose another --out.")
+            raise TakenError(f"{out} already holds a run; choose another --out.")
         parts = set_up(config, device)
         save_tokenizer(parts.tokenizer, out / TOKENIZER)
         parts.config.save(out / CONFIG)  # last: the folder is a run from here on, and can be resumed
@@ -73,9 +73,13 @@ def train(
             return out
         with process_settings(config.train.threads):
             return _run(out, begin, report, clock)
-    except UsageError:
-        if fresh:
-            _remove_unused(out)
+    except TakenError:
+        raise
+    except BaseException as error:
+        # a full disk or Ctrl-C leaves what can be resumed; anything else that ends a run at its start would come again
+        passing = isinstance(error, KeyboardInterrupt | UnrolledError) and not isinstance(error, UsageError)
+        if not (passing and (out / CONFIG).exists()):
+            _remove_unused(out, before)
         raise
 
 
@@ -135,7 +139,19 @@ def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: 
     return out
 
 
-def _remove_unused(out: Path) -> None:
-    """Remove the folder of a run that was refused before its first step, so that its name is free again."""
-    if not checkpoint.exists(out) or checkpoint.read_progress(out).step == 0:
+def _remove_unused(out: Path, before: set[str] | None) -> None:
+    """Remove what a run that ended before its first step has left, so that its name is free again.
+
+    Args:
+        before: names of what was in the folder; None where there was no folder.
+    """
+    if out.is_dir() and (out / MODEL).exists():
+        return
+    if checkpoint.exists(out) and checkpoint.read_progress(out).step:
+        return
+    if before is None:
         shutil.rmtree(out, ignore_errors=True)
+        return
+    for path in out.iterdir() if out.is_dir() else ():
+        if path.name not in before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

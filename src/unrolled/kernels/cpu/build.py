@@ -7,12 +7,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.places import cache_folder, cache_root
+from unrolled.core.files import sha256_file, writing
+from unrolled.core.places import cache_root
+from unrolled.kernels.cpu.trust import Untrusted, hash_file, open_trusted, own_folder, private_files
 
 __all__ = ["INSTRUCTION_SETS", "Built", "build", "find_compiler", "known_sets", "library_path"]
 
@@ -66,7 +68,7 @@ def known_sets(compiler: str) -> list[str]:
 def _knows(compiler: str, name: str) -> bool:
     asked = (*_COMMON, *INSTRUCTION_SETS[name].options, "-x", "c++", "-fsyntax-only", os.devnull)
     try:
-        return subprocess.run([compiler, *asked], capture_output=True).returncode == 0
+        return subprocess.run([compiler, *asked], capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
     except OSError:
         return False
 
@@ -88,28 +90,63 @@ def find_compiler() -> str | None:
     return None
 
 
-def build(again: bool = False) -> Built:
-    """Compile the library, unless it is there.
+def build(again: bool = False, tell: Callable[[str], None] = lambda what: None) -> Built:
+    """Compile the library, unless it is there and can be trusted, into a folder that is this user's alone.
 
     Args:
         again: compile it even so.
+        tell: hears what is begun.
     Raises:
-        UsageError: no compiler, or a folder that cannot be written. UnrolledError: the compiler failed.
+        UsageError: no compiler, or a folder that cannot be written, or not be made this user's own. UnrolledError: the
+            compiler failed.
     """
-    path = library_path()
-    if path.is_file() and not again:
+    path, root = library_path(), cache_root()
+    if not again and _sound(path, root):
         return Built(path, None)
     compiler = find_compiler()
     if compiler is None:
         raise UsageError(
             "no C++ compiler found; install g++ or clang++, or name one with CXX. Without it everything works, slower."
         )
-    folder = cache_folder("native", path.parent.name)
+    with private_files(), _remedy():
+        folder = own_folder(root, *path.parent.relative_to(root).parts)
+        with writing(folder), tempfile.TemporaryDirectory(dir=folder) as work:
+            made = _compile(compiler, Path(work), tell)
+            checksum = hash_file(made)
+            checksum.write_text(sha256_file(made) + "\n", encoding="ascii")
+            for file in (made, checksum):
+                file.replace(folder / file.name)
+    return Built(path, compiler)
+
+
+def _sound(path: Path, root: Path) -> bool:
+    try:
+        os.close(open_trusted(path, root))
+    except (Untrusted, OSError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _remedy() -> Iterator[None]:
+    """A folder of the cache is chosen by a variable."""
+    try:
+        yield
+    except UsageError as error:
+        said = str(error).rstrip(".")
+        raise error if "UNROLLED_CACHE" in said else UsageError(f"{said} by setting UNROLLED_CACHE.") from error
+
+
+def _compile(compiler: str, work: Path, tell: Callable[[str], None]) -> Path:
+    """The library, made in a folder for what is made on the way."""
     running: list[subprocess.Popen[str]] = []
-    with tempfile.TemporaryDirectory(dir=folder) as work, _ended(running):
-        objects, known = [], known_sets(compiler)
+    known = known_sets(compiler)
+    parts = [(source, name) for source, sets in _KERNELS.items() for name in sets if name in known]
+    tell(f"compiling {len(parts)} files with {compiler}")
+    with _ended(running):
+        objects = []
         # compilers that run side by side have like work, so that none waits for another
-        for source, name in ((source, name) for source, sets in _KERNELS.items() for name in sets if name in known):
+        for source, name in parts:
             objects.append(f"{work}/{source}.{name}.o")
             options = (*INSTRUCTION_SETS[name].options, f"-DINSTRUCTION_SET={name}", "-c", str(_SOURCES / source))
             running.append(_start(compiler, *options, "-o", objects[-1]))
@@ -117,11 +154,10 @@ def build(again: bool = False) -> Built:
                 _finish(running.pop(0))
         while running:
             _finish(running.pop(0))
-        made = f"{work}/libunrolled.so"
+        made = work / library_path().name
         sets = [f"-DHAVE_{name.upper()}" for name in known]
-        _finish(_start(compiler, *sets, "-shared", str(_SOURCES / "choose.cpp"), *objects, "-o", made))
-        Path(made).replace(path)
-    return Built(path, compiler)
+        _finish(_start(compiler, *sets, "-shared", str(_SOURCES / "choose.cpp"), *objects, "-o", str(made)))
+    return made
 
 
 @contextlib.contextmanager
@@ -137,7 +173,8 @@ def _ended(running: list[subprocess.Popen[str]]) -> Iterator[None]:
 
 def _start(compiler: str, *options: str) -> subprocess.Popen[str]:
     try:
-        return subprocess.Popen([compiler, *_COMMON, *options], stderr=subprocess.PIPE, text=True)
+        command = [compiler, *_COMMON, *options]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     except OSError as error:
         raise UsageError(f"{compiler} cannot be run ({error.strerror}); name another compiler with CXX.") from error
 

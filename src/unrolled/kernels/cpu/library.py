@@ -2,7 +2,11 @@
 
 import ctypes
 import functools
+import logging
+import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,9 +14,13 @@ import torch
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
+from unrolled.core.places import cache_root
 from unrolled.kernels.cpu.build import INSTRUCTION_SETS, find_compiler, library_path
+from unrolled.kernels.cpu.trust import Untrusted, open_trusted
 
 __all__ = ["Call", "Library", "Products", "beats_torch", "instruction_sets", "library", "why_no_library"]
+
+log = logging.getLogger("unrolled.kernels")
 
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 
@@ -200,13 +208,27 @@ def _address(tensor: Tensor) -> ctypes.c_void_p:
 def _loaded() -> ctypes.CDLL | str:
     """The library, or why there is none."""
     path = library_path()
-    if not path.is_file():
+    try:
+        handle = open_trusted(path, cache_root())
+    except FileNotFoundError:
         remedy = "run `unrolled build`" if find_compiler() else "install a C++ compiler and run `unrolled build`"
         return f"the native library is not built; {remedy}"
-    try:
-        return ctypes.CDLL(str(path))
+    except Untrusted as fault:
+        reason = f"the native library is not loaded: {fault}; run `unrolled build`"
+        log.warning("%s", reason)  # once in a process, and nobody looks at the reason where all works without it
+        return reason
     except OSError as error:
-        return f"the native library cannot be loaded ({error}); run `unrolled build --again`"
+        return f"the native library cannot be read ({error.strerror}: {path}); run `unrolled build`"
+    # What was looked at is loaded, whatever lies at the path by now. The file stays open, since the loader takes a
+    # second file of the same number for the first.
+    opened = Path(f"/proc/self/fd/{handle}")
+    place = opened if sys.platform.startswith("linux") and opened.exists() else path
+    try:
+        return ctypes.CDLL(str(place))
+    except OSError as error:
+        os.close(handle)
+        said = str(error).replace(str(place), str(path))
+        return f"the native library cannot be loaded ({said}); run `unrolled build --again`"
 
 
 def why_no_library() -> str | None:
