@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import parse_json
 from unrolled.core.packed import SUFFIXES
 from unrolled.core.registry import unknown_name
 from unrolled.data.places import corpus_folders
@@ -120,8 +120,8 @@ def _json_rows(content: str, path: Path, text: str, label: str) -> Iterator[tupl
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
+            value = parse_json(line)
+        except ValueError as error:
             raise UnrolledError(f"line {number} of {path} is not JSON; it is damaged or of another kind.") from error
         if not isinstance(value, dict) or not isinstance(value.get(text), str) or value.get(label) is None:
             raise UsageError(f"line {number} of {path} has no text {text!r} with a label {label!r}; name the keys.")
