@@ -106,9 +106,12 @@ def _table_rows(content: str, path: Path, text: str, label: str, kind: str) -> I
                         raise unknown_name(f"column of {path}:", column, header)
                 at = header.index(text), header.index(label)
             elif row:
-                if len(row) <= max(at):
+                while len(row) > len(header) and not row[-1]:  # a spreadsheet's empty cells
+                    row.pop()
+                if len(row) != len(header):
                     raise UsageError(
-                        f"line {reader.line_num} of {path} has {len(row)} field(s), fewer than the header."
+                        f"line {reader.line_num} of {path} has {len(row)} field(s) and the header {len(header)}; "
+                        "correct it."
                     )
                 yield row[at[0]], row[at[1]]
     except csv.Error as error:

@@ -67,7 +67,9 @@ class WeightsConfig(Config):
         elif not Path(self.file).is_file():
             raise UsageError(f"there are no weights at {self.file}; give a safetensors file.")
         else:
-            load_published(model, tree.load_tensors(Path(self.file)), self.layout)
+            tensors = tree.load_tensors(Path(self.file))
+            tree.check_numbers(tensors, Path(self.file))
+            load_published(model, tensors, self.layout)
 
 
 def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
@@ -83,6 +85,7 @@ def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
     if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
         odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
         raise UnrolledError(f"{path} does not fit the run's config (parameter {odd[0]!r}); it belongs to another run.")
+    tree.check_numbers(saved, path)
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(saved[name])
