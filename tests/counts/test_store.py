@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from counts.texts import V, estimate, make_text
 from unrolled.core.errors import UnrolledError
+from unrolled.core.files import sha256_file
 from unrolled.counts import NgramModel, load_ngrams, save_ngrams
-from unrolled.counts.store import _sha256
 
 TEXT = make_text(400)
 
@@ -122,7 +122,7 @@ def test_unsound_tables_are_refused(folder: Path, damage, message: str) -> None:
     damage(tensors)
     save_file(tensors, file)
     value = json.loads(config.read_text())
-    config.write_text(json.dumps({**value, "tables_sha256": _sha256(file)}))
+    config.write_text(json.dumps({**value, "tables_sha256": sha256_file(file)}))
     with pytest.raises(UnrolledError, match=message):
         load_ngrams(folder)
 

@@ -126,7 +126,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnrolledError, match="one probability a line"):
         fit_ensemble([folder])
     (folder / "valid.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(UnrolledError, match="damaged or of another kind"):
+    with pytest.raises(UnrolledError, match="damaged or no zip archive"):
         fit_ensemble([folder])
     with pytest.raises(UsageError, match="does not exist"):
         compare_files(tmp_path / "x.tsv", tmp_path / "y.tsv")

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import parse_json
 from unrolled.core.packed import SUFFIXES
 from unrolled.core.registry import unknown_name
 from unrolled.data.places import corpus_folders
@@ -54,7 +54,7 @@ def read_labelled(
     label: str = "label",
     classes: tuple[str, str] | None = None,
 ) -> Labelled:
-    """Read a file whose name ends in .csv, .tsv or .jsonl, and perhaps in .gz or .xz.
+    """Read a file whose name ends in .csv, .tsv or .jsonl, and perhaps in .gz, .bz2 or .xz.
 
     CSV has quoted fields; in a tab-separated file quotes are plain characters. Labels are compared as text.
 
@@ -74,7 +74,9 @@ def read_labelled(
     elif kind in (".csv", ".tsv"):
         rows = list(_table_rows(content, path, text, label, kind))
     else:
-        raise UsageError(f"{path} is neither .csv nor .tsv nor .jsonl (nor one of these with .gz or .xz); rename it.")
+        raise UsageError(
+            f"{path} is neither .csv nor .tsv nor .jsonl (nor one of these with .gz, .bz2 or .xz); rename it."
+        )
     found = sorted({row[1] for row in rows})
     if classes is None:
         if len(found) != 2:
@@ -118,8 +120,8 @@ def _json_rows(content: str, path: Path, text: str, label: str) -> Iterator[tupl
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
+            value = parse_json(line)
+        except ValueError as error:
             raise UnrolledError(f"line {number} of {path} is not JSON; it is damaged or of another kind.") from error
         if not isinstance(value, dict) or not isinstance(value.get(text), str) or value.get(label) is None:
             raise UsageError(f"line {number} of {path} has no text {text!r} with a label {label!r}; name the keys.")

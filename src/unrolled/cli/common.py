@@ -58,7 +58,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")]
 BackendOption = Annotated[
     str | None,
-    typer.Option("--backend", help="auto, reference, generic, native, fused or torch, in place of the run's own."),
+    typer.Option(
+        "--backend", help="auto, native, torch, fused, generic, inplace or reference, in place of the run's own."
+    ),
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="float32 or bf16 products, in place of the run's own.")

@@ -30,7 +30,8 @@ __all__ = [
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 RunsArgument = Annotated[list[Path], typer.Argument(help="Run directories, side by side.")]
 TextOption = Annotated[
-    str | None, typer.Option("--text", help="A text to read (.gz, .xz too), - for standard input; absent: the corpus.")
+    str | None,
+    typer.Option("--text", help="A text to read (compressed too), - for standard input; absent: the corpus."),
 ]
 CorpusOption = Annotated[str | None, typer.Option(help="A known corpus or a path; absent: each run's own.")]
 SplitOption = Annotated[

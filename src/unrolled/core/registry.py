@@ -9,16 +9,21 @@ from pydantic import BaseModel, ValidationError
 
 from unrolled.core.errors import UsageError
 
-__all__ = ["PartError", "Registry", "nearest", "shown", "unknown_name"]
+__all__ = ["PartError", "Registry", "cut", "nearest", "shown", "unknown_name"]
 
 T = TypeVar("T")
 
 _LONGEST = 200
 
 
+def cut(text: str) -> str:
+    """The beginning of a text, as much as a sentence bears."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def shown(name: str) -> str:
     """A name in quotes, as far as it is fit to be read."""
-    return repr(name) if len(name) <= _LONGEST else f"{name[:_LONGEST]!r}..."
+    return repr(cut(name))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -15,6 +15,7 @@ from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_write, regular_file
 
 __all__ = [
+    "check_numbers",
     "check_tensor_header",
     "detach",
     "flatten",
@@ -22,6 +23,7 @@ __all__ = [
     "load_tensors",
     "load_tree",
     "map_tree",
+    "not_finite",
     "repeat_rows",
     "reset_rows",
     "save_tensors",
@@ -148,6 +150,28 @@ def load_tensors(path: str | os.PathLike[str], device: str | torch.device = "cpu
     # A type that this torch lacks is a KeyError or AttributeError of the package.
     except (SafetensorError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
         raise UnrolledError(f"{path} is not a readable safetensors file: it is damaged or of another kind.") from error
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or an infinity, None where there is none."""
+
+    def finite(value: Tensor) -> bool:
+        small = value.is_floating_point() and value.element_size() == 1  # of which torch cannot tell
+        return bool(torch.isfinite(value.float() if small else value).all())
+
+    return next((name for name, value in tensors.items() if not finite(value)), None)
+
+
+def check_numbers(weights: Mapping[str, Tensor], source: object) -> None:
+    """Raises UnrolledError, naming ``source``, for weights that are no real numbers, or not finite as float32."""
+    for name, value in weights.items():
+        if not value.is_floating_point():
+            raise UnrolledError(f"{source} holds {name!r} as {value.dtype}, not as real numbers; save it as float32.")
+    if odd := not_finite({name: value.float() for name, value in weights.items()}):
+        raise UnrolledError(
+            f"{source} holds what is not a finite number in {odd!r}: it is damaged, or the training diverged; train "
+            "again."
+        )
 
 
 def check_tensor_header(path: Path) -> None:

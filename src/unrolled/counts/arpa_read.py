@@ -4,14 +4,17 @@ import os
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from unrolled.core.bounded import bounded_lines
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import regular_file
 from unrolled.core.packed import BROKEN, open_packed
+from unrolled.core.registry import cut
 from unrolled.counts.arpa import BEGIN, END
-from unrolled.counts.config import NgramConfig
+from unrolled.counts.config import MOST_ORDERS, NgramConfig
 from unrolled.counts.ngrams import NgramModel, Table, find
 from unrolled.counts.store import check_tables
 
@@ -53,12 +56,11 @@ def read_arpa(path: str | os.PathLike[str], words: Sequence[str], start_id: int 
         start_id = found[0]
     if not 0 <= start_id < len(words):
         raise UsageError(f"start_id {start_id} is outside the vocabulary of {len(words)}.")
+    path = regular_file(path)
     try:
         with open_packed(path) as file:
-            orders = _read(file, path, _Names(words, start_id))
-    except FileNotFoundError as error:
-        raise UnrolledError(f"{path} does not exist.") from error
-    except (OSError, ValueError, IndexError, *BROKEN) as error:
+            orders = _read(bounded_lines(file, path.stat().st_size), path, _Names(words, start_id))
+    except (OSError, ValueError, IndexError, OverflowError, *BROKEN) as error:
         raise UnrolledError(f"{path} is damaged, or no file in the ARPA format; write it again.") from error
     return _build(orders, words, start_id, path)
 
@@ -74,16 +76,15 @@ class _Names:
         )
 
 
-def _read(file: IO[bytes], path: Path, names: _Names) -> list[_Grams]:
+def _read(lines: Iterator[bytes], path: Path, names: _Names) -> list[_Grams]:
     sizes, line = [], b""
-    lines = iter(file)
     if not any(line.strip() == b"\\data\\" for line in lines):
         raise ValueError("no \\data\\")
     for line in lines:
         if line.startswith(b"ngram "):
             order, _, size = line[6:].partition(b"=")
             sizes.append(int(size))
-            if int(order) != len(sizes):
+            if int(order) != len(sizes) or len(sizes) > MOST_ORDERS:
                 raise ValueError("orders")
         elif line.strip():
             break
@@ -117,7 +118,7 @@ def _section(lines: Iterator[bytes], order: int, names: _Names, path: Path) -> t
         try:
             words.extend([known[word] for word in parts[1 : order + 1]])
         except KeyError as error:
-            name = error.args[0].decode("utf-8", errors="replace")
+            name = cut(error.args[0].decode("utf-8", errors="replace"))
             raise UnrolledError(
                 f"{path} holds the word {name!r}, which the vocabulary lacks; use its words."
             ) from error

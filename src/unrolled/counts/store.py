@@ -1,6 +1,5 @@
 """N-gram models on disk: a folder with ``ngrams.safetensors`` (the tables) and ``ngrams.json`` (what they mean)."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from unrolled.core.errors import UnrolledError
-from unrolled.core.files import atomic_write, make_folder
+from unrolled.core.files import atomic_write, make_folder, regular_file, sha256_file
+from unrolled.core.tree import check_tensor_header
 from unrolled.counts.config import NgramConfig
 from unrolled.counts.ngrams import NgramModel, Table
 
@@ -30,7 +30,7 @@ def save_ngrams(model: NgramModel, folder: str | os.PathLike[str]) -> None:
         tensors.update({f"{order}.{name}": np.ascontiguousarray(value) for name, value in table._asdict().items()})
     atomic_write(path / _TABLES, lambda part: save_file(tensors, part))
     # The checksum ties the two files together: a model that was half overwritten is refused.
-    model.config.model_copy(update={"tables_sha256": _sha256(path / _TABLES)}).save(path / _CONFIG)
+    model.config.model_copy(update={"tables_sha256": sha256_file(path / _TABLES)}).save(path / _CONFIG)
 
 
 def load_ngrams(folder: str | os.PathLike[str]) -> NgramModel:
@@ -41,14 +41,14 @@ def load_ngrams(folder: str | os.PathLike[str]) -> NgramModel:
     """
     path = Path(folder)
     config = NgramConfig.load(path / _CONFIG)
-    file = path / _TABLES
-    if not file.is_file():
-        raise UnrolledError(f"{file} does not exist.")
-    if _sha256(file) != config.tables_sha256:
+    file = regular_file(path / _TABLES)
+    if sha256_file(file) != config.tables_sha256:
         raise UnrolledError(f"{file} does not belong to {_CONFIG} beside it or is damaged; write the model again.")
     try:
+        check_tensor_header(file)
         tensors = load_file(file)
-    except (SafetensorError, ValueError, OSError) as error:
+    # types that numpy lacks, such as bfloat16, are a KeyError or TypeError
+    except (SafetensorError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise UnrolledError(f"{file} is not a readable safetensors file: it is damaged or of another kind.") from error
     names = {f"{order}.{name}" for order in range(1, config.order + 1) for name in Table._fields}
     if set(tensors) != names:
@@ -70,7 +70,7 @@ def check_tables(model: NgramModel, source: Any) -> None:
             and log_prob.dtype == backoff.dtype == np.float64
             and log_prob.shape == keys.shape
             and backoff.shape == expected.shape
-            and (order > 1 or np.array_equal(keys, np.arange(size)))
+            and (order > 1 or (len(keys) == size and np.array_equal(keys, np.arange(size))))
             and bool((np.diff(keys) > 0).all())
             and (not len(keys) or 0 <= keys[0] <= keys[-1] < contexts * size)
             and bool(np.isfinite(log_prob).all() and np.isfinite(backoff).all())
@@ -79,8 +79,3 @@ def check_tables(model: NgramModel, source: Any) -> None:
         if not sound:
             raise UnrolledError(f"the n-grams of order {order} in {source} are damaged; write the model again.")
         contexts = len(keys)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

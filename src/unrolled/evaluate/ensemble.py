@@ -6,17 +6,20 @@ as written by ``--per-token``, or ``NAME.txt`` or ``NAME.txt.gz`` with one proba
 2312.03735).
 """
 
-import gzip
 import os
-import zipfile
-import zlib
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from unrolled.core import packed
+from unrolled.core.bounded import BROKEN, bounded_lines, check_archive
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import regular_file
+from unrolled.core.packed import open_packed
+from unrolled.core.registry import cut
 from unrolled.evaluate.bootstrap import BlockSums, Difference, paired_difference
 from unrolled.evaluate.per_token import read_per_token
 
@@ -24,6 +27,7 @@ __all__ = ["Ensemble", "Figure", "Stream", "compare_files", "fit_ensemble", "fit
 
 _SPLITS = ("valid", "test")
 _MOST_STEPS, _TOLERANCE = 20_000, 1e-13
+_MOST_ARCHIVE = 4 << 30
 
 
 class Stream(NamedTuple):
@@ -73,7 +77,7 @@ def read_streams(folder: str | os.PathLike[str]) -> dict[str, list[Stream]]:
     found: dict[str, list[Stream]] = {}
     for split in _SPLITS:
         streams: list[Stream] = []
-        if (folder / f"{split}.npz").is_file():
+        if (folder / f"{split}.npz").exists():
             streams += _archive(folder / f"{split}.npz")
         if (folder / split).is_dir():
             files = sorted(path for path in (folder / split).iterdir() if _stem(path) is not None)
@@ -200,27 +204,40 @@ def _file(path: Path) -> Stream:
     name = _stem(path)
     if name is None:
         raise UsageError(f"{path} is not a per-token file: its name ends neither in .tsv nor in .txt (.gz).")
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{path} does not exist.")
+    path = regular_file(path)
     if path.name.removesuffix(".gz").endswith(".tsv"):
         header, ids, log_prob = read_per_token(path)
+        if np.isneginf(log_prob).any():
+            place = int(np.isneginf(log_prob).argmax())
+            raise UnrolledError(f"{path}: token {place + 1} has the probability zero; leave out this model.")
         return Stream(name, log_prob, ids, header.first_position, str(path))
+    values = array("d")
     try:
-        data = path.read_bytes()
-        lines = (gzip.decompress(data) if path.suffix == ".gz" else data).split()
-        values = np.array([float(line) for line in lines], np.float64)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise UnrolledError(f"{path} is not a file of one probability a line: {error}.") from error
-    return Stream(name, _logarithms(values, path), None, None, str(path))
+        with open_packed(path) as file:
+            for line in bounded_lines(file, path.stat().st_size):
+                values.extend(map(float, line.split()))
+    except (OSError, ValueError, *packed.BROKEN) as error:
+        raise UnrolledError(f"{path} is not a file of one probability a line: {cut(str(error))}.") from error
+    return Stream(name, _logarithms(np.frombuffer(values, np.float64), path), None, None, str(path))
 
 
 def _archive(path: Path) -> list[Stream]:
+    check_archive(path, _MOST_ARCHIVE)
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            named = {name: np.asarray(arrays[name], np.float64) for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            named = {name: _real(arrays[name]) for name in arrays.files}
+    # An array may say that it is larger than its bytes, or than any memory.
+    except (*BROKEN, OSError, MemoryError, TypeError) as error:
         raise UnrolledError(f"{path} is not an archive of arrays: it is damaged or of another kind.") from error
     return [Stream(n, _logarithms(v, path, n), None, None, f"{path} ({n})") for n, v in named.items()]
+
+
+def _real(values: Any) -> np.ndarray:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise ValueError("no numbers")
+    return values.astype(np.float64)
 
 
 def _logarithms(values: np.ndarray, path: Path, name: str = "") -> np.ndarray:

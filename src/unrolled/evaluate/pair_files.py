@@ -1,18 +1,22 @@
 """Where minimal pairs come from: JSON lines, alone, in a folder or in a zip archive."""
 
-import json
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unrolled.core.bounded import BROKEN, LONGEST_LINE, check_archive
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import parse_json, read_bounded
+from unrolled.core.registry import cut
 from unrolled.data.places import corpus_folders
 from unrolled.data.plain import decode_text
 
 __all__ = ["Pair", "read_pairs"]
+
+_MOST_BYTES = 256 << 20  # ten times BLiMP
+_LABELS = {"UID": (str, int, type(None)), "linguistics_term": (str, type(None)), "field": (str, type(None))}
 
 
 class Pair(NamedTuple):
@@ -49,10 +53,14 @@ def read_pairs(
                 value = _value(line, f"line {number} of {name}")
                 for key in (good, bad):
                     if not isinstance(value.get(key), str):
+                        keys = cut(", ".join(sorted(value)))
                         raise UsageError(
-                            f"line {number} of {name} has no sentence {key!r}, only {', '.join(sorted(value))}; name "
+                            f"line {number} of {name} has no sentence {key!r}, only {keys}; name "
                             "the keys with --set pairs.good=... and --set pairs.bad=..."
                         )
+                for key, kinds in _LABELS.items():
+                    if not isinstance(value.get(key), kinds):
+                        raise UsageError(f"line {number} of {name} has a {key!r} that is no text; leave it out.")
                 paradigm = str(value.get("UID") or stem)
                 pair = Pair(value[good], value[bad], value.get("linguistics_term"), value.get("field"))
                 pairs.setdefault(paradigm, []).append(pair)
@@ -62,9 +70,11 @@ def read_pairs(
 
 
 def _value(line: str, where: str) -> dict[str, Any]:
+    if len(line) > LONGEST_LINE:
+        raise UnrolledError(f"{where} is longer than a million characters, which no pair is; it is of another kind.")
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
+        value = parse_json(line)
+    except ValueError as error:
         raise UnrolledError(f"{where} is not JSON; it is damaged or of another kind.") from error
     if not isinstance(value, dict):
         raise UnrolledError(f"{where} is not a JSON object; it is of another kind.")
@@ -89,15 +99,16 @@ def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
     try:
         if path.is_dir():
             for file in sorted(path.rglob("*.jsonl")):
-                yield file.stem, str(file), file.read_bytes()
+                yield file.stem, str(file), read_bounded(file, _MOST_BYTES)
         elif path.suffix == ".zip":
+            check_archive(path, _MOST_BYTES)
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name.endswith(".jsonl") and "__MACOSX" not in name]
                 for name in sorted(names):
                     yield Path(name).stem, f"{name} in {path}", archive.read(name)
         else:
-            yield path.stem, str(path), path.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            yield path.stem, str(path), read_bounded(path, _MOST_BYTES)
+    except BROKEN as error:
         raise UnrolledError(f"{path} is damaged or no zip archive; fetch it again.") from error
     except OSError as error:
         raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error

@@ -16,17 +16,20 @@ import gzip
 import hashlib
 import json
 import os
-import zlib
+import reprlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
 
+from unrolled.core.bounded import bounded_lines
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError
+from unrolled.core.files import parse_json, regular_file
+from unrolled.core.packed import BROKEN, open_packed
 from unrolled.evaluate.result import Protocol
 
 __all__ = ["PerToken", "PerTokenHeader", "PerTokenWriter", "read_per_token"]
@@ -34,6 +37,8 @@ __all__ = ["PerToken", "PerTokenHeader", "PerTokenWriter", "read_per_token"]
 _VERSION = 1
 _MAGIC = "# unrolled per-token "
 _COLUMNS = "id\tlog_prob"
+# How far rounding may lift a log-probability above 0.
+_ROUNDING = 1e-4
 
 
 class PerTokenHeader(Config):
@@ -104,46 +109,45 @@ def read_per_token(path: str | os.PathLike[str]) -> PerToken:
     Raises:
         UnrolledError: missing, of another kind or version, cut short, or not what its checksums say.
     """
-    path = Path(path)
+    path = regular_file(path)
     try:
-        with _open(path) as file:
-            return _read(file, path)
-    except FileNotFoundError as error:
-        raise UnrolledError(f"{path} does not exist.") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        with open_packed(path) as file:
+            return _read(bounded_lines(file, path.stat().st_size), path)
+    except (OSError, ValueError, OverflowError, *BROKEN) as error:
         raise UnrolledError(f"{path} is a damaged per-token file, or none at all; write it again.") from error
 
 
-def _open(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
-
-
-def _read(file: IO[str], path: Path) -> PerToken:
-    magic = file.readline().rstrip("\n")
+def _read(lines: Iterator[bytes], path: Path) -> PerToken:
+    magic, head, columns = (next(lines, b"").decode("utf-8").rstrip("\r\n") for _ in range(3))
     if not magic.startswith(_MAGIC):
         raise UnrolledError(f"{path} is not a per-token file of unrolled.")
     if magic != f"{_MAGIC}{_VERSION}":
-        version = magic.removeprefix(_MAGIC)
+        version = reprlib.repr(magic.removeprefix(_MAGIC))[1:-1]
         raise UnrolledError(f"{path} has format {version}, this release reads {_VERSION}; upgrade unrolled.")
     # A ValidationError is a ValueError.
-    header = PerTokenHeader.model_validate(json.loads(file.readline().removeprefix("# ")))
-    if file.readline().rstrip("\n") != _COLUMNS:
+    header = PerTokenHeader.model_validate(parse_json(head.removeprefix("# ")))
+    if columns != _COLUMNS:
         raise ValueError("columns")
     ids, log_prob, end = array("q"), array("d"), ""
-    for line in file:
-        if line.startswith("#"):
-            end = line.rstrip("\n")
+    for line in lines:
+        if line.startswith(b"#"):
+            end = line.decode("utf-8").rstrip("\r\n")
             break
-        index, _, value = line.partition("\t")
+        index, _, value = line.partition(b"\t")
         ids.append(int(index))
         log_prob.append(float(value))
-    result = PerToken(header, np.array(ids, np.int64), np.array(log_prob, np.float64))
+    result = PerToken(header, np.frombuffer(ids, np.int64), np.frombuffer(log_prob, np.float64))
     if not end or len(ids) != header.tokens:
         raise UnrolledError(f"{path} is cut short: {len(ids)} of {header.tokens} tokens; write it again.")
-    parts = (result.ids.astype("<i8"), result.log_prob.astype("<f8"))
-    digests = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
+    parts = (result.ids.astype("<i8", copy=False), result.log_prob.astype("<f8", copy=False))
+    digests = [hashlib.sha256(part.data).hexdigest() for part in parts]
     if digests != [header.ids_sha256, end.removeprefix("# end ")]:
         raise UnrolledError(f"{path} was changed after it was written (checksum); write it again.")
+    wrong = np.flatnonzero(~((result.log_prob < _ROUNDING) & (result.ids >= 0)))  # NaN is below nothing
+    if len(wrong):
+        first = int(wrong[0])
+        raise UnrolledError(
+            f"{path}: token {first + 1} has the id {ids[first]} and the log-probability {log_prob[first]:g}, which no "
+            "model gives; write it again."
+        )
     return result

@@ -90,6 +90,7 @@ class Averager:
     """
 
     Config: ClassVar[type[AveragingConfig]] = NoneConfig
+    names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, parameters: Iterable[nn.Parameter]):
         self.config = config
@@ -149,10 +150,13 @@ class Averager:
         """Continue where another averager of this kind was. ``tensors`` as from :meth:`tensors`.
 
         Raises:
-            KeyError: tensors of another model.
+            KeyError: tensors of another model. ValueError: of another kind of averaging.
         """
-        self.numbers = dict(numbers)
         names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
+        fits = set(names) == set(self.names) if names or self.means else True
+        if not fits or set(numbers) - {"rate"} != set(names) or min(numbers.values(), default=0) < 0:
+            raise ValueError("the averages of another averager")
+        self.numbers = dict(numbers)
         self.means = {
             name: [tensors[f"{name}.{i}"].to(p.device, copy=True) for i, p in enumerate(self.parameters)]
             for name in names
@@ -174,6 +178,7 @@ class Uniform(Averager):
     """See :class:`UniformConfig`."""
 
     Config = UniformConfig
+    names = ("mean",)
 
     def __init__(self, config: Any, parameters: Iterable[nn.Parameter]):
         super().__init__(config, parameters)
@@ -211,6 +216,7 @@ class Tail(Averager):
     """See :class:`TailConfig`."""
 
     Config = TailConfig
+    names = ("mean",)
 
     def sample(self) -> None:
         """See :meth:`Averager.sample`."""
@@ -232,6 +238,7 @@ class TwoTailed(Averager):
     reported."""
 
     Config = TwoTailedConfig
+    names = ("long", "short")
 
     def __init__(self, config: Any, parameters: Iterable[nn.Parameter]):
         super().__init__(config, parameters)
@@ -260,6 +267,7 @@ class Ema(Averager):
     """See :class:`EmaConfig`."""
 
     Config = EmaConfig
+    names = ("mean",)
 
     def sample(self) -> None:
         """See :meth:`Averager.sample`."""

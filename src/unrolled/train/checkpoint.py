@@ -1,5 +1,7 @@
 """The training state on disk: everything that makes a resumed run equal to an uninterrupted one."""
 
+import collections
+import copy
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +16,8 @@ from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_folder, make_folder, read_json
 from unrolled.model import LanguageModel, ModelState
 from unrolled.optim import Averager
-from unrolled.runs import STATE_TENSORS, STATES, saved_states, weights
+from unrolled.runs import CONFIG, STATE_TENSORS, STATES, saved_states, weights
+from unrolled.train.config import ExperimentConfig
 from unrolled.train.progress import Progress
 
 __all__ = ["exists", "pack", "read_progress", "restore", "save_state", "sweep"]
@@ -73,9 +76,12 @@ def read_progress(run: Path) -> Progress:
     """The progress of the newest training state, which exists. Raises UnrolledError when it is damaged."""
     path = saved_states(run)[-1] / _PROGRESS
     try:
-        return Progress.model_validate(read_json(path))
+        progress = Progress.model_validate(read_json(path))
     except ValidationError as error:
         raise UnrolledError(f"{path} is damaged; {_REMEDY}.") from error
+    if progress.phase >= len(ExperimentConfig.load(run / CONFIG).train.phases()):
+        raise UnrolledError(f"{path} is damaged or of another run; {_REMEDY}.")
+    return progress
 
 
 def restore(
@@ -98,32 +104,41 @@ def restore(
     """
     path = saved_states(run)[-1]
     tensors = tree.load_tensors(path / STATE_TENSORS)
-    own, parameters = weights(model), _parameters(optimizer)
+    if odd := tree.not_finite(tensors):
+        raise UnrolledError(f"{path}: {odd!r} is not a finite number everywhere; {_REMEDY}.")
+    own, parameters, keys = weights(model), _parameters(optimizer), None
     wanted, state = {f"model.{name}": value for name, value in own.items()}, None
     if any(name.startswith("carried.") for name in tensors):
         state = model.initial_state(columns)
         wanted |= {f"carried.{name}": value for name, value in tree.flatten(state).items()}
-    fits = all(name in tensors and tensors[name].shape == value.shape for name, value in wanted.items())
+    fits = all(name in tensors and _alike(tensors[name], value) for name, value in wanted.items())
     means = {name.removeprefix("average."): t for name, t in tensors.items() if name.startswith("average.")}
-    sizes = {str(i): p.shape for i, p in enumerate(averager.parameters)}
-    fits = fits and all(value.shape == sizes.get(name.rpartition(".")[2]) for name, value in means.items())
-    fits = fits and len(means) % len(sizes) == 0
+    like = {str(i): p for i, p in enumerate(averager.parameters)}
+    fits = fits and all(
+        (p := like.get(name.rpartition(".")[2])) is not None and _alike(value, p) for name, value in means.items()
+    )
+    fits = fits and len(means) % len(like) == 0
     for name, value in tensors.items():
         if name in wanted or name.startswith("average."):
             continue
         match = re.fullmatch(r"optimizer\.(\d+)\.(\w+)", name)
         fits = fits and match is not None and int(match[1]) < len(parameters)
-        if not fits or match is None or (value.dim() and value.shape != parameters[int(match[1])].shape):
+        if not fits or match is None or match[2] not in (keys := keys or _state_keys(optimizer)):
+            raise _foreign(path)
+        if not _alike(value, keys[match[2]] if keys[match[2]].dim() == 0 else parameters[int(match[1])]):
             raise _foreign(path)
         # copied: a tensor mapped from a file may be aligned otherwise than one that torch allocated
         parameter = parameters[int(match[1])]
         optimizer.state[parameter][match[2]] = value.to(parameter.device, copy=True)
-    if not fits:
+    if not fits or any(state and set(state) != set(keys or {}) for state in optimizer.state.values()):
         raise _foreign(path)
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(tensors[f"model.{name}"])
-    averager.restore(means, numbers)
+    try:
+        averager.restore(means, numbers)
+    except (KeyError, ValueError) as error:
+        raise _foreign(path) from error
     if state is None:
         return None
     named = {name: tensors[f"carried.{name}"].clone() for name in tree.flatten(state)}
@@ -132,6 +147,21 @@ def restore(
 
 def _foreign(path: Path) -> UnrolledError:
     return UnrolledError(f"the training state {path} is damaged or of another model; {_REMEDY}.")
+
+
+def _alike(value: Tensor, like: Tensor) -> bool:
+    return value.shape == like.shape and value.dtype == like.dtype
+
+
+def _state_keys(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimiser keeps of a parameter, found by a step of its own kind on a parameter of two numbers."""
+    trial = copy.copy(optimizer)
+    like = optimizer.param_groups[0]
+    parameter = torch.nn.Parameter(torch.zeros(2, dtype=like["params"][0].dtype, device=like["params"][0].device))
+    parameter.grad = torch.zeros_like(parameter)
+    trial.param_groups, trial.state = [{**like, "params": [parameter]}], collections.defaultdict(dict)
+    trial.step()
+    return {key: value for key, value in trial.state[parameter].items() if isinstance(value, Tensor)}
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

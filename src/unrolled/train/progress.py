@@ -1,10 +1,13 @@
 """How far a run is."""
 
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Progress"]
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0)]
 
 
 class Progress(BaseModel):
@@ -23,28 +26,34 @@ class Progress(BaseModel):
     wall_seconds, cpu_seconds: spent so far. metrics_bytes: length of metrics.jsonl. checksums: of the text, by split.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    phase: int = 0
-    phase_step: int = 0
-    phase_steps: int = 0
-    phase_began: tuple[float, float] = (0.0, 0.0)
-    plans: list[tuple[int, int]] = []
-    checks: int = 0
-    validations: int = 0
+    phase: Count = 0
+    phase_step: Count = 0
+    phase_steps: Count = 0
+    phase_began: tuple[Seconds, Seconds] = (0.0, 0.0)
+    plans: list[tuple[Count, Count]] = []
+    checks: Count = 0
+    validations: Count = 0
     check_seconds: float = 0.0
-    step: int = 0
-    position: int = 0
-    tokens: int = 0
+    step: Count = 0
+    position: Count = 0
+    tokens: Count = 0
     best: float | None = None
-    best_step: int = 0
-    stale: int = 0
+    best_step: Count = 0
+    stale: Count = 0
     valid: dict[str, Any] | None = None
     recent: list[float] = []
     history: list[float] = []
     averaging: dict[str, float] = {}
-    averaging_began: int | None = None
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    metrics_bytes: int = 0
+    averaging_began: Count | None = None
+    wall_seconds: Seconds = 0.0
+    cpu_seconds: Seconds = 0.0
+    metrics_bytes: Count = 0
     checksums: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.phase_step > self.step or self.best_step > self.step or self.step > self.position:
+            raise ValueError("steps are counted from the start")
+        return self
