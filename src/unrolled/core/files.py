@@ -2,9 +2,7 @@
 
 import contextlib
 import errno
-import gzip
 import hashlib
-import io
 import json
 import os
 import re
@@ -13,11 +11,11 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.json_text import NESTING, nested_deeper, parse_json
-from unrolled.core.pipes import open_through, passes_on
+from unrolled.core.pipes import open_through, passes_on, text_into
 
 __all__ = [
     "NESTING",
@@ -208,21 +206,12 @@ def open_output(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     path = Path(path)
     with writing(path):
         if passes_on(path):
-            with _text(open_through(path), path) as file:
+            with text_into(open_through(path), path) as file:
                 yield file
             return
-        with _replacing(path) as part, _text(part.open("wb"), path) as file:
+        with _replacing(path) as part, text_into(part.open("wb"), path) as file:
             yield file
             file.close()
-
-
-@contextlib.contextmanager
-def _text(raw: BinaryIO, path: Path) -> Iterator[TextIO]:
-    with raw:
-        # no name and no time in the header: equal content gives equal bytes
-        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        with io.TextIOWrapper(packed, encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            yield file
 
 
 @contextlib.contextmanager

@@ -1,12 +1,16 @@
-"""Outputs that are no files of their own: pipes, devices, and what a process has open already."""
+"""What outputs are written through: pipes, devices, what a process has open already, and compression."""
 
+import contextlib
+import gzip
+import io
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-__all__ = ["open_through", "passes_on"]
+__all__ = ["open_through", "passes_on", "text_into"]
 
 _OPENED = re.compile(r"(/proc/(\d+|self|thread-self)(/task/\d+)?|/dev)/fd")
 # links that lead to each other
@@ -39,3 +43,13 @@ def _is_open_file(path: str) -> bool:
 def open_through(path: str | os.PathLike[str]) -> BinaryIO:
     """Open what passes bytes on, for appending: behind /dev/stdout may be a file that holds something already."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb")
+
+
+@contextlib.contextmanager
+def text_into(raw: BinaryIO, path: Path) -> Iterator[TextIO]:
+    """A text file in UTF-8 over an open one; gzipped where the name at ``path`` ends in ``.gz``."""
+    with raw:
+        # no name and no time in the header: equal content gives equal bytes
+        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        with io.TextIOWrapper(packed, encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            yield file
