@@ -109,14 +109,13 @@ class _Ahead(io.RawIOBase):
     read = read1
 
 
-def check_is_text(head: bytes, name: str, remedy: str) -> None:
+def check_is_text(head: bytes, name: str, remedy: str | None) -> None:
     """Raises UsageError where a file's first bytes say that it is something else than text in UTF-8.
 
     Args:
-        remedy: how to read its bytes as they are all the same, such as "corpus.reading=exact".
+        remedy: how to read its bytes as they are all the same, such as "corpus.reading=exact"; None: not at all.
     """
     for magic, kind in _OTHERS.items():
         if head.startswith(magic):
-            raise UsageError(
-                f"{name} is {kind}; save it as plain text in UTF-8 (to read its bytes as they are: {remedy})."
-            )
+            exact = "" if remedy is None else f" (to read its bytes as they are: {remedy})"
+            raise UsageError(f"{name} is {kind}; save it as plain text in UTF-8{exact}.")

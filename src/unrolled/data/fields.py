@@ -34,7 +34,7 @@ class Fields:
         self._named: bool | None = None
 
     def of(self, row: Sequence[str], where: str) -> list[str]:
-        """The fields of a row, one for each of the header. Raises UsageError for more or fewer; ``where`` is its line."""
+        """The fields of a row, one for each of the header. where: its line. Raises UsageError for more or fewer."""
         row = list(row)
         if self._named is None:
             self._named = len(row) == self.width + 1 and bool(row[-1])

@@ -210,7 +210,7 @@ def read_parts(
             if rule is not None and offset == 0:
                 rule.start(block[:_HEAD], part.name)
             if utf8:
-                _check(block, part.name, offset)
+                _check(block, part.name, offset, remedy)
             data = block if rule is None else rule.plain(block, part.name)
             if data:  # nothing may be left of a block
                 if begins and not ended and not first:
@@ -222,9 +222,9 @@ def read_parts(
         rule.tell()
 
 
-def _check(block: bytes, source: str, offset: int) -> None:
+def _check(block: bytes, source: str, offset: int, exact: str | None) -> None:
     """Raises UsageError, with file and byte, where a block is not UTF-8 or holds a NUL byte."""
-    remedy = ", or read its bytes with the byte tokenizer (tokenizer.name=byte)"
+    remedy = ", or read its bytes with the byte tokenizer (tokenizer.name=byte)" if exact else ""
     try:
         block.decode("utf-8")
     except UnicodeDecodeError as error:

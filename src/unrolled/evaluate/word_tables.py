@@ -132,13 +132,13 @@ class _Rows:
         return f"line {self.number} of {self.name}"
 
     def _header(self, line: str) -> None:
-        raw = line.split("\t")
+        raw, column = line.split("\t"), self.table.column or ""
+        if len(raw) == 1 and raw[0] != column and any(sign in raw[0] for sign in ",;"):
+            raise UsageError(f"{self.name} is not separated by tabs; save it as tab-separated text.")
         if self.quotes is None and all(_quoted(field) for field in raw):
             self.quotes = "fields"
         header = self._fields(line)
-        wanted = [self.table.column or "", self.table.line_by or self.table.column or "", *self.table.keep]
-        if wanted[0] not in header and len(header) == 1 and any(sign in header[0] for sign in ",;"):
-            raise UsageError(f"{self.name} is not separated by tabs; save it as tab-separated text.")
+        wanted = [column, self.table.line_by or column, *self.table.keep]
         self.places = [column_of(header, column, self.name) for column in wanted]
         self.rows = Fields(self.name, len(header))
 
