@@ -96,7 +96,9 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The run record, empty where training has not written one yet."""
         value = read_json(self.path / RECORD) if (self.path / RECORD).exists() else {}
-        if not isinstance(value, dict):
+        step, texts = (value.get("best_step"), value.get("checksums", {})) if isinstance(value, dict) else ("", {})
+        sound = step is None or (isinstance(step, int) and 0 <= step <= 2**53)
+        if not sound or not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
             raise UnrolledError(f"{self.path / RECORD} is no run record: it is damaged, or of another program.")
         return value
 
