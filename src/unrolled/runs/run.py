@@ -142,12 +142,20 @@ class Run:
         if isinstance(corpus, str):
             corpus = corpus_named(corpus)
         if corpus is None:
+            if whole:  # of the parts alone it is known what they were
+                parts = open_corpus(self.config.corpus)
+                self._check_text(parts, parts.splits)
             return open_corpus(self.config.corpus, whole)
         opened, own = open_corpus(corpus, whole), self.config.corpus
         if not whole and corpus.own and own.own and corpus.places() == own.places() and self._changed(opened):
             note(
                 f"{opened.name} is not as it was when {self.path} was trained on it: cut anew, its parts may hold text "
                 "that the model has seen"
+            )
+        elif corpus.own and not whole and opened.cut and corpus.places() != own.places():
+            note(
+                f"{opened.name} is cut into train, valid and test, and one of these is measured; --split whole "
+                "measures all of it"
             )
         return opened
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from unrolled.core import tree
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.registry import unknown_name
+from unrolled.core.registry import shown, unknown_name
 from unrolled.model import LanguageModel
 from unrolled.model.published import LAYOUTS, load_published
 from unrolled.runs.names import TOKENIZER
@@ -68,7 +68,7 @@ class WeightsConfig(Config):
             raise UsageError(f"there are no weights at {self.file}; give a safetensors file.")
         else:
             tensors = tree.load_tensors(Path(self.file))
-            tree.check_numbers(tensors, Path(self.file))
+            tree.check_numbers(tensors, self.file)
             load_published(model, tensors, self.layout)
 
 
@@ -84,7 +84,9 @@ def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
     saved = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
     if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
         odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
-        raise UnrolledError(f"{path} does not fit the run's config (parameter {odd[0]!r}); it belongs to another run.")
+        raise UnrolledError(
+            f"{path} does not fit the run's config (parameter {shown(odd[0])}); it belongs to another run."
+        )
     tree.check_numbers(saved, path)
     with torch.no_grad():
         for name, value in own.items():
