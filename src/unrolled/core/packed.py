@@ -24,8 +24,9 @@ _KINDS: dict[bytes, tuple[str, Callable[..., object]]] = {
     b"\xfd7zXZ\x00": ("xz", lzma.open),
 }
 _HEAD = 10
-# The first block of a bzip2 file begins with these digits of pi; a text may well begin with BZh.
-_BZIP2_BLOCK = bytes.fromhex("314159265359")
+# The first block of a bzip2 file begins with digits of pi, and the end of an empty one with those of its root; a text
+# may well begin with BZh.
+_BZIP2_BLOCKS = bytes.fromhex("314159265359"), bytes.fromhex("177245385090")
 # Kinds of files that are no text, and that nothing here unpacks.
 _OTHERS = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd",
@@ -43,7 +44,7 @@ _OTHERS = {
 
 def _opener(head: bytes) -> Callable[..., object] | None:
     for magic, (name, opener) in _KINDS.items():
-        if head.startswith(magic) and (name != "bzip2" or head[4:_HEAD] == _BZIP2_BLOCK or len(head) < _HEAD):
+        if head.startswith(magic) and (name != "bzip2" or head[4:_HEAD] in _BZIP2_BLOCKS):
             return opener
     return None
 
