@@ -281,7 +281,7 @@ def test_a_small_budget_is_spent_on_training(text: Path, tmp_path: Path, monkeyp
             told.append(text)
 
     monkeypatch.setattr(Validator, "seconds", lambda self, clock: 0.3)
-    config = experiment(text, train={"cpu_minutes": 0.02, "validations": 20})
+    config = experiment(text, train={"cpu_minutes": 0.06, "validations": 20})
     done = train(config, tmp_path / "run", "cpu", Listener())
     assert any("of 20 are made" in one for one in told)
     assert 1 <= sum(event["type"] == "valid" for event in events(done)) < 6

@@ -253,9 +253,8 @@ class _Scoring:
         if self.config.whole:
             log_prob, self.state = self.predictor.distributions(self.state, ids, reset)
             return self._of(log_prob[0].detach(), ids[0], window.start, part)
-        scores = self.predictor.window(self.state, ids, reset)
-        self.state = scores.state
-        return _Measures(_checked(scores.nll[0].detach(), window.start, part))
+        nll, _, self.state = self.predictor.window(self.state, ids, reset)
+        return _Measures(_checked(nll[0].detach(), window.start, part))
 
     def _of(self, log_prob: Tensor, ids: Tensor, low: int, part: _Tokens) -> _Measures:
         config = self.config
