@@ -19,6 +19,7 @@ _PIECES = (
     b"\xe2\x80\xa8", b"\t", b" ", b'"', b"[", b"{", b"\\", b"\x1b[31m", b"\xf0\x9f\x98\x80", b"=", b"#", b"<unk>",
     b"<s>",    b"NaN", b"[" * 3000, b"a" * 70_000, b" " * 5000, b"\n" * 3000,
 )  # fmt: skip
+_DEEP = "deep"  # stands for lists in lists until there is text: Python's own tools cannot copy those
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
@@ -77,13 +78,6 @@ def _number(data: bytes, draw: random.Random) -> bytes:
     return data[: chosen.start()] + odd_number(draw).encode() + data[chosen.end() :]
 
 
-def _nested(draw: random.Random) -> Any:
-    value: Any = 1
-    for _ in range(draw.choice((5, 63, 64, 65, 200, 900))):
-        value = [value] if draw.random() < 0.5 else {"a": value}
-    return value
-
-
 def _odd_value(draw: random.Random, old: Any) -> Any:
     """Something else than ``old``, mostly of another type."""
     choices: list[Any] = [
@@ -92,7 +86,7 @@ def _odd_value(draw: random.Random, old: Any) -> Any:
         {"name": "lstm"}, [1, "a"], [0] * 1000,
     ]  # fmt: skip
     if draw.random() < 0.08:
-        return _nested(draw)
+        return _DEEP
     if isinstance(old, bool) and draw.random() < 0.4:
         return not old
     if isinstance(old, int) and draw.random() < 0.4:
@@ -140,6 +134,10 @@ def damage_json(value: Any, draw: random.Random) -> str:
         else:
             inner.insert(path[-1], copy.deepcopy(inner[path[-1]]))
     text = json.dumps(value)
+    while f'"{_DEEP}"' in text:
+        depth = draw.choice((5, 62, 63, 64, 65, 200, 900, 20_000))
+        left, right = draw.choice((("[", "]"), ('{"a":', "}")))
+        text = text.replace(f'"{_DEEP}"', left * depth + "1" + right * depth, 1)
     if twice:
         text = text.replace(twice, f"{twice}: 1, {twice}", 1)
     return text if draw.random() < 0.85 else damage_bytes(text.encode(), draw, 1).decode("latin-1")
