@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import make_folder, read_json
+from unrolled.core.files import make_folder
 from unrolled.core.record import environment
 from unrolled.kernels import dispatch
-from unrolled.runs import CONFIG, MODEL, RECORD, TOKENIZER
-from unrolled.tokenizer import load_tokenizer, save_tokenizer
+from unrolled.runs import CONFIG, MODEL, TOKENIZER, Run, own_tokenizer
+from unrolled.tokenizer import save_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
@@ -97,18 +97,21 @@ def resume(
     if not (out / CONFIG).is_file():
         raise UsageError(f"{out} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote.")
     config = ExperimentConfig.load(out / CONFIG)
-    if _status(out) == "finished":
+    record = _record(out)
+    if record.get("status") == "finished":
         raise UsageError(f"{out} is finished; train anew with another --out.")
+    tokenizer = own_tokenizer(out, record)
+    if record:  # said before another text fails in a tokenizer that does not know it
+        Run(out, "cpu").check_text()
     with process_settings(config.train.threads):
-        return _run(out, lambda: set_up(config, device, load_tokenizer(out / TOKENIZER)), report, clock)
+        return _run(out, lambda: set_up(config, device, tokenizer), report, clock)
 
 
-def _status(run: Path) -> Any:
-    """The last status in the record of a run; None where there is none, or a damaged one, which is written anew."""
+def _record(run: Path) -> dict[str, Any]:
+    """The record of a run; empty where there is none, or a damaged one, which is written anew."""
     with contextlib.suppress(UnrolledError):
-        record = read_json(run / RECORD)
-        return record.get("status") if isinstance(record, dict) else None
-    return None
+        return Run(run, "cpu").record
+    return {}
 
 
 def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: Clock) -> Path:
