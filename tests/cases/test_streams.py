@@ -111,11 +111,10 @@ def test_a_full_standard_output(arpa: Path, long: Path) -> None:
 def test_closed_streams(closed: str, arpa: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(SENTENCES)
     null = os.open(os.devnull, os.O_RDWR)
-    streams: dict[str, int | None] = dict.fromkeys(("stdin", "stdout", "stderr"), null)
-    streams[closed] = None
+    given, out, err = (None if name == closed else null for name in ("stdin", "stdout", "stderr"))
     arguments = ["score", arpa, *(() if closed == "stdin" else ("a.txt",))]
-    assert Process(arguments, **streams).wait() == {"stdin": 2, "stdout": 1, "stderr": 0}[closed]
-    assert Process(["score", arpa, "a.txt", "-o", "o.tsv"], **streams).wait() == 0
+    assert Process(arguments, given, out, err).wait() == {"stdin": 2, "stdout": 1, "stderr": 0}[closed]
+    assert Process(["score", arpa, "a.txt", "-o", "o.tsv"], given, out, err).wait() == 0
     assert len((tmp_path / "o.tsv").read_text().splitlines()) == 14
 
 
