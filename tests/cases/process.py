@@ -69,6 +69,7 @@ def _child(arguments: list[str], streams: Sequence[int | None], encoding: str) -
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from unrolled.cli import main
 
+    code = 0
     try:
         main()
     except SystemExit as ended:
