@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -172,7 +172,7 @@ def test_compute_refuses_other_precisions() -> None:
 def test_what_users_read_names_every_backend() -> None:
     from unrolled.cli.common import BackendOption
 
-    option = BackendOption.__metadata__[0].help
+    option = get_args(BackendOption)[1].help
     for name in {*BACKENDS, *SCANS}:
         assert name in str(Compute.model_fields["backend"].description), name
         assert name in option, name

@@ -59,9 +59,9 @@ WEIGHTS: list[tuple[Callable[[Tensors], object], str]] = [
     (spoil("head.bias", float("inf")), "not a finite number in 'head.bias'"),
     (spoil("head.bias", -float("inf")), "not a finite number in 'head.bias'"),
     (lambda t: t.update({"head.bias": torch.full_like(t["head.bias"], 1e300, dtype=torch.float64)}), "not a finite"),
-    (cast("head.bias", torch.int32), "as torch.int32, not as real numbers"),
-    (cast("head.bias", torch.bool), "as torch.bool, not as real numbers"),
-    (cast("head.bias", torch.complex64), "as torch.complex64, not as real numbers"),
+    (cast("head.bias", torch.int32), "as int32, not as real numbers"),
+    (cast("head.bias", torch.bool), "as bool, not as real numbers"),
+    (cast("head.bias", torch.complex64), "as complex64, not as real numbers"),
     (lambda t: t.update({"head.bias": t["head.bias"][None]}), "does not fit the run's config"),
 ]
 

@@ -64,6 +64,10 @@ SETUPS: dict[str, dict[str, Any]] = {
         },
     },
     "rare-saves": {"train": {"save_minutes": 5.0, "validations": 4}},
+    "sampled": {
+        "model": {"head": {"name": "softmax", "negatives": 4, "frequent": 6}},
+        "train": {"optimizer": {"name": "normed_rmsprop", "lr": 0.1, "weight_decay": 0.001}},
+    },
 }
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import NESTING, nested_deeper, read_bounded, read_json, write_json
+from unrolled.core.notes import note
 from unrolled.core.registry import PartError, nearest, shown
 
 __all__ = ["Config", "VersionedConfig", "apply_settings", "parse_setting", "plain_validation_error", "read_toml"]
@@ -261,6 +262,9 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
             node[part] = inner
             node = inner
         if path[-1] == "name" and node.get("name", value) != value:
+            if others := [key for key in node if key != "name"]:
+                place = ".".join(path[:-1])
+                note(f"{place}: {value} takes the place of {node['name']}, whose {', '.join(others)} are left out")
             node.clear()
         node[path[-1]] = value
     return result

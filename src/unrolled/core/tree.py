@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_write, regular_file
+from unrolled.core.registry import shown
 
 __all__ = [
     "check_numbers",
@@ -79,7 +80,7 @@ def unflatten(named: Mapping[str, Tensor], like: Tree) -> Tree:
     wanted = flatten(like)
     if set(wanted) != set(named):
         odd = sorted(set(wanted) ^ set(named))[0]
-        raise UnrolledError(f"the saved state does not fit this model: {odd!r} is in only one of the two.")
+        raise UnrolledError(f"the saved state does not fit this model: {shown(odd)} is in only one of the two.")
     for name, tensor in wanted.items():
         if named[name].shape != tensor.shape:
             raise UnrolledError(
@@ -166,11 +167,13 @@ def check_numbers(weights: Mapping[str, Tensor], source: object) -> None:
     """Raises UnrolledError, naming ``source``, for weights that are no real numbers, or not finite as float32."""
     for name, value in weights.items():
         if not value.is_floating_point():
-            raise UnrolledError(f"{source} holds {name!r} as {value.dtype}, not as real numbers; save it as float32.")
+            raise UnrolledError(
+                f"{source} holds {shown(name)} as {str(value.dtype)[6:]}, not as real numbers; save it as float32."
+            )
     if odd := not_finite({name: value.float() for name, value in weights.items()}):
         raise UnrolledError(
-            f"{source} holds what is not a finite number in {odd!r}: it is damaged, or the training diverged; train "
-            "again."
+            f"{source} holds what is not a finite number in {shown(odd)}: it is damaged, or the training diverged; "
+            "train again."
         )
 
 

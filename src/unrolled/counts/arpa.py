@@ -17,6 +17,7 @@ import numpy as np
 
 from unrolled.core.errors import UsageError
 from unrolled.core.files import atomic_write
+from unrolled.core.registry import shown
 from unrolled.counts.ngrams import NgramModel, Table
 
 __all__ = ["BEGIN", "END", "write_arpa"]
@@ -60,7 +61,7 @@ def _check_words(words: list[str], model: NgramModel) -> None:
     for index, word in enumerate(words):
         # Readers divide a line at the white space of ASCII only.
         if word.encode().split() != [word.encode()]:
-            raise UsageError(f"the ARPA format cannot hold the word {word!r}, which is empty or holds white space.")
+            raise UsageError(f"the ARPA format cannot hold the word {shown(word)}: it is empty or holds blanks.")
         if word == BEGIN or (word == END and index != model.config.start_id):
             raise UsageError(f"the word {word!r} has a meaning of its own in the ARPA format; rename it.")
 

@@ -12,7 +12,7 @@ from unrolled.core.bounded import bounded_lines
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import regular_file
 from unrolled.core.packed import BROKEN, open_packed
-from unrolled.core.registry import cut
+from unrolled.core.registry import shown
 from unrolled.counts.arpa import BEGIN, END
 from unrolled.counts.config import MOST_ORDERS, NgramConfig
 from unrolled.counts.ngrams import NgramModel, Table, find
@@ -118,15 +118,16 @@ def _section(lines: Iterator[bytes], order: int, names: _Names, path: Path) -> t
         try:
             words.extend([known[word] for word in parts[1 : order + 1]])
         except KeyError as error:
-            name = cut(error.args[0].decode("utf-8", errors="replace"))
+            name = error.args[0].decode("utf-8", errors="replace")
             raise UnrolledError(
-                f"{path} holds the word {name!r}, which the vocabulary lacks; use its words."
+                f"{path} holds the word {shown(name)}, which the vocabulary lacks; use its words."
             ) from error
         backoff.append(float(parts[order + 1]) if len(parts) > order + 1 else 0.0)
         if not order < len(parts) < order + 3:
             raise ValueError("columns")
     columns = np.array(words, np.int64).reshape(-1, order)
-    return _Grams(columns, np.array(log_prob) * _LN10, np.array(backoff) * _LN10), line
+    with np.errstate(over="ignore"):  # what is no number any more is refused with the tables
+        return _Grams(columns, np.array(log_prob) * _LN10, np.array(backoff) * _LN10), line
 
 
 def _build(orders: list[_Grams], words: list[str], start_id: int, path: Path) -> NgramModel:
@@ -158,7 +159,9 @@ def _build(orders: list[_Grams], words: list[str], start_id: int, path: Path) ->
         if order == 1:
             missing = np.setdiff1d(np.arange(names.size), tables[0].keys)
             if len(missing):
-                raise UnrolledError(f"{path} lacks the word {words[missing[0]]!r}; use the vocabulary of the file.")
+                raise UnrolledError(
+                    f"{path} lacks the word {shown(words[missing[0]])}; use the vocabulary of the file."
+                )
     tables[-1] = tables[-1]._replace(backoff=np.zeros(0))
     config = NgramConfig(
         order=len(tables),

@@ -28,6 +28,7 @@ __all__ = ["Ensemble", "Figure", "Stream", "compare_files", "fit_ensemble", "fit
 _SPLITS = ("valid", "test")
 _MOST_STEPS, _TOLERANCE = 20_000, 1e-13
 _MOST_ARCHIVE = 4 << 30
+_LEAST_MEAN = -700
 
 
 class Stream(NamedTuple):
@@ -209,9 +210,7 @@ def _file(path: Path) -> Stream:
     path = regular_file(path)
     if path.name.removesuffix(".gz").endswith(".tsv"):
         header, ids, log_prob = read_per_token(path)
-        if np.isneginf(log_prob).any():
-            place = int(np.isneginf(log_prob).argmax())
-            raise UnrolledError(f"{path}: token {place + 1} has the probability zero; leave out this model.")
+        _check_mean(log_prob, path)
         return Stream(name, log_prob, ids, header.first_position, str(path))
     values = array("d")
     try:
@@ -248,4 +247,16 @@ def _logarithms(values: np.ndarray, path: Path, name: str = "") -> np.ndarray:
     if len(wrong):
         value = values[wrong[0]]
         raise UnrolledError(f"{where}: value {wrong[0] + 1} is {value:g}, which is no probability above zero.")
-    return np.log(values)
+    found = np.log(values)
+    _check_mean(found, where)
+    return found
+
+
+def _check_mean(log_prob: np.ndarray, where: object) -> None:
+    """Raises UnrolledError where a token has no probability at all, or the perplexity is too large for a number."""
+    if np.isneginf(log_prob).any():
+        place = int(np.isneginf(log_prob).argmax())
+        raise UnrolledError(f"{where}: token {place + 1} has the probability zero; leave out this model.")
+    with np.errstate(over="ignore"):
+        if log_prob.mean() < _LEAST_MEAN:
+            raise UnrolledError(f"{where} has a perplexity above e^{-_LEAST_MEAN}; leave out this model.")

@@ -161,8 +161,7 @@ class Run:
 
     def _changed(self, corpus: Corpus) -> list[str]:
         """The splits that are others than those that the record knows."""
-        known = self.record.get("checksums")
-        known = known if isinstance(known, dict) else {}
+        known = self.record.get("checksums", {})
         return [split for split in corpus.splits if split in known and corpus.checksum(split) != known[split]]
 
     def _check_text(self, corpus: Corpus, splits: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from unrolled.core import config as core
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_bounded
+from unrolled.core.registry import shown
 from unrolled.data.plain import BLANKS, decode_text, tell_blanks
 from unrolled.data.tokens import Encoded
 from unrolled.tokenizer.base import Tokenizer
@@ -135,7 +136,7 @@ class WordTokenizer(Tokenizer):
         if self.unk_id is None:
             name = unknown[0].decode("utf-8", errors="replace")
             raise UsageError(
-                f"the word {name!r} is not in the vocabulary, which has no unknown word; train the tokenizer "
+                f"the word {shown(name)} is not in the vocabulary, which has no unknown word; train the tokenizer "
                 "with tokenizer.min_count=2, or add one to the vocabulary."
             )
         ids[positions] = self.unk_id

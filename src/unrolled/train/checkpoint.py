@@ -14,6 +14,7 @@ from torch import Tensor
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_folder, make_folder, read_json
+from unrolled.core.registry import shown
 from unrolled.model import LanguageModel, ModelState
 from unrolled.optim import Averager
 from unrolled.runs import CONFIG, STATE_TENSORS, STATES, saved_states, weights
@@ -105,7 +106,7 @@ def restore(
     path = saved_states(run)[-1]
     tensors = tree.load_tensors(path / STATE_TENSORS)
     if odd := tree.not_finite(tensors):
-        raise UnrolledError(f"{path}: {odd!r} is not a finite number everywhere; {_REMEDY}.")
+        raise UnrolledError(f"{path}: {shown(odd)} is not a finite number everywhere; {_REMEDY}.")
     own, parameters, keys = weights(model), _parameters(optimizer), None
     wanted, state = {f"model.{name}": value for name, value in own.items()}, None
     if any(name.startswith("carried.") for name in tensors):

@@ -1,0 +1,118 @@
+"""Whole inputs of every kind, made once, which are then damaged."""
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from train.runs import experiment, make_text, write_text
+from unrolled.compress import CompressConfig, compress_file
+from unrolled.counts import write_arpa
+from unrolled.evaluate import PredictorConfig, open_predictor
+from unrolled.runs import Run
+from unrolled.tokenizer.arpa import arpa_words
+from unrolled.train import ExperimentConfig, train
+
+__all__ = ["Seeds", "make_seeds"]
+
+_PAIR = {"sentence_good": "the cat runs", "sentence_bad": "", "UID": "agreement", "field": "syntax"}
+_OTHERS = ("of", "and", "under", "over", "hill", "memory")
+
+
+class Seeds(NamedTuple):
+    """home: what all of it lies in. text: a folder with train.txt, valid.txt and test.txt. chars, bytes, words, counts:
+    finished runs, two neural and two of counts; begun: one that can be resumed. packed: container by its run."""
+
+    home: Path
+    text: Path
+    chars: Path
+    bytes: Path
+    begun: Path
+    words: Path
+    counts: Path
+    packed: dict[Path, Path]
+    plain: Path
+    scores: Path
+    ensemble: Path
+    pairs: Path
+    table: Path
+    arpa: Path
+    recipe: Path
+
+
+def make_seeds(home: Path) -> Seeds:
+    """All of it, in an empty folder; the cache and the current folder are there too."""
+    os.environ["UNROLLED_CACHE"] = str(home / "cache")
+    os.environ.pop("UNROLLED_DATA", None)
+    text = write_text(home / "text")
+    small = {
+        "steps": 6,
+        "validations": 2,
+        "log_every": 2,
+        "save_minutes": 9.0,
+        "averaging": {"name": "ema", "decay": 0.5},
+    }
+    runs: dict[str, Path] = {}
+    for name, kind in (("chars", "char"), ("bytes", "byte")):
+        config = experiment(text, tokenizer={"name": kind}, train=small)
+        runs[name] = train(config, home / name, "cpu")
+    shutil.copytree(runs["chars"], home / "begun")
+    (home / "begun" / "record.json").unlink()
+    for name, kind in (("words", "word"), ("counts", "byte")):
+        values = {"corpus": {"path": str(text)}, "tokenizer": {"name": kind}, "counts": {"order": 3}}
+        runs[name] = train(ExperimentConfig.parse(values), home / name, "cpu")
+    plain, packed = home / "plain.txt", {}
+    plain.write_bytes(make_text(9, 5))
+    for name in ("bytes", "counts"):
+        run = Run(runs[name])
+        packed[runs[name]] = home / f"{name}.unr"
+        identity = run.ngrams.config.tables_sha256 if run.config.counts else None
+        with open_predictor(run, PredictorConfig()) as predictor:
+            settings = CompressConfig(lanes=3, lane_tokens=1, check_every=64)
+            compress_file(plain, packed[runs[name]], predictor, run.tokenizer, settings, identity=identity)
+    words = Run(runs["words"])
+    write_arpa(words.ngrams, arpa_words(words.tokenizer), home / "a.arpa")
+    pairs = home / "pairs"
+    pairs.mkdir()
+    lines = "".join(json.dumps({**_PAIR, "sentence_bad": f"the cat {word}"}) + "\n" for word in _OTHERS)
+    (pairs / "a.jsonl").write_text(lines)
+    with zipfile.ZipFile(home / "pairs.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", lines)
+    table = home / "table.tsv"
+    rows = [f"{n}\t{word}\t{n % 3}" for n, word in enumerate(make_text(6, 3).decode().split())]
+    table.write_text("\n".join(["id\tword\tsentence", *rows]) + "\n")
+    recipe = home / "recipe.toml"
+    recipe.write_text(_RECIPE.format(text=text))
+    return Seeds(
+        home, text, runs["chars"], runs["bytes"], home / "begun", runs["words"], runs["counts"], packed, plain,
+        home / "chars.tsv", home / "ensemble", pairs, table, home / "a.arpa", recipe,
+    )  # fmt: skip
+
+
+_RECIPE = """title = "characters"
+seed = 3
+tokenizer = {{ name = "char", unknown = "error" }}
+corpus.path = "{text}"
+stream = {{ columns = 4, window = 12, jitter = 0 }}
+
+[model]
+width = 8
+layers = 1
+cell = {{ name = "lstm", forget_bias = 1.0 }}
+embedding = {{ size = 4, scale = 0.1 }}
+head = {{ name = "softmax", block = 4096 }}
+dropout = {{ input = 0.1, zoneout = {{ h = 0.1 }} }}
+
+[train]
+steps = 3
+validations = 1
+valid_columns = 4
+clip = 1.0
+final_eval = false
+optimizer = {{ name = "adam", lr = 0.01, betas = [0.9, 0.99], eps = 1e-8 }}
+schedule = {{ name = "linear", warmup = 0.1, final = 0.0 }}
+averaging = {{ name = "none" }}
+then = [{{ steps = 2, optimizer = {{ name = "sgd", lr = 1.0, momentum = 0.5 }} }}]
+"""
