@@ -11,15 +11,16 @@ from typing import Any
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder
 from unrolled.core.record import environment
+from unrolled.counts.store import COUNTS
 from unrolled.kernels import dispatch
-from unrolled.runs import CONFIG, MODEL, TOKENIZER, Run, own_tokenizer
+from unrolled.runs import CONFIG, MODEL, RECORD, STATES, TOKENIZER, Run, own_tokenizer
 from unrolled.tokenizer import save_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.counting import count_run
 from unrolled.train.loop import Trainer
-from unrolled.train.metrics import MetricsLog, TakenError
+from unrolled.train.metrics import METRICS, MetricsLog, TakenError
 from unrolled.train.process import process_settings
 from unrolled.train.record import write_record
 from unrolled.train.report import Reporter
@@ -56,6 +57,7 @@ def train(
     out, clock = Path(out), clock or Clock()
     if (out / CONFIG).exists():
         raise UsageError(f"{out} already holds a run; continue it with --resume {out}, or choose another --out.")
+    _check_free(out)
     before = {path.name for path in out.iterdir()} if out.is_dir() else None
 
     def begin() -> Parts:
@@ -81,6 +83,21 @@ def train(
         if not (passing and (out / CONFIG).exists()):
             _remove_unused(out, before)
         raise
+
+
+def _check_free(out: Path) -> None:
+    """Raises UsageError where a folder without a run holds files that one would replace. What a run that was killed
+    before it began leaves is no such file: its log is empty, and its tokenizer one of ours."""
+    taken = [name for name in (MODEL, RECORD, STATES, *COUNTS) if (out / name).exists()]
+    if (out / METRICS).exists() and (out / METRICS).stat().st_size:
+        taken.append(METRICS)
+    if (out / TOKENIZER).exists():
+        try:
+            load_tokenizer(out / TOKENIZER)
+        except UnrolledError:
+            taken.append(TOKENIZER)
+    if taken:
+        raise UsageError(f"{out} holds {taken[0]}, which a run would replace; choose another --out.")
 
 
 def resume(
