@@ -84,9 +84,9 @@ def test_a_column_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("other\n1\n", UsageError, "unknown column 'sign'"),
+        ("other\n1\n", UsageError, "unknown column of .*: 'sign'"),
         ("sign\n1\nx\n3\n", UnrolledError, "line 3 of .* has no number in column 'sign'"),
-        ("a\tsign\n1\t2\n3\n", UsageError, r"line 3 of .* has 1 field\(s\) and the header 2"),
+        ("a\tsign\n1\t2\n3\n", UsageError, r"line 3 of .* has 1 field\(s\), fewer than the header \(2\)"),
         ("sign\n1\nnan\n3\n", UnrolledError, "not a finite number"),
         ("sign\n1\n2\n", UsageError, "has 2 rows for 3 characters and 4 tokens"),
     ],

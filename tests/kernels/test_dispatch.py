@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ import torch
 from unrolled.cells import CELLS, Noise
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cell_loop import BACKENDS, native
+from unrolled.kernels.diag_scan import BACKENDS as SCANS
 from unrolled.kernels.dispatch import Backend, Compute, choices, choose, forget_choices
 
 
@@ -166,3 +167,12 @@ def test_a_subclass_with_its_own_step_is_computed_by_that_step() -> None:
 def test_compute_refuses_other_precisions() -> None:
     with pytest.raises(UsageError, match="precision"):
         Compute.parse({"precision": "int3"})
+
+
+def test_what_users_read_names_every_backend() -> None:
+    from unrolled.cli.common import BackendOption
+
+    option = get_args(BackendOption)[1].help
+    for name in {*BACKENDS, *SCANS}:
+        assert name in str(Compute.model_fields["backend"].description), name
+        assert name in option, name

@@ -263,7 +263,7 @@ def test_a_pinned_vocabulary_is_taken_as_it_is(tmp_path: Path):
         trained({"name": "word", "vocabulary": str(path)}, [])
     path.write_bytes(b"\xef\xbb\xbfa\r\n<eos>\r\n")
     assert trained({"name": "word", "vocabulary": str(path)}, []).pieces == [b"a", b"\n"]
-    with pytest.raises(UsageError, match="does not exist"):
+    with pytest.raises(UsageError, match="cannot read the vocabulary"):
         trained({"name": "word", "vocabulary": str(tmp_path / "none")}, [])
 
 

@@ -263,3 +263,26 @@ def test_record(text: Path, tmp_path: Path) -> None:
     config = json.loads((done / "config.json").read_text())
     assert config["version"] == 2
     assert config["tokenizer"]["name"] == "char"
+
+
+@pytest.mark.parametrize(("left", "count"), [(100.0, 10), (20.0, 5), (4.5, 1), (0.1, 1)])
+def test_validations_take_a_quarter_of_a_short_budget(left: float, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    validator = object.__new__(Validator)
+    monkeypatch.setattr(Validator, "seconds", lambda self, clock: 0.5)
+    assert validator.plan(10, lambda: 0.0, left, 2) == (1.0, count)
+
+
+def test_a_small_budget_is_spent_on_training(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validations that would eat it are left out, and that is told."""
+    told: list[str] = []
+
+    class Listener(Reporter):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    monkeypatch.setattr(Validator, "seconds", lambda self, clock: 0.3)
+    config = experiment(text, train={"cpu_minutes": 0.06, "validations": 20})
+    done = train(config, tmp_path / "run", "cpu", Listener())
+    assert any("of 20 are made" in one for one in told)
+    assert 1 <= sum(event["type"] == "valid" for event in events(done)) < 6
+    assert record(done)["steps"] > 20

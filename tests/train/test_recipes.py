@@ -7,8 +7,10 @@ import pytest
 
 from train.runs import experiment, record
 from unrolled.core.errors import UsageError
-from unrolled.data import CorpusConfig, MissingCorpusError
+from unrolled.core.notes import forget_notes
+from unrolled.data import CorpusConfig, MissingCorpusError, corpus_named
 from unrolled.model import ModelConfig, count_params, fit_width
+from unrolled.tokenizer import TOKENIZERS
 from unrolled.train import ExperimentConfig, train
 from unrolled.train.dry_run import dry_size
 from unrolled.train.recipes import list_recipes, load_experiment
@@ -195,3 +197,26 @@ def test_documented_figures_belong_to_recipes() -> None:
 
     measured = tomllib.loads((Path(__file__).parents[2] / "docs" / "measured.toml").read_text())
     assert set(measured) <= set(list_recipes())
+
+
+def test_a_text_of_your_own_keeps_what_the_recipe_says_of_reading(tmp_path: Path) -> None:
+    """Its tokenizer, stated or that of its corpus, and how the text is cut; what names its files goes."""
+    recipe, text = tmp_path / "r.toml", tmp_path / "text.txt"
+    text.write_text("some words\n" * 50)
+    recipe.write_text('corpus = {name = "ptb", reset = "line", fractions = [0.8, 0.1, 0.1]}\nvocabulary = 10000\n')
+    config = load_experiment(str(recipe), (), corpus_named(str(text)))
+    assert config.tokenizer == TOKENIZERS.parse("word")
+    assert (config.corpus.path, config.corpus.name, config.corpus.reset) == (str(text), None, "line")
+    assert (config.corpus.fractions, config.vocabulary) == ((0.8, 0.1, 0.1), None)
+    other = load_experiment(str(recipe), (), corpus_named("text8"))
+    assert (other.tokenizer, other.corpus) == (None, CorpusConfig(name="text8")), "it has conventions of its own"
+    recipe.write_text('corpus.path = "x.txt"\ntokenizer = {name = "word", min_count = 3}\n')
+    config = load_experiment(str(recipe), (), corpus_named(str(text)))
+    assert config.tokenizer == TOKENIZERS.parse({"name": "word", "min_count": 3})
+
+
+def test_what_a_setting_leaves_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    forget_notes()
+    load_experiment("awd-lstm-ptb", ["train.steps=3", "train.optimizer.name=adam"])
+    assert "the recipe's later phases are left out, since train.steps is set; train.then gives others" in caplog.text
+    assert "train.optimizer: adam takes the place of sgd, whose lr" in caplog.text

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import parse_json
 from unrolled.core.packed import SUFFIXES
 from unrolled.core.registry import unknown_name
+from unrolled.data.fields import Fields, column_of
 from unrolled.data.places import corpus_folders
 from unrolled.data.reading import read_plain
 
@@ -54,7 +55,7 @@ def read_labelled(
     label: str = "label",
     classes: tuple[str, str] | None = None,
 ) -> Labelled:
-    """Read a file whose name ends in .csv, .tsv or .jsonl, and perhaps in .gz or .xz.
+    """Read a file whose name ends in .csv, .tsv or .jsonl, and perhaps in .gz, .bz2 or .xz.
 
     CSV has quoted fields; in a tab-separated file quotes are plain characters. Labels are compared as text.
 
@@ -74,7 +75,9 @@ def read_labelled(
     elif kind in (".csv", ".tsv"):
         rows = list(_table_rows(content, path, text, label, kind))
     else:
-        raise UsageError(f"{path} is neither .csv nor .tsv nor .jsonl (nor one of these with .gz or .xz); rename it.")
+        raise UsageError(
+            f"{path} is neither .csv nor .tsv nor .jsonl (nor one of these with .gz, .bz2 or .xz); rename it."
+        )
     found = sorted({row[1] for row in rows})
     if classes is None:
         if len(found) != 2:
@@ -93,22 +96,16 @@ def _table_rows(content: str, path: Path, text: str, label: str, kind: str) -> I
     lines = io.StringIO(content, newline="")
     quoted = kind == ".csv"
     reader = csv.reader(lines, strict=True) if quoted else csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    header: Sequence[str] | None = None
+    rows: Fields | None = None
     at = (0, 0)
     try:
         for row in reader:
-            if header is None:
-                header = row
-                for column in (text, label):
-                    if column not in header:
-                        raise unknown_name(f"column of {path}:", column, header)
-                at = header.index(text), header.index(label)
-            elif row:
-                if len(row) <= max(at):
-                    raise UsageError(
-                        f"line {reader.line_num} of {path} has {len(row)} field(s), fewer than the header."
-                    )
-                yield row[at[0]], row[at[1]]
+            if rows is None:
+                at = column_of(row, text, str(path)), column_of(row, label, str(path))
+                rows = Fields(str(path), len(row))
+            elif any(row):
+                fields = rows.of(row, f"line {reader.line_num} of {path}")
+                yield fields[at[0]], fields[at[1]]
     except csv.Error as error:
         raise UnrolledError(f"line {reader.line_num} of {path} is no {kind[1:].upper()}: {error}.") from error
 

@@ -55,7 +55,7 @@ def passage_of_run(
     """What a run is to read.
 
     Args:
-        text: a file (.gz, .xz too), ``-`` for standard input; absent: a split of a corpus.
+        text: a file (compressed too), ``-`` for standard input; absent: a split of a corpus.
         corpus: its config, name or path; absent: the run's own.
         limit: only the first so many tokens.
     Raises:

@@ -13,6 +13,7 @@ import numpy as np
 from unrolled.analyse.passage import PassageText
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
+from unrolled.data.fields import Fields, column_of
 from unrolled.data.reading import read_plain
 
 __all__ = ["PROPERTIES", "Property", "property_of", "read_property"]
@@ -124,15 +125,9 @@ def read_property(path: str | Path, column: str, text: PassageText) -> np.ndarra
     # a quotation mark is a character like any other, and no field holds a line end
     head, *lines = read_plain(path).rstrip("\n").split("\n")
     names = head.split("\t")
-    if column not in names:
-        raise unknown_name("column", column, names)
-    place, values = names.index(column), []
+    place, rows, values = column_of(names, column, str(path)), Fields(str(path), len(names)), []
     for number, line in enumerate(lines, start=2):
-        fields = line.split("\t")
-        if len(fields) != len(names):
-            raise UsageError(
-                f"line {number} of {path} has {len(fields)} field(s) and the header {len(names)}; correct it."
-            )
+        fields = rows.of(line.split("\t"), f"line {number} of {path}")
         try:
             values.append(float(fields[place]))
         except (IndexError, ValueError) as error:

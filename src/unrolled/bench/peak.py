@@ -66,6 +66,7 @@ class Peaks:
                 self.sizes[kind] = size
                 return call, amount
             size = larger
+            del call  # its numbers go before those of the next
 
 
 _SMALLEST = {"float32": 256, "bf16": 256, "copy": 16_000_000, "read": 1_000_000}

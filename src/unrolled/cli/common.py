@@ -58,7 +58,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")]
 BackendOption = Annotated[
     str | None,
-    typer.Option("--backend", help="auto, reference, generic, native, fused or torch, in place of the run's own."),
+    typer.Option(
+        "--backend", help="auto, native, torch, fused, generic, inplace or reference, in place of the run's own."
+    ),
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="float32 or bf16 products, in place of the run's own.")
@@ -157,9 +159,9 @@ def progress_bar(title: str, wanted: bool) -> Iterator[Callable[[int, int, float
     if not wanted or not errors.is_terminal:
         yield lambda done, total, nats: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[tail]}"), console=errors, transient=True) as bar:
-        task = bar.add_task(title, total=None, tail="")
+        task = bar.add_task(visible(title), total=None, tail="")
 
         def advance(done: int, total: int, nats: float) -> None:
             bar.update(task, completed=done, total=total, tail=f"{nats:.4f} nats" if nats else "")

@@ -30,7 +30,8 @@ __all__ = [
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 RunsArgument = Annotated[list[Path], typer.Argument(help="Run directories, side by side.")]
 TextOption = Annotated[
-    str | None, typer.Option("--text", help="A text to read (.gz, .xz too), - for standard input; absent: the corpus.")
+    str | None,
+    typer.Option("--text", help="A text to read (compressed too), - for standard input; absent: the corpus."),
 ]
 CorpusOption = Annotated[str | None, typer.Option(help="A known corpus or a path; absent: each run's own.")]
 SplitOption = Annotated[
@@ -47,9 +48,12 @@ def open_runs(paths: Sequence[Path], device: str, folder: Path | None) -> "list[
 
     The backend is chosen anew: one that the run names may not let anybody listen.
     """
+    from unrolled.core.errors import UsageError
     from unrolled.core.files import make_folder
-    from unrolled.runs import Run
+    from unrolled.runs import CONFIG, Run
 
+    if folder is not None and (folder / CONFIG).exists():
+        raise UsageError(f"{folder} is a run, whose record would be lost; choose another --out.")
     opened = [Run(path, device, backend="auto") for path in paths]
     for run in opened:
         _ = run.model

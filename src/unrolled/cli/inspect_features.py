@@ -15,7 +15,7 @@ __all__ = ["features"]
 @verbs.command()
 def features(
     run: RunArgument,
-    train: Annotated[str, typer.Argument(help="Labelled sentences: .csv, .tsv or .jsonl (.gz, .xz too); or sst2.")],
+    train: Annotated[str, typer.Argument(help="Labelled sentences: .csv, .tsv or .jsonl (compressed too); or sst2.")],
     test: Annotated[Path | None, typer.Option(help="Labelled sentences to measure on; needed but for sst2.")] = None,
     dev: Annotated[
         Path | None, typer.Option(help="Labelled sentences that choose the strength; absent: a part of TRAIN.")

@@ -15,7 +15,7 @@ __all__ = ["page"]
 @verbs.command()
 def page(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN2]", help="One run directory, or two to compare.")],
-    text: Annotated[Path, typer.Argument(help="A text (.gz, .xz too).")],
+    text: Annotated[Path, typer.Argument(help="A text (compressed too).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("page.html"),
     alternatives: Annotated[int, typer.Option(min=1, max=32, help="Likeliest tokens kept of every place.")] = 4,
     internals: Annotated[

@@ -15,7 +15,7 @@ def trace(
     run: RunArgument,
     text: Annotated[
         str | None,
-        typer.Argument(help="A text (.gz, .xz too), - for standard input; absent: the corpus.", show_default=False),
+        typer.Argument(help="A text (compressed too), - for standard input; absent: the corpus.", show_default=False),
     ] = None,
     corpus: CorpusOption = None,
     split: SplitOption = "test",

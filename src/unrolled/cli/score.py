@@ -116,7 +116,7 @@ def score(
     })  # fmt: skip
     table = None
     if words or column is not None or keep or line_by is not None:
-        table = WordTable(column, tuple(keep or ()), line_by, join, quotes)  # type: ignore[arg-type]
+        table = WordTable(column, tuple(dict.fromkeys(keep or ())), line_by, join, quotes)  # type: ignore[arg-type]
         table.check()
         if exact:
             raise UsageError("a table is a text, with line ends as any has; leave out --exact.")
@@ -126,7 +126,7 @@ def score(
     for name in names:
         text_part(name)
     if out is not None:
-        ready_output(out)
+        ready_output(out, *names)
     use_threads(threads)
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     options = apply_settings(test_time(temperature, dynamic, cache, samples, quantize), settings or ())

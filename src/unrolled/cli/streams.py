@@ -139,6 +139,8 @@ def run_command(command: Callable[[], int]) -> int:
         try:
             try:
                 code = command()
+            except BrokenPipeError:  # behind --out
+                code = READER_GONE
             except Exception as error:
                 code = _told(error)
             sys.stdout.flush()

@@ -3,19 +3,19 @@
 import contextlib
 import errno
 import hashlib
-import io
 import json
-import math
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.json_text import NESTING, nested_deeper, parse_json
+from unrolled.core.pipes import open_through, passes_on, text_into
 
 __all__ = [
     "NESTING",
@@ -34,12 +34,9 @@ __all__ = [
     "writing",
 ]
 
-NESTING = 64
-"""How deep lists and mappings may lie in each other in what is read."""
 _MOST_JSON = 16 << 20
-# Signs between values; the largest vocabulary of subwords, 2^20, has 5 million. A value takes some 100 bytes at most.
-_MOST_VALUES = 6_000_000
-_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+# of the name of a file in that of its temporary neighbour, in characters of at most 4 bytes
+_KEPT = 40
 
 
 def _plain(error: OSError, path: Path) -> UnrolledError:
@@ -55,6 +52,8 @@ def writing(path: Path) -> Iterator[None]:
     """Turn an OSError of what is done inside into one plain sentence about ``path``."""
     try:
         yield
+    except BrokenPipeError:  # nobody reads what is at the path any more: no fault of ours
+        raise
     except OSError as error:
         raise _plain(error, path) from error
     except Exception as error:  # safetensors reports what the system said as its own type of error, in its own words
@@ -96,27 +95,21 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _passes_on(path: Path) -> bool:
-    """Whether what is at ``path`` takes bytes and passes them on (a pipe, a device, an open file of this process)."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    if stat.S_ISDIR(mode):
-        return False
-    return not stat.S_ISREG(mode) or path.absolute().parts[1:2] in (("dev",), ("proc",))
-
-
-def ready_output(path: str | os.PathLike[str]) -> Path:
+def ready_output(path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> Path:
     """Make sure that an output can be written, before the work that it is to hold is done.
 
-    Its folder is made. Raises UsageError in one sentence where the output is a folder, or cannot be written.
+    Its folder is made. Raises UsageError in one sentence where the output is a folder, cannot be written, or is one of
+    the inputs, which would be lost.
     """
     path = Path(path)
-    if _passes_on(path):
+    if passes_on(path):
         return path
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it.")
+    for given in inputs:
+        with contextlib.suppress(OSError):
+            if path.samefile(given):
+                raise UsageError(f"{path} is what is read, and would be lost; name another file with --out.")
     target = Path(os.path.realpath(path))
     make_folder(target.parent)
     if target.exists() and not os.access(target, os.W_OK):
@@ -135,7 +128,8 @@ def _replacing(path: Path) -> Iterator[Path]:
     old = target.stat() if target.exists() else None
     if old is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    # a name may be as long as the system allows already
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:_KEPT]}.", suffix=".part", dir=target.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -162,11 +156,6 @@ def _replacing(path: Path) -> Iterator[Path]:
     _sync_folder(target.parent)
 
 
-def _open_through(path: Path) -> BinaryIO:
-    # appending: what lies behind /dev/stdout may be a file that holds something already
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb")
-
-
 def atomic_write(path: str | os.PathLike[str], content: bytes | str | Callable[[Path], object]) -> None:
     """Write a file through a temporary neighbour, flush it to disk and rename it into place.
 
@@ -180,18 +169,18 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str | Callable[[
     """
     path = Path(path)
     with writing(path):
-        if not _passes_on(path):
+        if not passes_on(path):
             with _replacing(path) as part:
                 _fill(part, content)
             return
         if not callable(content):
-            with _open_through(path) as file:
+            with open_through(path) as file:
                 file.write(content.encode() if isinstance(content, str) else content)
             return
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / "part"
             content(part)
-            with part.open("rb") as source, _open_through(path) as file:
+            with part.open("rb") as source, open_through(path) as file:
                 shutil.copyfileobj(source, file)
 
 
@@ -208,16 +197,19 @@ def _fill(part: Path, content: bytes | str | Callable[[Path], object]) -> None:
 def open_output(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """A text file in UTF-8 that appears whole at the end, or not at all; a pipe or device gets the text as it comes.
 
+    It is gzipped where its name ends in ``.gz``. What Unicode does not have, such as the odd bytes of a file's name,
+    is written as on standard output, with a backslash.
+
     Raises:
         UnrolledError: see :func:`atomic_write`.
     """
     path = Path(path)
     with writing(path):
-        if _passes_on(path):
-            with io.TextIOWrapper(_open_through(path), encoding="utf-8", newline="\n") as file:
+        if passes_on(path):
+            with text_into(open_through(path), path) as file:
                 yield file
             return
-        with _replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        with _replacing(path) as part, text_into(part.open("wb"), path) as file:
             yield file
             file.close()
 
@@ -288,58 +280,6 @@ def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
         size = f"{most >> 20} MB" if most >= 1 << 20 else f"{most >> 10} kB"
         raise UnrolledError(f"{path} is larger than {size}: it is damaged or of another kind.")
     return data
-
-
-def nested_deeper(value: Any, most: int = NESTING) -> bool:
-    """Whether lists and mappings lie in each other more than ``most`` deep. Everything of ours is flatter, and what
-    later walks such a value would run out of stack."""
-    level = [value]
-    for _ in range(most + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, Mapping | list | tuple)
-            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
-            if isinstance(inner, Mapping | list | tuple)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def parse_json(data: bytes | str) -> Any:
-    """The value of JSON text as the standard has it. Raises ValueError, also for what Python takes beyond that.
-
-    Refused too: keys that occur twice, NaN and numbers out of range, text with half a character (a lone surrogate),
-    values nested deeper than 64 or so many that they would fill the memory.
-    """
-    if isinstance(data, bytes):
-        data = data.decode("utf-8")
-    if sum(map(data.count, ",:[{")) > _MOST_VALUES:
-        raise ValueError("too many values")
-    try:
-        value = json.loads(data, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if nested_deeper(value):
-        raise ValueError("nested too deeply")
-    if _HALF.search(data):
-        json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError is a ValueError
-    return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return value
 
 
 def read_json(path: str | os.PathLike[str], most: int = _MOST_JSON) -> Any:

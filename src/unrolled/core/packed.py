@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import stat
 import zlib
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 from unrolled.core.errors import UnrolledError, UsageError
 
-__all__ = ["BROKEN", "SUFFIXES", "is_packed", "open_packed"]
+__all__ = ["BROKEN", "SUFFIXES", "check_is_text", "is_packed", "open_arriving", "open_packed"]
 
 BROKEN = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
 """What reading broken compression raises; bzip2 raises an OSError without a number."""
@@ -22,8 +23,10 @@ _KINDS: dict[bytes, tuple[str, Callable[..., object]]] = {
     b"BZh": ("bzip2", bz2.open),
     b"\xfd7zXZ\x00": ("xz", lzma.open),
 }
-# The first block of a bzip2 file begins with these digits of pi; a text may well begin with BZh.
-_BZIP2_BLOCK = bytes.fromhex("314159265359")
+_HEAD = 10
+# The first block of a bzip2 file begins with digits of pi, and the end of an empty one with those of its root; a text
+# may well begin with BZh.
+_BZIP2_BLOCKS = bytes.fromhex("314159265359"), bytes.fromhex("177245385090")
 # Kinds of files that are no text, and that nothing here unpacks.
 _OTHERS = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd",
@@ -41,7 +44,7 @@ _OTHERS = {
 
 def _opener(head: bytes) -> Callable[..., object] | None:
     for magic, (name, opener) in _KINDS.items():
-        if head.startswith(magic) and (name != "bzip2" or head[4:10] == _BZIP2_BLOCK or len(head) < 10):
+        if head.startswith(magic) and (name != "bzip2" or head[4:_HEAD] in _BZIP2_BLOCKS):
             return opener
     return None
 
@@ -53,7 +56,7 @@ def is_packed(path: Path) -> bool:
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe can be read once only
         return False
     with path.open("rb") as file:
-        return _opener(file.read(10)) is not None
+        return _opener(file.read(_HEAD)) is not None
 
 
 def open_packed(path: Path) -> BinaryIO:
@@ -65,7 +68,7 @@ def open_packed(path: Path) -> BinaryIO:
     file = path.open("rb")
     if not file.seekable():
         return file
-    opener = _opener(file.read(10))
+    opener = _opener(file.read(_HEAD))
     if opener is not None:
         file.close()
         return opener(path, "rb")  # type: ignore[return-value]
@@ -76,14 +79,44 @@ def open_packed(path: Path) -> BinaryIO:
     return file
 
 
-def check_is_text(head: bytes, name: str, remedy: str) -> None:
+def open_arriving(stream: BinaryIO) -> BinaryIO:
+    """The uncompressed bytes of a stream, such as a pipe, of which no more is read than its kind needs to be known."""
+    read, head = getattr(stream, "read1", stream.read), b""
+    while len(head) < _HEAD and any(magic[: len(head)] == head[: len(magic)] for magic in _KINDS):
+        data = read(_HEAD - len(head))
+        if not data:
+            break
+        head += data
+    ahead = _Ahead(head, stream)
+    opener = _opener(head)
+    return ahead if opener is None else opener(ahead, "rb")  # type: ignore[return-value]
+
+
+class _Ahead(io.RawIOBase):
+    """A stream whose first bytes have been looked at."""
+
+    def __init__(self, head: bytes, stream: BinaryIO):
+        self._head, self._stream = head, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        if not self._head:
+            return getattr(self._stream, "read1", self._stream.read)(size)
+        data, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+        return data
+
+    read = read1
+
+
+def check_is_text(head: bytes, name: str, remedy: str | None) -> None:
     """Raises UsageError where a file's first bytes say that it is something else than text in UTF-8.
 
     Args:
-        remedy: how to read its bytes as they are all the same, such as "corpus.reading=exact".
+        remedy: how to read its bytes as they are all the same, such as "corpus.reading=exact"; None: not at all.
     """
     for magic, kind in _OTHERS.items():
         if head.startswith(magic):
-            raise UsageError(
-                f"{name} is {kind}; save it as plain text in UTF-8 (to read its bytes as they are: {remedy})."
-            )
+            exact = "" if remedy is None else f" (to read its bytes as they are: {remedy})"
+            raise UsageError(f"{name} is {kind}; save it as plain text in UTF-8{exact}.")

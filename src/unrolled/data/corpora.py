@@ -152,9 +152,9 @@ def missing_message(spec: CorpusSpec, folder: str | None = None) -> str:
             f"say --corpus {folder}."
         )
     if folder:
-        return f"corpus {spec.name} is not in {folder}; put there {names} (or the same with .gz or .xz)."
+        return f"corpus {spec.name} is not in {folder}; put there {names} (or the same with .gz, .bz2 or .xz)."
     root = corpus_folders()[0]
-    by_hand = f"put {names} (or the same with .gz or .xz) into {root / spec.folder}"
+    by_hand = f"put {names} (or the same with .gz, .bz2 or .xz) into {root / spec.folder}"
     if spec.downloads:
         return f"corpus {spec.name} is not on this machine; run: unrolled corpora get {spec.name}, or {by_hand}."
     return f"corpus {spec.name} is not on this machine and has no address it could be verified from; {by_hand}."

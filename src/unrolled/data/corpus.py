@@ -50,6 +50,11 @@ class Corpus:
         return tuple(split for split in (*SPLITS, WHOLE) if split in self._parts)
 
     @property
+    def cut(self) -> bool:
+        """Whether splits are parts of files."""
+        return any(part.start or part.stop is not None for parts in self._parts.values() for part in parts)
+
+    @property
     def default_tokenizer(self) -> str:
         """Name of the tokenizer that figures for this corpus use; byte for a user's text."""
         return self.spec.tokenizer if self.spec else "byte"

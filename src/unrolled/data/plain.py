@@ -37,7 +37,7 @@ class PlainText:
 
     def start(self, head: bytes, source: str) -> None:
         """The first bytes of a text. Raises UsageError where they are those of another kind of file."""
-        check_is_text(head, source, self.remedy or "not possible here")
+        check_is_text(head, source, self.remedy)
 
     def plain(self, data: bytes, source: str) -> bytes:
         """A block, which begins and ends at whole lines, words or characters, as the rule has it."""

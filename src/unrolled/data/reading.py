@@ -1,5 +1,6 @@
 """Reading text in blocks: plain or compressed, whole files or ranges, never a whole file in memory."""
 
+import contextlib
 import io
 import os
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.packed import BROKEN, is_packed, open_packed
+from unrolled.core.packed import BROKEN, is_packed, open_arriving, open_packed
 from unrolled.data.plain import PlainText, Reading, decode_text, not_utf8
 
 __all__ = ["BLOCK", "Part", "Piece", "StreamPart", "find_cut", "read_parts", "read_plain", "text_part"]
@@ -52,16 +53,21 @@ class Part:
     def chunks(self) -> Iterator[bytes]:
         """The bytes of this part, at most BLOCK at a time. Raises UnrolledError on an unreadable file."""
         left = None if self.stop is None else self.stop - self.start
+        with self._readable(), self._open() as file:
+            _skip(file, self.start)
+            while left is None or left > 0:
+                data = file.read(BLOCK if left is None else min(BLOCK, left))
+                if not data:
+                    return
+                if left is not None:
+                    left -= len(data)
+                yield data
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turn what reading raises into one plain sentence."""
         try:
-            with self._open() as file:
-                _skip(file, self.start)
-                while left is None or left > 0:
-                    data = file.read(BLOCK if left is None else min(BLOCK, left))
-                    if not data:
-                        return
-                    if left is not None:
-                        left -= len(data)
-                    yield data
+            yield
         except BROKEN as error:
             raise UnrolledError(f"{self.name} is damaged (its compression is broken); fetch it again.") from error
         except OSError as error:
@@ -95,21 +101,19 @@ class StreamPart(Part):
 
     def chunks(self) -> Iterator[bytes]:
         """See :meth:`Part.chunks`."""
-        if self.stream is not None:
-            yield from _arriving(self.stream)
-            return
+        with self._readable(), self._open() as file:
+            yield from _arriving(open_arriving(file))
+
+    def _open(self) -> BinaryIO:
+        if self.stream is not None:  # not ours to be closed
+            return contextlib.nullcontext(self.stream)  # type: ignore[return-value]
         assert self.path is not None
-        try:
-            with self.path.open("rb") as file:
-                yield from _arriving(file)
-        except OSError as error:
-            raise UnrolledError(f"cannot read {self.name}: {error.strerror or error}.") from error
+        return self.path.open("rb")
 
 
 def _arriving(stream: BinaryIO) -> Iterator[bytes]:
-    read = getattr(stream, "read1", stream.read)
     held: list[bytes] = []
-    while data := read(_READ):
+    while data := stream.read1(_READ):  # type: ignore[attr-defined]
         held.append(data)
         if b"\n" in data or sum(map(len, held)) >= BLOCK:
             yield b"".join(held)
@@ -206,7 +210,7 @@ def read_parts(
             if rule is not None and offset == 0:
                 rule.start(block[:_HEAD], part.name)
             if utf8:
-                _check(block, part.name, offset)
+                _check(block, part.name, offset, remedy)
             data = block if rule is None else rule.plain(block, part.name)
             if data:  # nothing may be left of a block
                 if begins and not ended and not first:
@@ -218,9 +222,9 @@ def read_parts(
         rule.tell()
 
 
-def _check(block: bytes, source: str, offset: int) -> None:
+def _check(block: bytes, source: str, offset: int, exact: str | None) -> None:
     """Raises UsageError, with file and byte, where a block is not UTF-8 or holds a NUL byte."""
-    remedy = ", or read its bytes with the byte tokenizer (tokenizer.name=byte)"
+    remedy = ", or read its bytes with the byte tokenizer (tokenizer.name=byte)" if exact else ""
     try:
         block.decode("utf-8")
     except UnicodeDecodeError as error:

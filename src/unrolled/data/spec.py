@@ -22,7 +22,7 @@ class FileSpec:
     """One file of a corpus.
 
     Args:
-        names: accepted paths below the corpus folder, also with .gz or .xz added; the first is the canonical
+        names: accepted paths below the corpus folder, also with .gz, .bz2 or .xz added; the first is the canonical
             one. A name may hold ``*``: then all matching files belong to the split, in sorted order.
         sha256: of the uncompressed content, where known.
         md5: the same, for corpora published with an md5.

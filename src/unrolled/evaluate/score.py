@@ -250,14 +250,11 @@ class _Scoring:
     def _measure(self, part: _Tokens, window: slice) -> _Measures:
         ids = torch.from_numpy(part.ids[window]).to(self.predictor.device).unsqueeze(0)
         reset = self._resets(part, window)
-        if not self.config.whole:
-            scores = self.predictor.window(self.state, ids, reset)
-            self.state = scores.state
-            found = _Measures(_checked(scores.nll[0].detach(), window.start, part))
-        else:
+        if self.config.whole:
             log_prob, self.state = self.predictor.distributions(self.state, ids, reset)
-            found = self._of(log_prob[0].detach(), ids[0], window.start, part)
-        return found
+            return self._of(log_prob[0].detach(), ids[0], window.start, part)
+        nll, _, self.state = self.predictor.window(self.state, ids, reset)
+        return _Measures(_checked(nll[0].detach(), window.start, part))
 
     def _of(self, log_prob: Tensor, ids: Tensor, low: int, part: _Tokens) -> _Measures:
         config = self.config

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from unrolled.core.errors import UsageError
 from unrolled.core.notes import note
 from unrolled.core.registry import unknown_name
+from unrolled.data.fields import Fields, column_of
 from unrolled.data.plain import tell_blanks
 from unrolled.data.reading import Part, Piece, read_parts
 from unrolled.data.scripts import joins_without_space
@@ -101,8 +102,9 @@ class _Rows:
 
     def __init__(self, name: str, table: WordTable):
         self.name, self.table = name, table
-        self.number, self.width, self.named = 0, 0, False
+        self.number = 0
         self.places: list[int] = []
+        self.rows = Fields(name, 0)
         self.quotes = table.quotes
 
     def read(self, line: str) -> list[str] | None:
@@ -119,7 +121,8 @@ class _Rows:
                 raise UsageError(f"{self._where()} has several columns; name the one with the words with --column.")
             picked = [fields[0], ""]
         else:
-            picked = self._pick(fields)
+            fields = self.rows.of(fields, self._where())
+            picked = [fields[place] for place in self.places]
         picked[0] = picked[0].strip(_SPACES)
         if not picked[0]:
             raise UsageError(f"{self._where()} has no word; leave a sentence's end wholly blank.")
@@ -129,33 +132,15 @@ class _Rows:
         return f"line {self.number} of {self.name}"
 
     def _header(self, line: str) -> None:
-        raw = line.split("\t")
+        raw, column = line.split("\t"), self.table.column or ""
+        if len(raw) == 1 and raw[0] != column and any(sign in raw[0] for sign in ",;"):
+            raise UsageError(f"{self.name} is not separated by tabs; save it as tab-separated text.")
         if self.quotes is None and all(_quoted(field) for field in raw):
             self.quotes = "fields"
         header = self._fields(line)
-        wanted = [self.table.column or "", self.table.line_by or self.table.column or "", *self.table.keep]
-        for column in wanted:
-            if column not in header:
-                if len(header) == 1 and any(sign in header[0] for sign in ",;"):
-                    raise UsageError(f"{self.name} is not separated by tabs; save it as tab-separated text.")
-                raise unknown_name(f"column of {self.name}:", column, header)
-            if header.count(column) > 1:
-                raise UsageError(f"{self.name} has several columns named {column!r}; rename all but one.")
-        self.width, self.places = len(header), [header.index(column) for column in wanted]
-
-    def _pick(self, fields: list[str]) -> list[str]:
-        first = self.width and not self.named
-        if first and len(fields) == self.width + 1 and fields[-1]:  # R's names of rows have no name of their own
-            self.width, self.places = self.width + 1, [place + 1 for place in self.places]
-        self.named = True
-        while len(fields) > self.width and not fields[-1]:  # a spreadsheet's empty cells
-            fields.pop()
-        if len(fields) != self.width:
-            raise UsageError(
-                f"{self._where()} has {len(fields)} field(s), {'fewer' if len(fields) < self.width else 'more'} than "
-                f"the header ({self.width}); correct it."
-            )
-        return [fields[place] for place in self.places]
+        wanted = [column, self.table.line_by or column, *self.table.keep]
+        self.places = [column_of(header, column, self.name) for column in wanted]
+        self.rows = Fields(self.name, len(header))
 
     def _fields(self, line: str) -> list[str]:
         fields = line.split("\t")
@@ -171,8 +156,9 @@ class _Rows:
         found, held = [], None
         for field in fields:  # a quoted field may hold tabs
             held = field if held is None else f"{held}\t{field}"
-            if not held.startswith('"') or (len(held) > 1 and _closed(held)):
-                found.append(held[1:-1].replace('""', '"') if held.startswith('"') else held)
+            whole = _unquoted(held)
+            if whole is not None:
+                found.append(whole)
                 held = None
         if held is not None:
             raise UsageError(
@@ -185,10 +171,21 @@ def _quoted(field: str) -> bool:
     return len(field) > 1 and field[0] == field[-1] == '"'
 
 
-def _closed(field: str) -> bool:
-    """Whether the last quotation mark of a field that begins with one ends it, and is not one of a pair."""
-    inner = field[1:]
-    return (len(inner) - len(inner.rstrip('"'))) % 2 == 1
+def _unquoted(field: str) -> str | None:
+    """The content of a field that may be in quotation marks; None where they are not closed.
+
+    Marks inside are doubled, as in CSV, or follow a backslash, as R writes them unless it is asked for CSV.
+    """
+    if not field.startswith('"'):
+        return field
+    inner = field[1:-1]
+    if not _quoted(field):
+        return None
+    if '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    if '"' not in inner.replace('\\"', "") and not inner.endswith("\\"):
+        return inner.replace('\\"', '"')
+    return None
 
 
 class _Made:

@@ -23,7 +23,11 @@ log = logging.getLogger("unrolled.kernels")
 class Compute(Config):
     """How the operations are computed."""
 
-    backend: str = Field(default="auto", description="auto, reference, or the name of a backend (see `unrolled cells`)")
+    backend: str = Field(
+        default="auto",
+        description="auto, or one backend: native, torch, fused, generic or reference for cells with a step; native, "
+        "inplace or reference for the QRNN's scan (`unrolled cells` says which a cell has)",
+    )
     precision: Literal["float32", "bf16"] = Field(
         default="float32",
         description="float32, or bf16: matrix products in bf16 with states, reductions, losses and optimiser "

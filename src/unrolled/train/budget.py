@@ -15,14 +15,12 @@ from unrolled.optim import build_optimizer
 from unrolled.train.config import PhaseConfig
 from unrolled.train.step import train_step
 
-__all__ = ["REVISIONS", "Clock", "StepCost", "affordable_checks", "plan_steps", "probe", "revise_steps"]
+__all__ = ["REVISIONS", "Clock", "StepCost", "plan_steps", "probe", "revise_steps"]
 
 # Shares of a budget in time at which the number of steps is revised: a short probe can be off by half on a machine
 # with other work.
 REVISIONS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.96)
 
-# Greatest share of a budget in time that goes to validations.
-_CHECKING = 0.25
 # Share of a time budget spent on measuring how long a step takes, the most seconds and the fewest steps of it.
 _PROBE_SHARE, _PROBE_SECONDS, _PROBE_STEPS = 0.015, 20.0, 3
 
@@ -113,14 +111,6 @@ def plan_steps(
             "train.validations or train.valid_tokens."
         )
     return steps
-
-
-def affordable_checks(wanted: int, seconds: float, left: float) -> int:
-    """How many of the ``wanted`` validations of so many seconds each to make in the ``left`` seconds of a phase.
-
-    At most a quarter of the time is theirs, and one is made in any case.
-    """
-    return max(1, min(wanted, int(_CHECKING * left / max(seconds, 1e-9))))
 
 
 def revise_steps(done: int, left: float, step_seconds: float) -> int:

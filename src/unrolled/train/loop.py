@@ -11,7 +11,7 @@ from unrolled.optim import AVERAGING, build_optimizer, learning_rate_factor
 from unrolled.optim.averaging import worse_than_before
 from unrolled.runs import MODEL, load_weights, weights
 from unrolled.train import checkpoint
-from unrolled.train.budget import REVISIONS, Clock, affordable_checks, plan_steps, revise_steps
+from unrolled.train.budget import REVISIONS, Clock, plan_steps, revise_steps
 from unrolled.train.config import PhaseConfig
 from unrolled.train.divergence import RECENT, divergence
 from unrolled.train.metrics import MetricsLog
@@ -147,16 +147,9 @@ class Trainer:
         lr = phase.optimizer.lr * learning_rate_factor(phase.schedule, progress.phase_step / progress.phase_steps)
         begun = self._now()
         result = train_step(
-            self.model,
-            self.optimizer,
-            parts.stream,
-            progress.position,
-            self.state,
-            phase,
-            parts.streams,
-            lr,
+            self.model, self.optimizer, parts.stream, progress.position, self.state, phase, parts.streams, lr,
             self.averager,
-        )
+        )  # fmt: skip
         self._timed, self._timed_steps = self._timed + self._now() - begun, self._timed_steps + 1
         nats = result.nats / result.tokens
         self._check(nats, result)
@@ -294,16 +287,12 @@ class Trainer:
         return self.progress.validations or max(1, self.config.train.validations)
 
     def _validation_seconds(self, cpu: bool, left: float) -> float:
-        """Estimate of the seconds that this phase's validations will take: at most a share of those that are left,
-        with fewer validations than the settings say where they would take more."""
+        """Estimate of the seconds that this phase's validations will take, of those that are left."""
         if self.validator is None:
             return 0.0
-        begun = self.clock.cpu() if cpu else self.clock.wall()
-        one = self.validator.seconds(self.clock.cpu if cpu else self.clock.wall)
-        left -= (self.clock.cpu() if cpu else self.clock.wall()) - begun
-        self.progress.check_seconds = one = one * len(self.averager.candidates())
-        wanted = self._validations()
-        self.progress.validations = count = affordable_checks(wanted, one, left)
+        wanted, clock = self._validations(), self.clock.cpu if cpu else self.clock.wall
+        one, count = self.validator.plan(wanted, clock, left, len(self.averager.candidates()))
+        self.progress.check_seconds, self.progress.validations = one, count
         if count < wanted:
             self.report.note(f"{left:.1f} seconds are left, a validation takes {one:.2f}: {count} of {wanted} are made")
         return one * count

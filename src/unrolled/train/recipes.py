@@ -6,6 +6,7 @@ from typing import Any
 
 from unrolled.core.config import apply_settings, read_toml
 from unrolled.core.errors import UsageError
+from unrolled.core.notes import note
 from unrolled.core.registry import unknown_name
 from unrolled.data import CorpusConfig
 from unrolled.data.table import CORPORA
@@ -14,6 +15,7 @@ from unrolled.train.config import BUDGETS, ExperimentConfig
 __all__ = ["DEFAULT", "find_recipe", "list_recipes", "load_experiment"]
 
 DEFAULT = "default"
+_OF_ANY_TEXT = ("fractions", "reset", "reading")
 
 
 def _folder() -> Path:
@@ -44,6 +46,12 @@ def find_recipe(name: str) -> Path:
     return path
 
 
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says of how its text is cut and read, which holds for another text too."""
+    corpus = values.get("corpus")
+    return {key: corpus[key] for key in _OF_ANY_TEXT if key in corpus} if isinstance(corpus, Mapping) else {}
+
+
 def _tokenizer(values: Mapping[str, Any]) -> Any:
     """The tokenizer of a recipe: its own, else that of its corpus; None where neither is known."""
     corpus = values.get("corpus")
@@ -61,14 +69,15 @@ def load_experiment(
     or tokenizer takes that of its vocabulary size and published figures.
 
     Args:
-        corpus: in place of the recipe's. A text of your own is read by the recipe's tokenizer, a corpus of the table by
-            its own, unless a setting chooses one.
+        corpus: in place of the recipe's. A text of your own is read by the recipe's tokenizer, with the fractions,
+            reset and reading that the recipe states; a corpus of the table has conventions of its own.
     """
     values: dict[str, Any] = read_toml(find_recipe(recipe or DEFAULT))
     settings = list(settings)
     if corpus is not None:
         tokenizer = _tokenizer(values) if corpus.own else None
-        values = {**values, "corpus": corpus.model_dump(mode="json", exclude_none=True, exclude_defaults=True)}
+        kept = _kept(values) if corpus.own else {}
+        values = {**values, "corpus": kept | corpus.model_dump(mode="json", exclude_none=True, exclude_defaults=True)}
         values.pop("tokenizer", None)
         if tokenizer is not None:
             values["tokenizer"] = tokenizer
@@ -76,5 +85,7 @@ def load_experiment(
         values = {key: value for key, value in values.items() if key not in ("vocabulary", "published")}
     chosen = {s.partition("=")[0].strip() for s in settings} & {f"train.{name}" for name in BUDGETS}
     if chosen and isinstance(values.get("train"), dict):
+        if values["train"].get("then"):
+            note(f"the recipe's later phases are left out, since {min(chosen)} is set; train.then gives others")
         values["train"] = {k: v for k, v in values["train"].items() if k not in (*BUDGETS, "then")}
     return ExperimentConfig.parse(apply_settings(values, settings))

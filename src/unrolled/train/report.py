@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from unrolled.core.terminal import visible
+
 if TYPE_CHECKING:
     from unrolled.evaluate import EvalResult
     from unrolled.train.loop import Trainer
@@ -65,11 +67,15 @@ class TerminalReporter(Reporter):
         """See :class:`Reporter`."""
         model = trainer.config.model
         cells = ", ".join(dict.fromkeys(cell.name for cell in model.layer_cells()))
-        self.console.print(
+        self._print(
             f"{trainer.parts.corpus.name}: {len(trainer.parts.splits['train']):,} training tokens, vocabulary "
             f"{trainer.parts.tokenizer.vocab_size:,}; {model.layers} x {cells} {model.layer_widths()[0]}, "
             f"{trainer.model.num_params():,} parameters; {environment['threads']} threads; run {trainer.out}"
         )
+
+    def _print(self, text: str) -> None:
+        """A line; names in it may be a stranger's."""
+        self.console.print(visible(text) if self.console.is_terminal else text)
 
     def _bar(self, title: str, done: int, total: int) -> None:
         self.close()
@@ -117,7 +123,7 @@ class TerminalReporter(Reporter):
     def note(self, text: str) -> None:
         """See :class:`Reporter`."""
         self.close()
-        self.console.print(text)
+        self._print(text)
 
     def score(self, done: int, total: int, nats: float) -> None:
         """See :class:`Reporter`."""

@@ -12,6 +12,8 @@ __all__ = ["Validator"]
 # A column shorter than this is mostly warm-up.
 _SHORTEST_COLUMN, _WINDOW = 100, 100
 _TRIAL_SHARE = 20
+# Greatest share of a budget in time that goes to validations.
+_CHECKING = 0.25
 
 
 class Validator:
@@ -46,6 +48,20 @@ class Validator:
         start = clock()
         self._score(self._config(self._columns, part), 0, None)
         return (clock() - start) * self._total / part
+
+    def plan(self, wanted: int, clock: Callable[[], float], left: float, each: int) -> tuple[float, int]:
+        """How many validations to make in what is left of a phase's time: at most a quarter of it is theirs, and one is
+        made in any case.
+
+        Args:
+            wanted: as many as the settings say. left: seconds by the clock. each: scores that one validation makes.
+        Returns:
+            seconds of one validation, number of validations.
+        """
+        begun = clock()
+        one = each * self.seconds(clock)
+        left -= clock() - begun
+        return one, max(1, min(wanted, int(_CHECKING * left / max(one, 1e-9))))
 
     def _config(self, columns: int, limit: int | None) -> EvalConfig:
         return EvalConfig.parse({"split": "valid", "columns": columns, "limit": limit, "window": _WINDOW})

@@ -1,0 +1,16 @@
+"""Names of the files of a run directory."""
+
+import re
+from pathlib import Path
+
+__all__ = ["CONFIG", "MODEL", "RECORD", "STATES", "STATE_TENSORS", "TOKENIZER", "saved_states"]
+
+CONFIG, MODEL, TOKENIZER, RECORD = "config.json", "model.safetensors", "tokenizer.json", "record.json"
+STATES, STATE_TENSORS = "train_state", "tensors.safetensors"
+_STATE_NAME = re.compile(r"\d{9}")
+
+
+def saved_states(run: Path) -> list[Path]:
+    """The folders of a run's training states, oldest first."""
+    folder = run / STATES
+    return sorted(p for p in folder.iterdir() if _STATE_NAME.fullmatch(p.name)) if folder.is_dir() else []

@@ -1,0 +1,183 @@
+"""An opened run directory."""
+
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from unrolled.core.device import pick_device
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import read_json
+from unrolled.core.notes import note
+from unrolled.core.registry import unknown_name
+from unrolled.counts import NgramModel, load_ngrams
+from unrolled.data import Corpus, CorpusConfig, TokenSplit, corpus_named, open_corpus
+from unrolled.data.spec import WHOLE
+from unrolled.kernels.dispatch import Compute
+from unrolled.model import LanguageModel
+from unrolled.runs.config import RunConfig
+from unrolled.runs.names import CONFIG, MODEL, RECORD, STATE_TENSORS, TOKENIZER, saved_states
+from unrolled.runs.weights import load_weights
+from unrolled.tokenizer import Tokenizer, load_tokenizer
+from unrolled.tokenizer.encode import encode_corpus
+
+__all__ = ["Run"]
+
+
+class Run:
+    """An opened run directory.
+
+    Args:
+        path: the directory.
+        device: where to put the model. backend, precision: in place of the run's own.
+        weights: ``saved``, those of the best checkpoint, averaged where training averages; or ``raw``, those that
+            training would go on from.
+
+    Attributes:
+        kept: what readers have made from the run and may need again.
+    Raises:
+        UsageError: no such run. UnrolledError: a broken, foreign or future file in it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "auto",
+        backend: str | None = None,
+        precision: str | None = None,
+        weights: Literal["saved", "raw"] = "saved",
+    ):
+        if weights not in ("saved", "raw"):
+            raise unknown_name("weights", weights, ["saved", "raw"])
+        self.weights_kind = weights
+        self.path = Path(path)
+        if not (self.path / CONFIG).is_file():
+            raise UsageError(
+                f"{self.path} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote."
+            )
+        self.config = RunConfig.load(self.path / CONFIG)
+        self.device = pick_device(device)
+        changes = {key: value for key, value in (("backend", backend), ("precision", precision)) if value is not None}
+        self.kept: dict[str, Any] = {}
+        self._compute = Compute.parse({**self.config.model.compute.model_dump(), **changes})
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the model was trained with."""
+        return load_tokenizer(self.path / TOKENIZER)
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model, in evaluation mode. Raises UsageError for a count model, which has no weights."""
+        if self.config.counts is not None:
+            raise UsageError(f"{self.path} is a count model, which has no neural weights; use a run of a neural model.")
+        config = self.config.model.model_copy(update={"compute": self._compute})
+        model = LanguageModel(config, self.tokenizer.vocab_size)
+        load_weights(model, self.weights_file, "model." if self.weights_kind == "raw" else "")
+        return model.to(self.device).eval()
+
+    @cached_property
+    def ngrams(self) -> NgramModel:
+        """The tables of a count model. Raises UnrolledError for damaged ones."""
+        return load_ngrams(self.path)
+
+    @property
+    def weights_file(self) -> Path:
+        """Where the model's weights are. Raises UnrolledError when the run keeps no training state."""
+        if self.weights_kind == "saved":
+            return self.path / MODEL
+        states = saved_states(self.path)
+        if not states:
+            raise UnrolledError(f"{self.path} has no training state, which holds the raw weights; use the saved ones.")
+        return states[-1] / STATE_TENSORS
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The run record, empty where training has not written one yet."""
+        value = read_json(self.path / RECORD) if (self.path / RECORD).exists() else {}
+        step, texts = (value.get("best_step"), value.get("checksums", {})) if isinstance(value, dict) else ("", {})
+        sound = step is None or (isinstance(step, int) and 0 <= step <= 2**53)
+        if not sound or not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+            raise UnrolledError(f"{self.path / RECORD} is no run record: it is damaged, or of another program.")
+        return value
+
+    def provenance(self) -> dict[str, Any]:
+        """What was measured: run, tokenizer, weights, number of parameters (None for a count model), training step."""
+        return {
+            "run": str(self.path),
+            "tokenizer": self.tokenizer.fingerprint(),
+            "weights": self.weights_kind,
+            "parameters": None if self.config.counts is not None else self.model.num_params(),
+            "step": self.record.get("best_step"),
+        }
+
+    def splits(self, corpus: CorpusConfig | str | None = None) -> tuple[Corpus, dict[str, TokenSplit]]:
+        """A corpus (its config, name or path; absent: the run's own) as tokens of this run's tokenizer."""
+        opened = self._open(corpus, False)
+        if corpus is None:
+            self._check_text(opened, opened.splits)
+        return opened, encode_corpus(opened, self.tokenizer)
+
+    def to_measure(
+        self, split: str, corpus: CorpusConfig | str | None = None
+    ) -> tuple[str, TokenSplit, dict[str, TokenSplit]]:
+        """A split of a corpus: the corpus's name, the split, and all splits.
+
+        Args:
+            split: train, valid or test; or whole, all of a text of your own.
+            corpus: see :meth:`splits`.
+        Raises:
+            UsageError: no such split.
+        """
+        self._check_files()
+        opened = self._open(corpus, split == WHOLE)
+        if split not in opened.splits:
+            raise UsageError(f"corpus {opened.name} has no split {split!r}; it has: {', '.join(opened.splits)}.")
+        if corpus is None:
+            self._check_text(opened, (split,))
+        splits = encode_corpus(opened, self.tokenizer)
+        return opened.name, splits[split], splits
+
+    def _check_files(self) -> None:
+        """Read what is small: a damaged run is told before a split that its text lacks."""
+        _ = self.tokenizer, self.record, self.config.counts is not None and self.ngrams
+
+    def _open(self, corpus: CorpusConfig | str | None, whole: bool) -> Corpus:
+        if isinstance(corpus, str):
+            corpus = corpus_named(corpus)
+        if corpus is None:
+            if whole:  # of the parts alone it is known what they were
+                parts = open_corpus(self.config.corpus)
+                self._check_text(parts, parts.splits)
+            return open_corpus(self.config.corpus, whole)
+        opened, own = open_corpus(corpus, whole), self.config.corpus
+        if not whole and corpus.own and own.own and corpus.places() == own.places() and self._changed(opened):
+            note(
+                f"{opened.name} is not as it was when {self.path} was trained on it: cut anew, its parts may hold text "
+                "that the model has seen"
+            )
+        elif corpus.own and not whole and opened.cut and corpus.places() != own.places():
+            note(
+                f"{opened.name} is cut into train, valid and test, and one of these is measured; --split whole "
+                "measures all of it"
+            )
+        return opened
+
+    def _changed(self, corpus: Corpus) -> list[str]:
+        """The splits that are others than those that the record knows."""
+        known = self.record.get("checksums", {})
+        return [split for split in corpus.splits if split in known and corpus.checksum(split) != known[split]]
+
+    def _check_text(self, corpus: Corpus, splits: Iterable[str]) -> None:
+        """Raises UsageError where the run's own text is another one than it was trained with."""
+        for split in self._changed(corpus):
+            if split in splits:
+                had = self.record.get("bytes")
+                had = had.get(split) if isinstance(had, dict) else None
+                sizes = f" ({corpus.size(split):,} bytes, and {had:,} then)" if isinstance(had, int) else ""
+                raise UsageError(
+                    f"the {split} text of corpus {corpus.name} ({corpus.parts(split)[0].name}) is not the one that "
+                    f"{self.path} was trained with{sizes}: another text, or one that has changed and is cut elsewhere; "
+                    "bring that text back, or name this one with --corpus."
+                )

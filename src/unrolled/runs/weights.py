@@ -1,0 +1,98 @@
+"""Weights of a model in files: those of a run, and those to begin with."""
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from unrolled.core import tree
+from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.registry import shown, unknown_name
+from unrolled.model import LanguageModel
+from unrolled.model.published import LAYOUTS, load_published
+from unrolled.runs.names import TOKENIZER
+from unrolled.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["WeightsConfig", "load_weights", "weights"]
+
+
+class WeightsConfig(Config):
+    """Weights to begin with, in place of random ones."""
+
+    file: str = Field(description="safetensors file")
+    layout: str = Field(
+        default="unrolled",
+        description="unrolled (model.safetensors of a run), or that of a published system: awd-lstm, awd-qrnn, mos, "
+        "sentiment-mlstm; for a count model arpa",
+    )
+
+    tokenizer: bool = Field(
+        default=False,
+        description="read text by the tokenizer that lies beside the file, in place of one for the new text",
+    )
+
+    def beside(self) -> Tokenizer | None:
+        """The tokenizer of the run that the file belongs to; None where none lies beside it."""
+        path = Path(self.file).parent / TOKENIZER
+        return load_tokenizer(path) if self.layout == "unrolled" and path.is_file() else None
+
+    def chosen_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer to take, where ``tokenizer`` asks for it. Raises UsageError where there is none."""
+        if not self.tokenizer:
+            return None
+        found = self.beside()
+        if found is None:
+            raise UsageError(f"there is no {TOKENIZER} beside {self.file}; leave out weights.tokenizer.")
+        return found
+
+    def load(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        """Copy the weights into a model.
+
+        Raises:
+            UsageError, UnrolledError: in one sentence when they do not fit, or when their ids mean other symbols.
+        """
+        if self.layout == "unrolled":
+            other = self.beside()
+            if other is not None and (other.pieces, other.end_id) != (tokenizer.pieces, tokenizer.end_id):
+                differ = sum(a != b for a, b in zip(other.pieces, tokenizer.pieces, strict=False))
+                raise UsageError(
+                    f"the weights of {self.file} are for another vocabulary: of {other.vocab_size:,} ids and "
+                    f"{tokenizer.vocab_size:,} here, {differ:,} mean other symbols; read the text by their tokenizer "
+                    "with --set weights.tokenizer=true."
+                )
+            load_weights(model, Path(self.file))
+        elif self.layout not in LAYOUTS:
+            raise unknown_name("layout", self.layout, ["unrolled", *LAYOUTS])
+        elif not Path(self.file).is_file():
+            raise UsageError(f"there are no weights at {self.file}; give a safetensors file.")
+        else:
+            tensors = tree.load_tensors(Path(self.file))
+            tree.check_numbers(tensors, self.file)
+            load_published(model, tensors, self.layout)
+
+
+def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
+    """Copy saved weights into a model. Raises UnrolledError in one sentence when they do not fit.
+
+    Args:
+        prefix: of the names that count in the file; others are left alone.
+    """
+    if not path.is_file():
+        raise UnrolledError(f"{path} does not exist: the run has no checkpoint yet.")
+    found, own = tree.load_tensors(path), weights(model)
+    saved = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
+        odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
+        raise UnrolledError(
+            f"{path} does not fit the run's config (parameter {shown(odd[0])}); it belongs to another run."
+        )
+    tree.check_numbers(saved, path)
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(saved[name])
+
+
+def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
+    """Name -> parameter, a tied matrix once."""
+    return dict(model.named_parameters())
