@@ -168,3 +168,11 @@ def test_records(record: dict[str, Any], begun: Path) -> None:
     (begun / "record.json").write_text(json.dumps(record))
     with pytest.raises(UnrolledError, match=r"record\.json is no run record: it is damaged"):
         Run(begun).provenance()
+
+
+def test_damage_is_told_before_a_split_that_is_not_there(begun: Path) -> None:
+    with pytest.raises(UnrolledError, match="has no split 'other'"):
+        Run(begun).to_measure("other")
+    (begun / "tokenizer.json").write_text("[" * 10**5)
+    with pytest.raises(UnrolledError, match=r"tokenizer\.json is not valid JSON"):
+        Run(begun).to_measure("other")

@@ -32,7 +32,7 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _plain(cls, value: Any) -> Any:
-        """Refuse what JSON, the file system or 64 bits cannot hold; fields have ranges of their own too."""
+        """Refuse numbers that JSON or 64 bits cannot hold; fields have ranges of their own too."""
         _check_plain(value)
         return value
 
@@ -41,6 +41,8 @@ class Config(BaseModel):
         """Validate a mapping. Raises UsageError in one sentence (path, fault, nearest known key)."""
         if nested_deeper(value):
             raise UsageError(f"the settings of {cls.__name__} lie in each other too deeply; remove a part.")
+        if (odd := _no_text(value)) is not None:
+            raise UsageError(f"config key {shown(odd)}: text holds no NUL and nothing that is not Unicode.")
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -48,18 +50,26 @@ class Config(BaseModel):
 
 
 def _check_plain(value: Any) -> None:
-    """Raises ValueError for an integer beyond 2^53, a float that is not finite, text with a NUL or half a character."""
+    """Raises ValueError for an integer beyond 2^53 and for a float that is not finite."""
     if isinstance(value, Mapping | list | tuple):
-        for inner in (*value, *value.values()) if isinstance(value, Mapping) else value:
+        for inner in value.values() if isinstance(value, Mapping) else value:
             _check_plain(inner)
     elif isinstance(value, int):
         if abs(value) > _LARGEST:
             raise ValueError(f"integers lie between -2^53 and 2^53 = {_LARGEST}")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError("input should be a finite number")
-    elif isinstance(value, str) and _NO_TEXT.search(value):
-        raise ValueError("text holds no NUL and nothing that is not Unicode")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("input should be a finite number")
+
+
+def _no_text(value: Any) -> str | None:
+    """The key below which a text holds a NUL or half a character, which neither files nor their names can."""
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, inner in pairs:
+        if any(isinstance(text, str) and _NO_TEXT.search(text) for text in (key, inner)):
+            return str(key)
+        if (found := _no_text(inner)) is not None:
+            return f"{key}.{found}"
+    return None
 
 
 class VersionedConfig(Config):

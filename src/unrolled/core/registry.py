@@ -16,14 +16,15 @@ T = TypeVar("T")
 _LONGEST = 200
 
 
-def cut(text: str) -> str:
-    """The beginning of a text, as much as a sentence bears."""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+def cut(text: str, longest: int = _LONGEST) -> str:
+    """The beginning of a text, as much as a sentence bears, on one line."""
+    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text[:longest])
+    return plain if len(text) <= longest else f"{plain}..."
 
 
 def shown(name: str) -> str:
     """A name in quotes, as far as it is fit to be read."""
-    return repr(cut(name))
+    return repr(name) if len(name) <= _LONGEST else f"{name[:_LONGEST]!r}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -38,7 +39,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not in a table: says the nearest known one, or lists them all."""
     known = sorted(known)
     hint = nearest(name, known)
-    remedy = f"did you mean {hint!r}?" if hint else f"known: {', '.join(known)}."
+    remedy = f"did you mean {hint!r}?" if hint else f"known: {cut(', '.join(known), 5 * _LONGEST)}."
     return UsageError(f"unknown {kind} {shown(name)}; {remedy}")
 
 

@@ -144,6 +144,7 @@ class Run:
         Raises:
             UsageError: no such split.
         """
+        self._check_files()
         opened = self._open(corpus, split == WHOLE)
         if split not in opened.splits:
             raise UsageError(f"corpus {opened.name} has no split {split!r}; it has: {', '.join(opened.splits)}.")
@@ -151,6 +152,10 @@ class Run:
             self._check_text(opened, (split,))
         splits = encode_corpus(opened, self.tokenizer)
         return opened.name, splits[split], splits
+
+    def _check_files(self) -> None:
+        """Read what is small: a damaged run is told before a split that its text lacks."""
+        _ = self.tokenizer, self.record, self.config.counts is not None and self.ngrams
 
     def _open(self, corpus: CorpusConfig | str | None, whole: bool) -> Corpus:
         if isinstance(corpus, str):

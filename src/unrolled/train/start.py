@@ -14,7 +14,7 @@ from unrolled.core.record import environment
 from unrolled.counts.store import COUNTS
 from unrolled.kernels import dispatch
 from unrolled.runs import CONFIG, MODEL, RECORD, STATES, TOKENIZER, Run, own_tokenizer
-from unrolled.tokenizer import save_tokenizer
+from unrolled.tokenizer import load_tokenizer, save_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
