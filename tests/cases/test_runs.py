@@ -101,8 +101,9 @@ def test_a_text_that_changed(
 ) -> None:
     here, path = figure("r"), made / "text.txt"
     data = path.read_bytes()
+    other = b"a" if data[-3:-2] != b"a" else b"e"
     path.write_bytes({
-        "grown": data + make_text(50, 3), "shorter": data[:-200], "one letter": data[:-3] + b"q" + data[-2:],
+        "grown": data + make_text(50, 3), "shorter": data[:-200], "one letter": data[:-3] + other + data[-2:],
         "line ends": data.replace(b"\n", b"\r\n"),
     }[change])  # fmt: skip
     if change == "line ends":  # the same text, cut elsewhere by bytes or not at all
@@ -166,7 +167,7 @@ def test_another_corpus_keeps_the_tokenizer(recipe: str, unrolled: Command, figu
 def test_shipped_recipes_keep_their_tokenizers(unrolled: Command) -> None:
     home = project("project")
     code, out, _ = unrolled("train", "awd-lstm-ptb", "--corpus", home / "text.txt", "--dry-run", "--json")
-    assert (code, json.loads(out)["vocabulary"]) == (0, 18)
+    assert (code, json.loads(out)["vocabulary"]) == (0, 17)
     code, out, _ = unrolled("train", "ptb-char-cpu", "--corpus", home / "text.txt", "--dry-run", "--json")
     assert (code, json.loads(out)["vocabulary"] < 30) == (0, True)
     code, out, _ = unrolled("train", "--corpus", home / "text.txt", "--dry-run", "--json")

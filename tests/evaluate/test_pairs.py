@@ -242,7 +242,8 @@ def test_blimp_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("x.jsonl", b'{"sentence_good": "a"', UnrolledError, "line 1 of .* is not JSON"),
         ("x.jsonl", b"3", UnrolledError, "is not a JSON object"),
         ("x.zip", b"PK not", UnrolledError, "is damaged or no zip archive"),
-        ("x.jsonl", gzip.compress(b"{}"), UsageError, "is not UTF-8 at byte 1, in line 1"),
+        ("x.jsonl", b"\xff{}", UsageError, "is not UTF-8 at byte 0, in line 1"),
+        ("x.jsonl", gzip.compress(b"{}")[:-9], UnrolledError, "is damaged"),
     ],
     ids=range(7),
 )

@@ -13,7 +13,7 @@ from unrolled.core.notes import note
 from unrolled.data.reading import Part, find_cut
 from unrolled.data.spec import SPLITS
 
-__all__ = ["cut_parts", "files_at", "user_parts"]
+__all__ = ["cut_parts", "files_at", "tell_left_out", "user_parts"]
 
 # A split's name as a whole word of a file's or folder's name: train.txt, my-validation.gz, wiki.test.tokens,
 # valid/part-3.txt; not Devils.txt, nor trains.txt.
@@ -40,7 +40,7 @@ def files_at(path: str) -> list[Path]:
         if not found:
             kind = "holds hidden files, leavings of editors and links alone" if skipped else "is an empty folder"
             raise UsageError(f"{path} {kind}; put text files into it.")
-        _tell_left_out(path, skipped, "hidden, or left by an editor, or no file")
+        tell_left_out(path, skipped, "hidden, or left by an editor, or no file")
         return found
     if place.exists():
         raise UsageError(f"{path} is a pipe or device; a corpus is read several times: write it to a file first.")
@@ -67,7 +67,8 @@ def _inside(place: Path) -> tuple[list[Path], list[Path]]:
     return sorted(found), sorted(file.relative_to(place) for file in skipped)
 
 
-def _tell_left_out(path: str, files: Sequence[Path], why: str) -> None:
+def tell_left_out(path: str, files: Sequence[Path], why: str) -> None:
+    """Name files of a folder that are not read, and why they are not."""
     if files:
         shown = ", ".join(map(str, files[:_LISTED])) + (", ..." if len(files) > _LISTED else "")
         note(f"{path}: left out {len(files):,} of what is there ({why}): {shown}")
@@ -93,7 +94,7 @@ def _by_name(files: Sequence[Path], path: str) -> dict[str, list[Path]]:
         (rest if split is None else named.setdefault(split, [])).append(file)
     if "train" not in named or len(named) < 2:
         return {}
-    _tell_left_out(path, rest, "files are named by split, and these are not")
+    tell_left_out(path, rest, "files are named by split, and these are not")
     return named
 
 

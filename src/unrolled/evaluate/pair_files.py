@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unrolled.core.bounded import BROKEN, LONGEST_LINE, check_archive
+from unrolled.core.bounded import BROKEN, LONGEST_LINE, check_archive, suspicious
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import parse_json, read_bounded
+from unrolled.core.packed import SUFFIXES, open_packed
 from unrolled.core.registry import cut
 from unrolled.data.places import corpus_folders
 from unrolled.data.plain import decode_text
+from unrolled.data.user import tell_left_out
 
 __all__ = ["Pair", "read_pairs"]
 
@@ -98,17 +100,39 @@ def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
         raise UsageError(f"there are no pairs at {path}; give blimp, or JSON lines, a folder or a .zip of such.")
     try:
         if path.is_dir():
-            for file in sorted(path.rglob("*.jsonl")):
-                yield file.stem, str(file), read_bounded(file, _MOST_BYTES)
+            files = {file.relative_to(path): _stem(file.name) for file in sorted(path.rglob("*")) if not file.is_dir()}
+            tell_left_out(str(path), [file for file, stem in files.items() if stem is None], "no files of pairs")
+            for file, stem in files.items():
+                if stem is not None:
+                    yield stem, str(path / file), _unpacked(path / file)
         elif path.suffix == ".zip":
             check_archive(path, _MOST_BYTES)
             with zipfile.ZipFile(path) as archive:
-                names = [name for name in archive.namelist() if name.endswith(".jsonl") and "__MACOSX" not in name]
-                for name in sorted(names):
+                names = [name for name in sorted(archive.namelist()) if "__MACOSX" not in name and name[-1:] != "/"]
+                left_out = [Path(name) for name in names if Path(name).suffix != ".jsonl"]
+                tell_left_out(str(path), left_out, "no files of pairs")
+                for name in (name for name in names if Path(name) not in left_out):
                     yield Path(name).stem, f"{name} in {path}", archive.read(name)
         else:
-            yield path.stem, str(path), read_bounded(path, _MOST_BYTES)
+            yield _stem(path.name) or path.stem, str(path), _unpacked(path)
     except BROKEN as error:
         raise UnrolledError(f"{path} is damaged or no zip archive; fetch it again.") from error
     except OSError as error:
         raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _stem(name: str) -> str | None:
+    """The name of a paradigm by its file's; None where it is no file of pairs."""
+    path = Path(name)
+    path = path.with_suffix("") if path.suffix in SUFFIXES else path
+    return path.stem if path.suffix == ".jsonl" and not name.startswith(".") else None
+
+
+def _unpacked(path: Path) -> bytes:
+    """The content of a file, uncompressed."""
+    data, most = read_bounded(path, _MOST_BYTES), _MOST_BYTES
+    with open_packed(path) as file:
+        unpacked = file.read(most + 1)
+    if len(unpacked) > most or suspicious(len(unpacked), len(data)):
+        raise UnrolledError(f"{path} holds too much to be read at once; unpack and divide it.")
+    return unpacked
