@@ -1,5 +1,6 @@
 """Beginning from given weights, and the vocabulary that a recipe pins."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,33 @@ def test_another_vocabulary_than_the_stated_one_is_refused(text: Path, tmp_path:
     with pytest.raises(UsageError, match="ids where the recipe states 7"):
         train(ExperimentConfig.parse({**values, "vocabulary": 7}), tmp_path / "run", "cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_another_tokenizer_in_the_place_of_the_own_is_refused(text: Path, tmp_path: Path) -> None:
+    """Its ids mean other symbols, and there are as many of them."""
+    done = train(experiment(text, train=STILL), tmp_path / "run", "cpu")
+    path = done / "tokenizer.json"
+    value = json.loads(path.read_text())
+    value["state"]["characters"] = value["state"]["characters"].replace("ac", "ca")
+    path.write_text(json.dumps(value))
+    with pytest.raises(UnrolledError, match="is not the tokenizer that the run was trained with"):
+        _ = Run(done, "cpu").tokenizer
+    record = json.loads((done / "record.json").read_text())
+    (done / "record.json").write_text(json.dumps({**record, "status": "stopped"}))
+    with pytest.raises(UnrolledError, match="is not the tokenizer that the run was trained with"):
+        resume(done, "cpu")
+
+
+def test_weights_for_another_vocabulary_are_refused_unless_its_tokenizer_comes_along(
+    text: Path, tmp_path: Path
+) -> None:
+    first = train(experiment(text, train={"steps": 6}), tmp_path / "first", "cpu")
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in text.iterdir():
+        (other / file.name).write_bytes(file.read_bytes().translate(bytes.maketrans(b"ag", b"!#")))
+    with pytest.raises(UsageError, match=r"for another vocabulary: of \d+ ids and \d+ here, \d+ mean other symbols"):
+        begin(other, tmp_path / "second", file=str(first / "model.safetensors"))
+    assert not (tmp_path / "second").exists()
+    second = begin(text, tmp_path / "second", file=str(first / "model.safetensors"), tokenizer="true")
+    assert (second / "tokenizer.json").read_bytes() == (first / "tokenizer.json").read_bytes()

@@ -63,7 +63,7 @@ def compress(
         target = file.with_name(file.name + SUFFIX)
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists; say with --out where the compressed file goes.")
-    ready_output(target)
+    ready_output(target, file)
     options = test_time(temperature, dynamic, cache, None, None)
     predict = PredictorConfig.parse(apply_settings(options, settings or ()))
     opened = _open(run, device, threads)
@@ -102,7 +102,7 @@ def decompress(
         target = file.with_suffix("")
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists; say with --out where the restored file goes.")
-    ready_output(target)
+    ready_output(target, file)
     try:
         header = read_header(file.read_bytes())
     except OSError as error:

@@ -28,7 +28,7 @@ from unrolled.cli.common import (
     use_threads,
     write,
 )
-from unrolled.cli.pairs import check_given, measure_pairs
+from unrolled.cli.pairs import check_alone, check_given, measure_pairs
 
 if TYPE_CHECKING:
     from unrolled.evaluate import Difference, EvalResult
@@ -111,13 +111,13 @@ def evaluate(
 
     check_given(context, task)
     if ensemble:
-        if run is not None or against is not None:
-            raise UsageError("--ensemble mixes per-token files alone; leave out the run and --against.")
+        check_alone(context, "ensemble", "json")
         _mix(ensemble, json)
         return
     if run is None:
         raise UsageError("nothing to measure: give a run directory, or --ensemble with folders of per-token files.")
     if run.is_file() and against is not None:
+        check_alone(context, "run", "against", "json")
         _difference(run, against, json)
         return
 
@@ -126,8 +126,12 @@ def evaluate(
     from unrolled.core.files import ready_output
     from unrolled.runs import Run
 
-    if record is not None:
-        ready_output(record)
+    read = [against] if against is not None else []
+    for output in (record, per_token):
+        if output is not None:
+            ready_output(output, *read)
+    if record is not None and per_token is not None and record.resolve() == per_token.resolve():
+        raise UsageError("--per-token and --out name one file; give each its own.")
     use_threads(threads)
     if task is not None:
         options = test_time(

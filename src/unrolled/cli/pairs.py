@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from unrolled.evaluate.pairs import Group
     from unrolled.runs import Run
 
-__all__ = ["check_given", "measure_pairs"]
+__all__ = ["check_alone", "check_given", "measure_pairs"]
 
 _OF_CORPORA = (
     "corpus", "split", "window", "columns", "first", "reset", "denominator", "limit", "search", "search_tokens",
@@ -25,12 +25,30 @@ def check_given(context: typer.Context, task: str | None) -> None:
     from unrolled.core.errors import UsageError
 
     for name in _OF_PAIRS if task is None else _OF_CORPORA:
-        source = context.get_parameter_source(name)
-        # by name, because releases of typer differ in whose class it is
-        if source is not None and source.name == "COMMANDLINE":
-            flag = f"--{name.replace('_', '-')}"
+        if _given(context, name):
             where = "is for minimal pairs; give --task too" if task is None else "does not go with --task; leave it out"
-            raise UsageError(f"{flag} {where}.")
+            raise UsageError(f"{_flag(name)} {where}.")
+
+
+def check_alone(context: typer.Context, *read: str) -> None:
+    """Raises UsageError for options beside those that are read, where per-token files take the place of a run."""
+    from unrolled.core.errors import UsageError
+
+    for name in context.params:
+        if name not in read and _given(context, name):
+            what = "the run" if name == "run" else _flag(name)
+            raise UsageError(f"per-token files hold all that is compared; leave out {what}.")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    # by name, because releases of typer differ in whose class it is
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _flag(name: str) -> str:
+    names = {"record": "out", "settings": "set"}
+    return f"--{names.get(name, name).replace('_', '-')}"
 
 
 def measure_pairs(run: "Run", task: str, options: dict[str, Any], dtype: str, record: Path | None, json: bool) -> None:

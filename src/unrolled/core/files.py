@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.json_text import NESTING, nested_deeper, parse_json
-from unrolled.core.pipes import open_through, passes_on, text_into
+from unrolled.core.pipes import open_through, passes_on, target_of, text_into
 
 __all__ = [
     "NESTING",
@@ -110,7 +110,8 @@ def ready_output(path: str | os.PathLike[str], *inputs: str | os.PathLike[str]) 
         with contextlib.suppress(OSError):
             if path.samefile(given):
                 raise UsageError(f"{path} is what is read, and would be lost; name another file with --out.")
-    target = Path(os.path.realpath(path))
+    with writing(path):
+        target = target_of(path)
     make_folder(target.parent)
     if target.exists() and not os.access(target, os.W_OK):
         raise _plain(PermissionError(errno.EACCES, ""), path)
@@ -124,7 +125,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     A link stays a link, and its target is replaced. A file that is there keeps its mode and, where we may set it, its
     owner; one with several names is written over, so that all of them have the new content.
     """
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    target = target_of(path)
     old = target.stat() if target.exists() else None
     if old is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

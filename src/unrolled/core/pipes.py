@@ -1,6 +1,7 @@
-"""What outputs are written through: pipes, devices, what a process has open already, and compression."""
+"""What outputs are written through: links, pipes, devices, what a process has open already, and compression."""
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-__all__ = ["open_through", "passes_on", "text_into"]
+__all__ = ["open_through", "passes_on", "target_of", "text_into"]
 
 _OPENED = re.compile(r"(/proc/(\d+|self|thread-self)(/task/\d+)?|/dev)/fd")
 # links that lead to each other
@@ -38,6 +39,14 @@ def _is_open_file(path: str) -> bool:
             return False
         path = os.path.join(folder, os.readlink(path))  # noqa: PTH115, PTH118
     return False
+
+
+def target_of(path: Path) -> Path:
+    """What a link leads to, else the path itself. Raises OSError for links that lead to each other."""
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
 
 
 def open_through(path: str | os.PathLike[str]) -> BinaryIO:

@@ -14,9 +14,9 @@ from unrolled.core.tree import check_tensor_header
 from unrolled.counts.config import NgramConfig
 from unrolled.counts.ngrams import NgramModel, Table
 
-__all__ = ["check_tables", "load_ngrams", "save_ngrams"]
+__all__ = ["COUNTS", "check_tables", "load_ngrams", "save_ngrams"]
 
-_TABLES, _CONFIG = "ngrams.safetensors", "ngrams.json"
+_TABLES, _CONFIG = COUNTS = "ngrams.safetensors", "ngrams.json"
 _ROUNDING = 1e-6
 """How far rounding may lift a log-probability above 0."""
 

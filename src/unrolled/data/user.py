@@ -38,7 +38,8 @@ def files_at(path: str) -> list[Path]:
     if place.is_dir():
         found, skipped = _inside(place)
         if not found:
-            raise UsageError(f"{path} is an empty folder; put text files into it.")
+            kind = "holds hidden files, leavings of editors and links alone" if skipped else "is an empty folder"
+            raise UsageError(f"{path} {kind}; put text files into it.")
         _tell_left_out(path, skipped, "hidden, or left by an editor, or no file")
         return found
     if place.exists():

@@ -2,7 +2,7 @@
 
 from unrolled.runs.config import PublishedFigure, RunConfig
 from unrolled.runs.names import CONFIG, MODEL, RECORD, STATE_TENSORS, STATES, TOKENIZER, saved_states
-from unrolled.runs.run import Run
+from unrolled.runs.run import Run, own_tokenizer
 from unrolled.runs.weights import WeightsConfig, load_weights, weights
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "RunConfig",
     "WeightsConfig",
     "load_weights",
+    "own_tokenizer",
     "saved_states",
     "weights",
 ]

@@ -1,7 +1,7 @@
 """An opened run directory."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,21 @@ from unrolled.runs.weights import load_weights
 from unrolled.tokenizer import Tokenizer, load_tokenizer
 from unrolled.tokenizer.encode import encode_corpus
 
-__all__ = ["Run"]
+__all__ = ["Run", "own_tokenizer"]
+
+
+def own_tokenizer(run: Path, record: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer in a run directory, if it is the one that the record knows.
+
+    Raises:
+        UnrolledError: a missing or damaged file, or that of another run, whose ids mean other symbols.
+    """
+    tokenizer = load_tokenizer(run / TOKENIZER)
+    if record.get("symbols") not in (None, tokenizer.symbols_checksum()):
+        raise UnrolledError(
+            f"{run / TOKENIZER} is not the tokenizer that the run was trained with; put that one back, or train anew."
+        )
+    return tokenizer
 
 
 class Run:
@@ -64,8 +78,8 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer the model was trained with."""
-        return load_tokenizer(self.path / TOKENIZER)
+        """The tokenizer the model was trained with. Raises UnrolledError where another one is in its place."""
+        return own_tokenizer(self.path, self.record)
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -163,6 +177,11 @@ class Run:
                 "measures all of it"
             )
         return opened
+
+    def check_text(self) -> None:
+        """Raises UsageError where any part of the run's own text is another one than it was trained with."""
+        opened = open_corpus(self.config.corpus)
+        self._check_text(opened, opened.splits)
 
     def _changed(self, corpus: Corpus) -> list[str]:
         """The splits that are others than those that the record knows."""

@@ -163,6 +163,11 @@ class Tokenizer(ABC):
         name = self.pieces[index].decode("utf-8", errors="backslashreplace")
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
+    def symbols_checksum(self) -> str:
+        """sha256 of the symbols and how text is divided into them: that of the file's content without its options."""
+        value = [self.kind, self.version, self.to_json()]
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
     def fingerprint(self) -> str:
         """sha256 of configuration and vocabulary: equal for tokenizers that encode alike."""
         value = [self.kind, self.version, self.config.model_dump(mode="json"), self.to_json()]

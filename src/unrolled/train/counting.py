@@ -77,6 +77,7 @@ def _record(parts: Text, model: NgramModel, out: Path, clock: Clock, exact: Eval
         "checksums": {name: split.checksum for name, split in parts.splits.items()},
         "bytes": {name: parts.corpus.size(name) for name in parts.splits},
         "tokenizer": parts.tokenizer.fingerprint(),
+        "symbols": parts.tokenizer.symbols_checksum(),
         "vocabulary": parts.tokenizer.vocab_size,
         "ngrams": [len(table.keys) for table in model.tables],
         "discounts": model.config.discounts,

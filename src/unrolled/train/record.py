@@ -36,6 +36,7 @@ def write_record(trainer: "Trainer", exact: "EvalResult | None" = None) -> dict[
         "checksums": progress.checksums,
         "bytes": {name: parts.corpus.size(name) for name in parts.splits},
         "tokenizer": parts.tokenizer.fingerprint(),
+        "symbols": parts.tokenizer.symbols_checksum(),
         "vocabulary": parts.tokenizer.vocab_size,
         "parameters": trainer.model.num_params(),
         "flops_per_token": trainer.model.flops_per_token(),

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import make_folder, read_json
+from unrolled.core.files import make_folder
 from unrolled.core.record import environment
+from unrolled.counts.store import COUNTS
 from unrolled.kernels import dispatch
-from unrolled.runs import CONFIG, MODEL, RECORD, TOKENIZER
+from unrolled.runs import CONFIG, MODEL, RECORD, STATES, TOKENIZER, Run, own_tokenizer
 from unrolled.tokenizer import load_tokenizer, save_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.counting import count_run
 from unrolled.train.loop import Trainer
-from unrolled.train.metrics import MetricsLog, TakenError
+from unrolled.train.metrics import METRICS, MetricsLog, TakenError
 from unrolled.train.process import process_settings
 from unrolled.train.record import write_record
 from unrolled.train.report import Reporter
@@ -56,6 +57,7 @@ def train(
     out, clock = Path(out), clock or Clock()
     if (out / CONFIG).exists():
         raise UsageError(f"{out} already holds a run; continue it with --resume {out}, or choose another --out.")
+    _check_free(out)
     before = {path.name for path in out.iterdir()} if out.is_dir() else None
 
     def begin() -> Parts:
@@ -83,6 +85,21 @@ def train(
         raise
 
 
+def _check_free(out: Path) -> None:
+    """Raises UsageError where a folder without a run holds files that one would replace. What a run that was killed
+    before it began leaves is no such file: its log is empty, and its tokenizer one of ours."""
+    taken = [name for name in (MODEL, RECORD, STATES, *COUNTS) if (out / name).exists()]
+    if (out / METRICS).exists() and (out / METRICS).stat().st_size:
+        taken.append(METRICS)
+    if (out / TOKENIZER).exists():
+        try:
+            load_tokenizer(out / TOKENIZER)
+        except UnrolledError:
+            taken.append(TOKENIZER)
+    if taken:
+        raise UsageError(f"{out} holds {taken[0]}, which a run would replace; choose another --out.")
+
+
 def resume(
     out: str | os.PathLike[str], device: str = "auto", report: Reporter | None = None, clock: Clock | None = None
 ) -> Path:
@@ -97,18 +114,21 @@ def resume(
     if not (out / CONFIG).is_file():
         raise UsageError(f"{out} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote.")
     config = ExperimentConfig.load(out / CONFIG)
-    if _status(out) == "finished":
+    record = _record(out)
+    if record.get("status") == "finished":
         raise UsageError(f"{out} is finished; train anew with another --out.")
+    tokenizer = own_tokenizer(out, record)
+    if record:  # said before another text fails in a tokenizer that does not know it
+        Run(out, "cpu").check_text()
     with process_settings(config.train.threads):
-        return _run(out, lambda: set_up(config, device, load_tokenizer(out / TOKENIZER)), report, clock)
+        return _run(out, lambda: set_up(config, device, tokenizer), report, clock)
 
 
-def _status(run: Path) -> Any:
-    """The last status in the record of a run; None where there is none, or a damaged one, which is written anew."""
+def _record(run: Path) -> dict[str, Any]:
+    """The record of a run; empty where there is none, or a damaged one, which is written anew."""
     with contextlib.suppress(UnrolledError):
-        record = read_json(run / RECORD)
-        return record.get("status") if isinstance(record, dict) else None
-    return None
+        return Run(run, "cpu").record
+    return {}
 
 
 def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: Clock) -> Path:
