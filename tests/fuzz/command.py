@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -15,6 +16,9 @@ from typing import Any, NamedTuple
 from unrolled.cli import main
 
 __all__ = ["Outcome", "run"]
+
+
+_MOST_TEXT = 1 << 20
 
 
 class Outcome(NamedTuple):
@@ -38,8 +42,13 @@ def _raise(*_: Any) -> None:
 
 def run(arguments: Sequence[object], limit: float = 30.0) -> Outcome:
     """Run ``unrolled`` with some arguments, for ``limit`` seconds at most."""
+    # on the disk: what a command prints is no memory of its own
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+        return _run(arguments, limit, out, err)
+
+
+def _run(arguments: Sequence[object], limit: float, out: Any, err: Any) -> Outcome:
     argv, streams = sys.argv, (sys.stdout, sys.stderr, sys.stdin)
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     sys.argv = ["unrolled", *map(str, arguments)]
     sys.stdout, sys.stderr, sys.stdin = out, err, io.TextIOWrapper(io.BytesIO())
     before, begun, fault, code = _begin_peak(), time.monotonic(), "", 0
@@ -59,13 +68,14 @@ def run(arguments: Sequence[object], limit: float = 30.0) -> Outcome:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, alarm)
         sys.argv, (sys.stdout, sys.stderr, sys.stdin) = argv, streams
-    return Outcome(code, _text(out), _text(err), time.monotonic() - begun, max(0, _peak() - before), fault)
+    growth, seconds = max(0, _peak() - before), time.monotonic() - begun
+    return Outcome(code, _text(out), _text(err), seconds, growth, fault)
 
 
-def _text(stream: io.TextIOWrapper) -> str:
+def _text(stream: Any) -> str:
     stream.flush()
     stream.seek(0)
-    return stream.read()
+    return stream.read(_MOST_TEXT)
 
 
 def _begin_peak() -> int:

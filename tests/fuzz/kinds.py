@@ -196,7 +196,7 @@ def _corpus(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     elif way < 0.2:
         data = data.replace(b"\n", draw.choice((b"\r\n", b"\r", b"\n\n\n", b"\0", b" ", b"", b"\xe2\x80\xa8")))
     elif way < 0.25:
-        data = draw.choice((b"", b"\n", b" ", b"\0", b"\xff", b"a", b"a" * 300_000, b"a " * 100_000, b"\n" * 50_000))
+        data = draw.choice((b"", b"\n", b" ", b"\0", b"\xff", b"a", b"a" * 60_000, b"a " * 20_000, b"\n" * 20_000))
     else:
         data = damage_bytes(data, draw)
     file = folder / draw.choice(("t.txt", "t.txt", "t", "t.gz", "t.xz", "t.bz2"))

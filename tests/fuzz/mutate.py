@@ -17,7 +17,7 @@ _NUMBERS = (
 _PIECES = (
     b"\0", b"\r", b"\n", b"\r\n", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xc3", b"\xe9", b"\x85",
     b"\xe2\x80\xa8", b"\t", b" ", b'"', b"[", b"{", b"\\", b"\x1b[31m", b"\xf0\x9f\x98\x80", b"=", b"#", b"<unk>",
-    b"<s>",    b"NaN", b"[" * 3000, b"a" * 70_000, b" " * 5000, b"\n" * 3000,
+    b"<s>",    b"NaN", b"[" * 3000, b"a" * 9_000, b" " * 5000, b"\n" * 3000,
 )  # fmt: skip
 _DEEP = "deep"  # stands for lists in lists until there is text: Python's own tools cannot copy those
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e-?\d+)?")

@@ -15,7 +15,7 @@ from fuzz.kinds import KINDS
 from fuzz.mutate import damage_bytes, damage_json, damage_tensors
 from fuzz.seeds import Seeds
 
-FEW, MANY = 60, 1400
+FEW, MANY = 45, 1400
 
 
 @pytest.fixture(scope="module")

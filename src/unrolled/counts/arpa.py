@@ -61,7 +61,7 @@ def _check_words(words: list[str], model: NgramModel) -> None:
     for index, word in enumerate(words):
         # Readers divide a line at the white space of ASCII only.
         if word.encode().split() != [word.encode()]:
-            raise UsageError(f"the ARPA format cannot hold the word {shown(word)}: it is empty or holds blanks.")
+            raise UsageError(f"the ARPA format cannot hold the word {shown(word)}: empty, or with white space.")
         if word == BEGIN or (word == END and index != model.config.start_id):
             raise UsageError(f"the word {word!r} has a meaning of its own in the ARPA format; rename it.")
 
