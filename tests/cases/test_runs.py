@@ -210,3 +210,14 @@ def test_a_run_of_an_older_reading(made: Path, figure: Callable[..., float]) -> 
     here = figure("r")
     Path("r/config.json").write_text(json.dumps(config))
     assert figure("r") == here
+
+
+def test_options_that_nothing_would_read(made: Path, trained: Path, refused: Callable[..., str]) -> None:
+    """A figure does not rest on another precision, or on other weights, than were asked for."""
+    for option in (["--precision", "bf16"], ["--weights", "raw"], ["--backend", "torch"]):
+        assert "is a count model; leave out" in refused("eval", "r", *option)
+    said = refused("eval", trained, "--dtype", "float64", "--precision", "bf16")
+    assert said == "float64 arithmetic has no bf16 products; give --precision float32 too."
+    assert "--search-tokens is for a search" in refused("eval", trained, "--search-tokens", 9)
+    for option in (["--out", "x.json"], ["--split", "valid"], ["--corpus", "x"]):
+        assert "per-token files hold all that is compared; leave out --" in refused("eval", "--ensemble", "x", *option)

@@ -245,7 +245,7 @@ def test_blimp_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("x.jsonl", b"\xff{}", UsageError, "is not UTF-8 at byte 0, in line 1"),
         ("x.jsonl", gzip.compress(b"{}")[:-9], UnrolledError, "is damaged"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_broken_files(tmp_path: Path, name: str, content: bytes | None, error: Any, sentence: str):
     if content is not None:

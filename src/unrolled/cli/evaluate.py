@@ -140,6 +140,8 @@ def evaluate(
         opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
         measure_pairs(opened, task, apply_settings(options, settings or ()), dtype, record, json)
         return
+    if search_tokens is not None and not search:
+        raise UsageError("--search-tokens is for a search; name with --search what to choose.")
     options = test_time(
         temperature, dynamic, cache, samples, quantize, split=split, window=window, columns=columns, first=first,
         reset=reset, denominator=denominator, limit=limit,

@@ -122,6 +122,8 @@ def open_predictor(
             raise UsageError("a count model has no settings at test time; leave out temperature, dynamic, cache...")
         return KneserNeyPredictor(run.ngrams)
     model, statistics = run.model.to(dtype), None
+    if dtype == torch.float64 and model.precision != "float64":
+        raise UsageError(f"float64 arithmetic has no {model.precision} products; give --precision float32 too.")
     if config.dynamic is not None and config.dynamic.rule == "rms":
         statistics = stored_statistics(run, config.dynamic, progress)
     return make_predictor(model, run.tokenizer.start_id, config, statistics, stepwise)
@@ -134,7 +136,7 @@ def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None
     """
     whole = config.model_copy(update={"parameters": ("*",)})
     settings = {name: getattr(whole, name) for name in ("segment", "columns", "batches", "loss", "statistic")}
-    memo = f"statistics {settings} {run.model.dtype}"
+    memo = f"statistics {settings} {run.model.precision}"
     if memo in run.kept:
         return run.kept[memo]
     # the record knows the text's checksum, so that statistics on disk are found where the text itself is absent
@@ -146,6 +148,8 @@ def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None
         "dtype": str(run.model.dtype),
         **settings,
     }
+    if run.model.precision == "bf16":
+        key["precision"] = "bf16"
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = run.path / "statistics" / f"{digest}.safetensors"
     named = dict(run.model.named_parameters())

@@ -71,6 +71,8 @@ class Run:
                 f"{self.path} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote."
             )
         self.config = RunConfig.load(self.path / CONFIG)
+        if self.config.counts is not None and (weights != "saved" or precision or backend not in (None, "auto")):
+            raise UsageError(f"{self.path} is a count model; leave out --weights, --precision and --backend.")
         self.device = pick_device(device)
         changes = {key: value for key, value in (("backend", backend), ("precision", precision)) if value is not None}
         self.kept: dict[str, Any] = {}
