@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from cli.conftest import Command
+
 Refused = Callable[..., str]
 
 CONFIG: list[tuple[str, str]] = [
@@ -259,3 +261,20 @@ def test_eval_at_test_time(refused: Refused, trained: Path) -> None:
 
 def test_export(refused: Refused, trained: Path) -> None:
     assert "only count models can be exported" in refused("export", trained, "x.arpa")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["eval", "N"], ["eval", "R", "--task", "N"], ["eval", "R", "--corpus", "N/"], ["eval", "--ensemble", "N"],
+     ["score", "R", "N"], ["train", "--corpus", "N/"], ["train", "N.toml"], ["generate", "R", "--prompt-file", "N"],
+     ["decompress", "R", "N.unr"], ["compress", "R", "N"], ["inspect", "trace", "R", "N", "--out", "x.npz"],
+     ["score", "R", "t.txt", "--out", "N"], ["train", "--out", "N", "--corpus", "t.txt"]],
+    ids=range(13),
+)  # fmt: skip
+def test_names_that_are_too_long(unrolled: Command, trained: Path, arguments: list[str]) -> None:
+    Path("t.txt").write_text("the cat\n" * 60)
+    given = [argument.replace("N", "n" * 3000) if argument != "R" else str(trained) for argument in arguments]
+    outcome = unrolled(*given)
+    assert outcome.code in (1, 2)
+    assert outcome.err.startswith("unrolled: ")
+    assert outcome.err.count("\n") == 1

@@ -91,7 +91,7 @@ def decompress(
 
     Example: unrolled decompress runs/x book.txt.unr --out restored.txt
     """
-    from unrolled.compress import decompress_file, read_header
+    from unrolled.compress import decompress_file, file_header
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
     from unrolled.evaluate import PredictorConfig, open_predictor
@@ -103,10 +103,7 @@ def decompress(
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists; say with --out where the restored file goes.")
     ready_output(target, file)
-    try:
-        header = read_header(file.read_bytes())
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {(error.strerror or str(error)).lower()}.") from error
+    header = file_header(file)
     opened = _open(run, device, header.threads)
     predict = PredictorConfig.parse(header.options)
     with (

@@ -19,6 +19,7 @@ import typer
 
 from unrolled.core.errors import UnrolledError
 from unrolled.core.notes import forget_notes
+from unrolled.core.registry import cut
 from unrolled.core.terminal import for_stream
 
 __all__ = ["run_command", "say"]
@@ -167,6 +168,9 @@ def _told(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         say("unrolled: interrupted.")
         return INTERRUPTED
+    if isinstance(error, OSError) and error.filename is not None:  # a name that is too long, say
+        say(f"unrolled: cannot use {cut(str(error.filename))}: {error.strerror}.")
+        return 1
     if _out_of_memory(error):
         say("unrolled: out of memory: use a smaller model, fewer columns or a shorter window.")
         return 1

@@ -127,7 +127,7 @@ class TokenSplit:
                 _mapped(folder / f"{name}.lost", 3),
                 checksum,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UnrolledError(f"the token files in {folder} are damaged; delete that folder.") from error
         if len(split) != meta["tokens"]:
             raise UnrolledError(f"the token files in {folder} are damaged; delete that folder.")
