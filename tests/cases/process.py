@@ -27,23 +27,40 @@ class Process:
     ):
         sys.stdout.flush()
         sys.stderr.flush()
+        self._ready, ready = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside idle threads
             self.number = os.fork()
         if not self.number:
             code = 99
             try:
-                code = _child([str(one) for one in arguments], (stdin, stdout, stderr), encoding)
+                code = _child([str(one) for one in arguments], (stdin, stdout, stderr), encoding, ready)
             finally:
                 os._exit(code)
+        os.close(ready)
 
-    def wait(self) -> int:
-        """The exit code; minus the number of the signal that ended it."""
-        began = time.monotonic()
+    def interrupt(self) -> int:
+        """Ctrl-C half a second after the command has begun, and again should it be missed; the exit code."""
+        os.read(self._ready, 1)
+        time.sleep(0.5)
+        os.kill(self.number, signal.SIGINT)
+        return self.wait(again=5.0)
+
+    def wait(self, again: float | None = None) -> int:
+        """The exit code; minus the number of the signal that ended it.
+
+        Args:
+            again: seconds after which Ctrl-C is sent once more.
+        """
+        began = told = time.monotonic()
         while True:
             number, status = os.waitpid(self.number, os.WNOHANG)
             if number:
+                os.close(self._ready)
                 return os.waitstatus_to_exitcode(status)
+            if again is not None and time.monotonic() - told > again:
+                told = time.monotonic()
+                os.kill(self.number, signal.SIGINT)
             if time.monotonic() - began > _LONGEST:
                 os.kill(self.number, signal.SIGKILL)
                 os.waitpid(self.number, 0)
@@ -51,13 +68,14 @@ class Process:
             time.sleep(0.005)
 
 
-def _child(arguments: list[str], streams: Sequence[int | None], encoding: str) -> int:
+def _child(arguments: list[str], streams: Sequence[int | None], encoding: str, ready: int) -> int:
     held = [None if stream is None else os.dup(stream) for stream in streams]
     for number, stream in enumerate(held):
         if stream is None:
             os.close(number)
         else:
             os.dup2(stream, number)
+    os.write(ready, b"!")
     os.closerange(3, 256)
     # as Python begins: strict but for standard error, in the encoding of the locale
     files: list[io.TextIOWrapper | None] = []
