@@ -1,6 +1,6 @@
-"""The two kinds of error a user may meet. Each message is one plain sentence that names the remedy."""
+"""The kinds of error a user may meet. Each message is one plain sentence that names the remedy."""
 
-__all__ = ["UnrolledError", "UsageError"]
+__all__ = ["StoppedError", "UnrolledError", "UsageError"]
 
 
 class UnrolledError(Exception):
@@ -13,3 +13,11 @@ class UsageError(UnrolledError):
     """The request itself is wrong (unknown name, mistyped key, impossible size). Exit code 2."""
 
     exit_code = 2
+
+
+class StoppedError(UnrolledError):
+    """A signal ended work that can be gone on with. Exit code 128 and the signal's number, as of a shell."""
+
+    def __init__(self, sentence: str, signal: int):
+        super().__init__(sentence)
+        self.exit_code = 128 + signal

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from unrolled.core import tree
-from unrolled.core.errors import UnrolledError
+from unrolled.core.errors import StoppedError, UnrolledError
 from unrolled.evaluate import EvalResult
 from unrolled.model import ModelState
 from unrolled.optim import AVERAGING, build_optimizer, learning_rate_factor
@@ -205,9 +205,8 @@ class Trainer:
     def _stopped(self, where: str) -> None:
         self.status = "stopped"
         write_record(self)
-        raise UnrolledError(
-            f"stopped by {self.stop.name} at {where}; continue with: unrolled train --resume {self.out}"
-        )
+        sentence = f"stopped by {self.stop.name} at {where}; continue with: unrolled train --resume {self.out}"
+        raise StoppedError(sentence, self.stop.number)
 
     # -- validation ------------------------------------------------------------------------------------------
 

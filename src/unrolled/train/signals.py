@@ -11,11 +11,12 @@ class StopRequest:
     """A context manager that notes the first SIGINT or SIGTERM; the second one raises KeyboardInterrupt.
 
     Attributes:
-        name: of the signal that came, or None.
+        name, number: of the signal that came, or None and 0.
     """
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self.number = 0
         self._old: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -34,4 +35,4 @@ class StopRequest:
     def _note(self, number: int, _: Any) -> None:
         if self.name is not None:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        self.name, self.number = signal.Signals(number).name, number
