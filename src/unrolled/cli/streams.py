@@ -1,8 +1,8 @@
 """Standard streams, exit codes and what is said at the end: the one place for them.
 
 Both streams are UTF-8 whatever the locale says, as files that ``--out`` writes are. Exit codes are 0, 1 (failed), 2
-(bad usage), 130 (Ctrl-C; 143: SIGTERM) and 141 (the reader of the output has gone, as in ``| head``: silent, as a shell reports it
-of other programs).
+(bad usage), 130 (Ctrl-C; 143: SIGTERM) and 141 (the reader of the output has gone, as in ``| head``: silent, as a
+shell reports it of other programs).
 """
 
 import contextlib
