@@ -272,6 +272,7 @@ def test_validations_take_a_quarter_of_a_short_budget(left: float, count: int, m
     assert validator.plan(10, lambda: 0.0, left, 2) == (1.0, count)
 
 
+@pytest.mark.slow
 def test_a_small_budget_is_spent_on_training(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Validations that would eat it are left out, and that is told."""
     told: list[str] = []
@@ -280,8 +281,8 @@ def test_a_small_budget_is_spent_on_training(text: Path, tmp_path: Path, monkeyp
         def note(self, text: str) -> None:
             told.append(text)
 
-    monkeypatch.setattr(Validator, "seconds", lambda self, clock: 0.3)
-    config = experiment(text, train={"cpu_minutes": 0.06, "validations": 20})
+    monkeypatch.setattr(Validator, "seconds", lambda self, clock: 0.6)
+    config = experiment(text, train={"cpu_minutes": 0.2, "validations": 20})
     done = train(config, tmp_path / "run", "cpu", Listener())
     assert any("of 20 are made" in one for one in told)
     assert 1 <= sum(event["type"] == "valid" for event in events(done)) < 6
