@@ -362,3 +362,9 @@ def test_profile(unrolled: Command, text: Path) -> None:
     assert found["peak"] > 0
     assert found["seconds"] == pytest.approx(sum(part["seconds"] for part in found["parts"]))
     assert not Path("not-made").exists()
+
+
+def test_what_is_typed_is_text(unrolled: Command, text: Path) -> None:
+    """A prompt that begins as a PDF document does is no document."""
+    assert unrolled("train", "--corpus", text, *_tiny(), "--out", "run", "--sample", 0).code == 0
+    assert unrolled("generate", "run", "--prompt", "%PDF-", "--tokens", 2).out.startswith("%PDF-")

@@ -190,3 +190,16 @@ def test_show_gives_the_first_lines(tmp_path: Path):
     config = CorpusConfig(train=str(tmp_path / "t"))
     assert show_corpus(config, "train", 3) == ["one", "", "three�"]
     assert show_corpus(config, "train", 9) == ["one", "", "three�", "four"]
+
+
+def test_a_pattern_is_found_from_elsewhere_also_below_a_folder_with_brackets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home = tmp_path / "texts [1]"
+    home.mkdir()
+    (home / "a.txt").write_bytes(TEXT)
+    monkeypatch.chdir(home)
+    config = CorpusConfig(path="*.txt").based()
+    here = open_corpus(config).checksum("train")
+    monkeypatch.chdir(tmp_path)
+    assert open_corpus(config).checksum("train") == here

@@ -126,7 +126,7 @@ def given_text(text: str, what: str) -> str:
     """
     from unrolled.data.plain import decode_text
 
-    return decode_text(text.encode(sys.getfilesystemencoding(), "surrogateescape"), what)
+    return decode_text(text.encode(sys.getfilesystemencoding(), "surrogateescape"), what, file=False)
 
 
 _ESCAPE = re.compile(r"\\(n|t|r|\\|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4})")

@@ -11,13 +11,13 @@ from typing import IO
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import regular_file
 
-__all__ = ["BROKEN", "LONGEST_LINE", "bounded_lines", "check_archive"]
+__all__ = ["LONGEST_LINE", "UNREADABLE", "bounded_lines", "check_archive"]
 
 LONGEST_LINE = 1 << 20
 # What nobody compresses: gzip reaches 1,000 to 1 where everything is the same, figures and words 3 to 1.
 _UNSUSPICIOUS, _RATIO = 16 << 20, 100
 
-BROKEN = (
+UNREADABLE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError, IndexError,
     KeyError, OverflowError,
 )  # fmt: skip
@@ -59,7 +59,7 @@ def check_archive(path: Path, most: int) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except BROKEN as error:
+    except UNREADABLE as error:
         raise UnrolledError(f"{path} is damaged or no zip archive; fetch it again.") from error
     except OSError as error:
         raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error

@@ -105,7 +105,10 @@ class CorpusConfig(Config):
 
     def place(self, path: str) -> str:
         """Where a path of this config is: below ``base``, or, where only there is something, as it is written."""
-        based = str(Path(self.base or "", Path(path).expanduser()))
+        own = Path(path).expanduser()
+        based = str(Path(self.base or "", own))
+        if self.base and glob.has_magic(path) and not Path(based).exists():  # signs in the folder are no pattern
+            based = str(own if own.is_absolute() else Path(glob.escape(self.base), own))
         there, here = (bool(glob.glob(one)) or Path(one).exists() for one in (based, path))  # noqa: PTH207
         return path if not self.base or (here and not there) else based
 

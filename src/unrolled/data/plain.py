@@ -82,14 +82,17 @@ def not_utf8(source: str, at: int, line: int | None = None, remedy: str = "") ->
     return UsageError(f"{source} is not UTF-8 at {where}; convert it to UTF-8{remedy}.")
 
 
-def decode_text(data: bytes, source: str, remedy: str | None = None) -> str:
+def decode_text(data: bytes, source: str, remedy: str | None = None, file: bool = True) -> str:
     """A whole text that was read at once, by the rule.
 
+    Args:
+        file: it comes from a file, whose first bytes may tell that it is of another kind; what is typed is text.
     Raises:
         UsageError: not UTF-8 (names byte and line), or another kind of file.
     """
     rule = PlainText(remedy)
-    rule.start(data[:16], source)
+    if file:
+        rule.start(data[:16], source)
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unrolled.core import packed
-from unrolled.core.bounded import BROKEN, bounded_lines, check_archive
+from unrolled.core.bounded import UNREADABLE, bounded_lines, check_archive
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import regular_file
 from unrolled.core.packed import open_packed
@@ -228,7 +228,7 @@ def _archive(path: Path) -> list[Stream]:
         with np.load(path, allow_pickle=False) as arrays:
             named = {name: _real(arrays[name]) for name in arrays.files}
     # An array may say that it is larger than its bytes, or than any memory.
-    except (*BROKEN, OSError, MemoryError, TypeError) as error:
+    except (*UNREADABLE, OSError, MemoryError, TypeError) as error:
         raise UnrolledError(f"{path} is not an archive of arrays: it is damaged or of another kind.") from error
     return [Stream(n, _logarithms(v, path, n), None, None, f"{path} ({n})") for n, v in named.items()]
 

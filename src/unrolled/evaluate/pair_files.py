@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unrolled.core.bounded import BROKEN, LONGEST_LINE, check_archive, suspicious
+from unrolled.core.bounded import LONGEST_LINE, UNREADABLE, check_archive, suspicious
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import parse_json, read_bounded
 from unrolled.core.packed import SUFFIXES, open_packed
@@ -115,7 +115,7 @@ def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
                     yield Path(name).stem, f"{name} in {path}", archive.read(name)
         else:
             yield _stem(path.name) or path.stem, str(path), _unpacked(path)
-    except BROKEN as error:
+    except UNREADABLE as error:
         raise UnrolledError(f"{path} is damaged or no zip archive; fetch it again.") from error
     except OSError as error:
         raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error
