@@ -27,13 +27,6 @@ def main() -> None:
         generate,
         info,
         inspect,
-        inspect_errors,
-        inspect_features,
-        inspect_gates,
-        inspect_memory,
-        inspect_page,
-        inspect_trace,
-        inspect_units,
         score,
         train,
     )
