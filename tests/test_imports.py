@@ -18,6 +18,7 @@ ORDER = (
     "counts",
     "cells",
     "model",
+    "predict",
     "runs",
     "evaluate",
     "generate",
@@ -41,6 +42,7 @@ ONLY = {
     "counts": {"core"},
     "cells": {"core", "kernels"},
     "model": {"core", "kernels", "cells"},
+    "predict": {"core", "kernels", "data", "tokenizer", "optim", "counts", "cells", "model"},
 }
 """The lower parts are held closer: nothing but these."""
 

@@ -7,7 +7,8 @@ from unrolled.core.errors import UsageError
 from unrolled.core.files import write_json
 from unrolled.core.record import environment
 from unrolled.counts import NgramModel, estimate_kneser_ney, read_arpa, save_ngrams
-from unrolled.evaluate import EvalConfig, EvalResult, KneserNeyPredictor, evaluate_predictor
+from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
+from unrolled.predict import KneserNeyPredictor
 from unrolled.runs import CONFIG, RECORD, TOKENIZER
 from unrolled.tokenizer import save_tokenizer
 from unrolled.tokenizer.arpa import arpa_words

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from unrolled.evaluate import EvalConfig, EvalResult, NeuralPredictor, evaluate_predictor
-from unrolled.evaluate.walk import Progress
+from unrolled.data.walk import Progress
+from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
+from unrolled.predict import NeuralPredictor
 from unrolled.train.config import TrainConfig
 from unrolled.train.setup import Parts
 
