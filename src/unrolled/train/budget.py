@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unrolled.core.errors import UsageError
+from unrolled.core.parameters import rules_of
 from unrolled.core.random import RandomStreams
 from unrolled.core.record import cpu_seconds, wall_seconds
 from unrolled.data import Stream
@@ -64,7 +65,7 @@ def probe(
         at_least: measure for this many wall-clock seconds, and three steps in any case.
     """
     trial = copy.deepcopy(model)
-    optimizer = build_optimizer(phase.optimizer, trial.parameters())
+    optimizer = build_optimizer(phase.optimizer, trial.parameters(), rules_of(trial))
     state, position, steps = None, 0, -1
     wall = cpu = 0.0
     while steps < _PROBE_STEPS or time.perf_counter() - wall < at_least:

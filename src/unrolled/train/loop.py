@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unrolled.core import tree
 from unrolled.core.errors import StoppedError, UnrolledError
+from unrolled.core.parameters import rules_of
 from unrolled.evaluate import EvalResult
 from unrolled.model import ModelState
 from unrolled.optim import AVERAGING, build_optimizer, learning_rate_factor
@@ -54,7 +55,7 @@ class Trainer:
     def _build(self) -> None:
         """A fresh optimiser and averager for the phase under way."""
         phase = self.phase_config
-        self.optimizer = build_optimizer(phase.optimizer, self.model.parameters())
+        self.optimizer = build_optimizer(phase.optimizer, self.model.parameters(), rules_of(self.model))
         self.averager = AVERAGING[phase.averaging.name](phase.averaging, self.model.parameters())
 
     @property

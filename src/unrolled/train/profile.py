@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from unrolled.core.errors import UsageError
+from unrolled.core.parameters import rules_of
 from unrolled.model import LanguageModel
 from unrolled.optim import AVERAGING, build_optimizer
 from unrolled.train.setup import Parts
@@ -71,7 +72,7 @@ def profile_steps(parts: Parts, steps: int) -> Profile:
     if steps < 1:
         raise UsageError(f"a profile needs at least 1 step (got {steps}).")
     phase, model = parts.config.train.phases()[0], copy.deepcopy(parts.model)
-    optimizer = build_optimizer(phase.optimizer, model.parameters())
+    optimizer = build_optimizer(phase.optimizer, model.parameters(), rules_of(model))
     averager = AVERAGING[phase.averaging.name](phase.averaging, model.parameters())
     state, position, tokens = None, 0, 0
     watch = _Watch(model.device)

@@ -10,7 +10,7 @@ from unrolled.core import tree
 from unrolled.core.random import RandomStreams
 from unrolled.data import Stream
 from unrolled.model import LanguageModel, ModelState
-from unrolled.optim import Averager
+from unrolled.optim import Averager, set_rate
 from unrolled.train.config import PhaseConfig
 from unrolled.train.objective import add_l2, objective
 
@@ -86,8 +86,7 @@ def train_step(
     norm = _clip([p for p in model.parameters() if p.grad is not None], phase.clip)
     watch("clipping")
     if norm == norm and norm != float("inf"):
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(optimizer, lr)
         optimizer.step()
         watch("optimizer")
         if averager is not None:
