@@ -18,9 +18,11 @@ ORDER = (
     "counts",
     "cells",
     "model",
+    "task",
     "runs",
     "evaluate",
     "generate",
+    "tasks",
     "compress",
     "analyse",
     "train",
@@ -41,6 +43,7 @@ ONLY = {
     "counts": {"core"},
     "cells": {"core", "kernels"},
     "model": {"core", "kernels", "cells"},
+    "task": {"core", "tokenizer"},
 }
 """The lower parts are held closer: nothing but these."""
 

@@ -16,7 +16,6 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, sha256_file
 from unrolled.data import TokenSplit
 from unrolled.evaluate.cache import CacheConfig, CachePredictor
-from unrolled.evaluate.counts import KneserNeyPredictor
 from unrolled.evaluate.dropout import MonteCarloConfig, MonteCarloPredictor
 from unrolled.evaluate.dynamic import DynamicPredictor, gradient_statistics
 from unrolled.evaluate.predictor import NeuralPredictor, Predictor
@@ -25,6 +24,7 @@ from unrolled.evaluate.walk import Progress
 from unrolled.model import LanguageModel
 from unrolled.optim.dynamic import DynamicConfig, dynamic_preset
 from unrolled.runs import Run
+from unrolled.task import ClosedTask
 
 __all__ = ["PredictorConfig", "make_predictor", "open_predictor", "stored_statistics"]
 
@@ -117,10 +117,12 @@ def open_predictor(
         UsageError: settings that the model or its corpus cannot serve. UnrolledError: damaged files.
     """
     config = config or PredictorConfig()
-    if run.config.counts is not None:
+    run.check_language()
+    if issubclass(run.task_class, ClosedTask):
         if config != PredictorConfig():
-            raise UsageError("a count model has no settings at test time; leave out temperature, dynamic, cache...")
-        return KneserNeyPredictor(run.ngrams)
+            sentence = "has no settings at test time; leave out temperature, dynamic, cache..."
+            raise UsageError(f"{run.task_class.noun} {sentence}")
+        return run.task_class.predictor(run.trained)
     model, statistics = run.model.to(dtype), None
     if dtype == torch.float64 and model.precision != "float64":
         raise UsageError(f"float64 arithmetic has no {model.precision} products; give --precision float32 too.")
