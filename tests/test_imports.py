@@ -18,6 +18,7 @@ ORDER = (
     "counts",
     "cells",
     "model",
+    "predict",
     "task",
     "runs",
     "evaluate",
@@ -43,7 +44,8 @@ ONLY = {
     "counts": {"core"},
     "cells": {"core", "kernels"},
     "model": {"core", "kernels", "cells"},
-    "task": {"core", "tokenizer"},
+    "predict": {"core", "kernels", "data", "tokenizer", "optim", "counts", "cells", "model"},
+    "task": {"core", "data", "tokenizer", "model", "predict", "search"},
 }
 """The lower parts are held closer: nothing but these."""
 

@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.data import CorpusConfig, corpus_named
-from unrolled.evaluate import (
-    EvalConfig,
-    EvalResult,
-    PredictorConfig,
-    Progress,
-    evaluate_run,
-    open_predictor,
-)
+from unrolled.data.walk import Progress
+from unrolled.evaluate import EvalConfig, EvalResult, evaluate_run, open_predictor
 from unrolled.generate import Generation, SamplerConfig
 from unrolled.generate import generate as _generate
 from unrolled.model import LanguageModel
+from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
 from unrolled.train import Clock, ExperimentConfig, Reporter
 from unrolled.train import train as _train

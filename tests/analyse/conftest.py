@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from unrolled.data import TokenSplit
-from unrolled.evaluate import NeuralPredictor
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import NeuralPredictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 

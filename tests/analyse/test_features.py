@@ -11,8 +11,8 @@ from train.runs import experiment
 from unrolled.analyse import FeaturesConfig, Labelled, features_of_run, sentence_states
 from unrolled.analyse.features.make import hold_out
 from unrolled.core.errors import UsageError
-from unrolled.evaluate import NeuralPredictor
-from unrolled.generate import Clamp, ClampedPredictor, SamplerConfig, generate
+from unrolled.generate import SamplerConfig, generate
+from unrolled.predict import Clamp, ClampedPredictor, NeuralPredictor
 from unrolled.runs import Run
 from unrolled.train import train
 

@@ -21,7 +21,7 @@ from unrolled.analyse import (
     token_kinds,
 )
 from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
-from unrolled.evaluate import KneserNeyPredictor, NeuralPredictor
+from unrolled.predict import KneserNeyPredictor, NeuralPredictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 Make = Callable[..., NeuralPredictor]

@@ -12,7 +12,7 @@ from unrolled.analyse.memory.measure import draw_places
 from unrolled.cells import CELLS
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import TokenSplit
-from unrolled.evaluate import NeuralPredictor
+from unrolled.predict import NeuralPredictor
 
 Make = Callable[..., NeuralPredictor]
 Text = Callable[..., TokenSplit]

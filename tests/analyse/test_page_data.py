@@ -12,7 +12,7 @@ from unrolled.analyse.page.data import PageConfig, groups_of, page_model, quanti
 from unrolled.analyse.page.text import losses_of
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data.reading import Part
-from unrolled.evaluate import NeuralPredictor
+from unrolled.predict import NeuralPredictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 from unrolled.tokenizer.byte import ByteTokenizer
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from unrolled.analyse import Corruption, RecoveryConfig, draw_corruption, measure_recovery
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import TokenSplit
-from unrolled.evaluate import NeuralPredictor
+from unrolled.predict import NeuralPredictor
 
 Make = Callable[..., NeuralPredictor]
 Text = Callable[..., TokenSplit]

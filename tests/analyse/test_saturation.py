@@ -10,7 +10,7 @@ from unrolled.analyse import measure_saturation, passage_of, saturation_record, 
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError
 from unrolled.data import TokenSplit
-from unrolled.evaluate import NeuralPredictor
+from unrolled.predict import NeuralPredictor
 
 Make = Callable[..., NeuralPredictor]
 Text = Callable[..., TokenSplit]

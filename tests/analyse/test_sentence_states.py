@@ -8,7 +8,7 @@ import torch
 
 from unrolled.analyse import StatesConfig, sentence_states
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.evaluate import NeuralPredictor
+from unrolled.predict import NeuralPredictor
 from unrolled.tokenizer import Tokenizer
 
 TEXTS = ["abc", "", "hello", "a b c d e f g h i j k l", "abd", "lll\nk", "a", "hello"]

@@ -23,7 +23,7 @@ from unrolled.cells import CELLS
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import load_tensors
 from unrolled.data import TokenSplit
-from unrolled.evaluate import NeuralPredictor
+from unrolled.predict import NeuralPredictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 Make = Callable[..., NeuralPredictor]

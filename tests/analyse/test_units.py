@@ -19,8 +19,8 @@ from unrolled.analyse import (
 )
 from unrolled.analyse.units import binned, mutual_information
 from unrolled.core.errors import UsageError
-from unrolled.evaluate import NeuralPredictor
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import NeuralPredictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 PLANTED = 4

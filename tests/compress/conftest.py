@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unrolled.evaluate import NeuralPredictor, Prediction, Predictor
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import NeuralPredictor, Prediction, Predictor
 
 
 class Counting(Predictor):

@@ -15,7 +15,7 @@ from unrolled.compress import CompressConfig, compress, compress_file, decompres
 from unrolled.compress.plan import most_lanes
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
-from unrolled.evaluate.counts import KneserNeyPredictor
+from unrolled.predict.counts import KneserNeyPredictor
 
 
 @pytest.fixture

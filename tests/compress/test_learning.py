@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from unrolled.compress import CompressConfig, compress, decompress
-from unrolled.evaluate import CacheConfig, CachePredictor, DynamicPredictor, NeuralPredictor, Predictor
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.optim.dynamic import DynamicConfig
+from unrolled.predict import CacheConfig, CachePredictor, DynamicPredictor, NeuralPredictor, Predictor
 from unrolled.tokenizer import TOKENIZERS
 
 TEXT = b"the cat sat on the mat and the dog sat on the cat\n" * 40

@@ -11,7 +11,7 @@ import torch
 from unrolled.compress import CompressConfig, compress, compress_file, decompress, decompress_file, read_header
 from unrolled.compress.agreement import weights_checksum
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.evaluate import Prediction
+from unrolled.predict import Prediction
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 from unrolled.tokenizer.byte import ByteTokenizer
 

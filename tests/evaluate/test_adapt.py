@@ -10,8 +10,9 @@ import torch
 import unrolled as ur
 from train.runs import experiment, write_text
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.evaluate import EvalConfig, PredictorConfig, evaluate_run, open_predictor
+from unrolled.evaluate import EvalConfig, evaluate_run, open_predictor
 from unrolled.evaluate.search import SEARCHES, search
+from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
 from unrolled.train import train
 

@@ -12,16 +12,8 @@ from torch import Tensor
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import CorpusConfig, TokenSplit, open_corpus
-from unrolled.evaluate import (
-    EvalConfig,
-    EvalResult,
-    NeuralPredictor,
-    Prediction,
-    Predictor,
-    Scores,
-    evaluate_predictor,
-    read_per_token,
-)
+from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor, read_per_token
+from unrolled.predict import NeuralPredictor, Prediction, Predictor, Scores
 from unrolled.tokenizer import TOKENIZERS
 from unrolled.tokenizer.encode import encode_corpus
 

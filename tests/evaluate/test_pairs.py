@@ -13,19 +13,11 @@ import pytest
 import torch
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.evaluate import (
-    NeuralPredictor,
-    Pair,
-    PairsConfig,
-    PairsResult,
-    PredictorConfig,
-    compare_pairs,
-    make_predictor,
-    read_pairs,
-)
-from unrolled.evaluate.pairs import score_sentences, wilson
-from unrolled.evaluate.prepare import ptb_words, split_words
+from unrolled.evaluate import Pair, PairsConfig, PairsResult, compare_pairs, read_pairs
+from unrolled.evaluate.text.pairs import score_sentences, wilson
+from unrolled.evaluate.text.spelling import ptb_words, split_words
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import NeuralPredictor, PredictorConfig, make_predictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 WORDS = "the a cat cats dog dogs sleeps sleep sees see that who does n't not . <unk> mr. 's"
@@ -74,7 +66,7 @@ def alone(predictor: NeuralPredictor, tokenizer: Tokenizer, sentence: str) -> tu
 @pytest.mark.parametrize("size", [1, 40, 8192])
 def test_a_sentence_scores_as_it_does_alone(tokenizer, head, size, monkeypatch):
     """Whatever stands beside it, however long that is."""
-    monkeypatch.setattr(sys.modules["unrolled.evaluate.pairs"], "_BATCH", size)
+    monkeypatch.setattr(sys.modules["unrolled.evaluate.text.pairs"], "_BATCH", size)
     predictor = NeuralPredictor(make_model(tokenizer.vocab_size, head=head), tokenizer.start_id)
     sentences = [sentence + "\n" for pair in draw_pairs(60, 3) for sentence in pair.sentences]
     sentences += ["", sentences[5]]

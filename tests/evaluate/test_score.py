@@ -12,21 +12,16 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import TokenSplit
 from unrolled.data.plain import BLANKS
 from unrolled.data.reading import Part, StreamPart
-from unrolled.evaluate import (
-    EvalConfig,
+from unrolled.evaluate import EvalConfig, ScoreConfig, Scored, evaluate_predictor, read_text, score_text
+from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import (
     MonteCarloConfig,
     MonteCarloPredictor,
     NeuralPredictor,
     Predictor,
     PredictorConfig,
-    ScoreConfig,
-    Scored,
-    evaluate_predictor,
     make_predictor,
-    read_text,
-    score_text,
 )
-from unrolled.model import LanguageModel, ModelConfig
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 TEXT = "The cat  sat, on\tthe mat.\n\n über naïve dogs \nA cat's\n\n\nlast line is open"

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from train.runs import experiment, make_text, write_text
 from unrolled.compress import CompressConfig, compress_file
 from unrolled.counts import write_arpa
-from unrolled.evaluate import PredictorConfig, open_predictor
+from unrolled.evaluate import open_predictor
+from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
 from unrolled.tokenizer.arpa import arpa_words
 from unrolled.train import ExperimentConfig, train

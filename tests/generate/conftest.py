@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from unrolled.evaluate import NeuralPredictor
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import NeuralPredictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.evaluate import NeuralPredictor, Prediction, Predictor
 from unrolled.generate import SamplerConfig, generate, stream
 from unrolled.generate.text import read_prompts
+from unrolled.predict import NeuralPredictor, Prediction, Predictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 from unrolled.tokenizer.byte import ByteTokenizer
 

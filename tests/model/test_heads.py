@@ -393,7 +393,8 @@ def test_every_head_trains_evaluates_and_generates(
     import json
 
     assert json.loads(events[-1])["nats"] < 0.95 * math.log(model.vocab_size)
-    from unrolled.evaluate import EvalConfig, NeuralPredictor, evaluate_predictor
+    from unrolled.evaluate import EvalConfig, evaluate_predictor
+    from unrolled.predict import NeuralPredictor
     from unrolled.runs import Run
 
     opened = Run(run, "cpu")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.evaluate.pairs import wilson
+from unrolled.evaluate.text.pairs import wilson
 
 __all__ = [
     "BestUnit",

@@ -19,7 +19,8 @@ from unrolled.cells.taps import tap_name
 from unrolled.core.errors import UsageError
 from unrolled.core.files import atomic_write, make_folder, write_json
 from unrolled.core.record import environment
-from unrolled.evaluate import NeuralPredictor, Progress
+from unrolled.data.walk import Progress
+from unrolled.predict import NeuralPredictor
 
 __all__ = ["GateUse", "Saturation", "measure_saturation", "saturation_record", "write_saturation"]
 

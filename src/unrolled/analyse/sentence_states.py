@@ -12,9 +12,9 @@ from unrolled.core import tree
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
-from unrolled.evaluate import NeuralPredictor, Progress
-from unrolled.evaluate.predictor import check_vocabulary
+from unrolled.data.walk import Progress
 from unrolled.generate.text import read_prompts
+from unrolled.predict import NeuralPredictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["StatesConfig", "sentence_states"]

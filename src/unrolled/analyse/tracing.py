@@ -17,9 +17,9 @@ from unrolled.core.files import atomic_write
 from unrolled.core.memory import free_memory
 from unrolled.core.registry import unknown_name
 from unrolled.core.tree import save_tensors
-from unrolled.evaluate import NeuralPredictor, NeuralState, Predictor, Progress
-from unrolled.evaluate.predictor import check_vocabulary
+from unrolled.data.walk import Progress
 from unrolled.model import ModelState, Wanted, trace_window
+from unrolled.predict import NeuralPredictor, NeuralState, Predictor, check_vocabulary
 
 __all__ = [
     "Selection",

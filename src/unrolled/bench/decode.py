@@ -11,9 +11,9 @@ from unrolled.bench.material import Case, Material
 from unrolled.bench.onnx_peer import onnx_step, why_no_onnx
 from unrolled.bench.plan import ONNX, PREPARED, Row, Sizes
 from unrolled.cells import CELLS
-from unrolled.evaluate import NeuralPredictor, PreparedPredictor
-from unrolled.evaluate.prepared import why_not_prepared
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import NeuralPredictor, PackedPredictor
+from unrolled.predict.packed import why_not_packed
 
 __all__ = ["cannot_decode", "decode_amount", "decode_case"]
 
@@ -32,7 +32,7 @@ def cannot_decode(row: Row) -> str | None:
         return None if row.precision == "float32" else "only prepared weights are kept in fewer bits."
     with torch.random.fork_rng(devices=[]):
         model = LanguageModel(_model_config(row, row.sizes.width), 2)  # the vocabulary does not matter
-        return why_not_prepared(model, _quantize(row))
+        return why_not_packed(model, _quantize(row))
 
 
 def decode_amount(row: Row) -> int:
@@ -64,7 +64,7 @@ def decode_case(row: Row, sizes: Sizes, material: Material) -> Case:
 
 def _with_predictor(row: Row, model: LanguageModel, ids: Tensor) -> Callable[[], tuple[Tensor, ...]]:
     if row.backend == PREPARED:
-        predictor: NeuralPredictor = PreparedPredictor(model, 0, quantize=_quantize(row))
+        predictor: NeuralPredictor = PackedPredictor(model, 0, quantize=_quantize(row))
     else:
         predictor = NeuralPredictor(model, 0)
     steps = list(ids.unbind(0))

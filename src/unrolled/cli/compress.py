@@ -57,7 +57,8 @@ def compress(
     from unrolled.core.config import apply_settings
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
-    from unrolled.evaluate import PredictorConfig, open_predictor
+    from unrolled.evaluate import open_predictor
+    from unrolled.predict import PredictorConfig
 
     if target is None:
         target = file.with_name(file.name + SUFFIX)
@@ -94,7 +95,8 @@ def decompress(
     from unrolled.compress import decompress_file, file_header
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
-    from unrolled.evaluate import PredictorConfig, open_predictor
+    from unrolled.evaluate import open_predictor
+    from unrolled.predict import PredictorConfig
 
     if target is None:
         if file.suffix != SUFFIX:

@@ -105,9 +105,10 @@ def print_generation(
 ) -> None:
     """Generate over a run and print: one sample as it comes, several when they are whole."""
     from unrolled.core.errors import UsageError
-    from unrolled.evaluate import NeuralPredictor, PredictorConfig, open_predictor
-    from unrolled.generate import Clamp, ClampedPredictor, stream
+    from unrolled.evaluate import open_predictor
     from unrolled.generate import generate as whole
+    from unrolled.generate import stream
+    from unrolled.predict import Clamp, ClampedPredictor, NeuralPredictor, PredictorConfig
 
     if clamps:
         if quantize is not None:

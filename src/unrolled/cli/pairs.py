@@ -8,7 +8,7 @@ import typer
 from unrolled.cli.common import emit, progress_bar, table
 
 if TYPE_CHECKING:
-    from unrolled.evaluate.pairs import Group
+    from unrolled.evaluate.text.pairs import Group
     from unrolled.runs import Run
 
 __all__ = ["check_alone", "check_given", "measure_pairs"]
@@ -59,8 +59,9 @@ def measure_pairs(run: "Run", task: str, options: dict[str, Any], dtype: str, re
         record: file for the JSON record.
     """
     from unrolled.core.registry import unknown_name
-    from unrolled.evaluate import PairsConfig, PredictorConfig, compare_pairs, open_predictor, read_pairs
+    from unrolled.evaluate import PairsConfig, compare_pairs, open_predictor, read_pairs
     from unrolled.evaluate.of_run import DTYPES
+    from unrolled.predict import PredictorConfig
 
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)

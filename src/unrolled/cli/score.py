@@ -31,7 +31,8 @@ from unrolled.core.terminal import for_stream
 
 if TYPE_CHECKING:
     from unrolled.data.plain import Reading
-    from unrolled.evaluate import Predictor, ScoreConfig, Scored, TextBlock, Unit, WordTable
+    from unrolled.evaluate import ScoreConfig, Scored, TextBlock, Unit, WordTable
+    from unrolled.predict import Predictor
     from unrolled.tokenizer import Tokenizer
 
 _END = "<end>"
@@ -103,8 +104,9 @@ def score(
     from unrolled.core.files import open_output, ready_output
     from unrolled.core.registry import unknown_name
     from unrolled.data.reading import text_part
-    from unrolled.evaluate import PredictorConfig, ScoreConfig, WordTable, open_predictor
+    from unrolled.evaluate import ScoreConfig, WordTable, open_predictor
     from unrolled.evaluate.of_run import DTYPES
+    from unrolled.predict import PredictorConfig
     from unrolled.runs import Run
 
     for name, value, known in (("format", form, ("tsv", "jsonl")), ("dtype", dtype, DTYPES)):

@@ -19,7 +19,7 @@ from torch import nn
 from unrolled.compress.frequencies import quantise
 from unrolled.core.errors import UsageError
 from unrolled.core.record import environment
-from unrolled.evaluate import Predictor
+from unrolled.predict import Predictor
 
 __all__ = ["arithmetic", "brief", "differences", "identity", "probe", "weights_checksum", "with_threads"]
 

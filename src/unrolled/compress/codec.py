@@ -23,8 +23,8 @@ from unrolled.compress.plan import MOST_LANES, Plan, most_lanes, room
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write
-from unrolled.evaluate import Predictor, Progress
-from unrolled.evaluate.predictor import check_vocabulary
+from unrolled.data.walk import Progress
+from unrolled.predict import Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["CompressConfig", "Sizes", "compress", "compress_file", "decompress", "decompress_file"]

@@ -14,11 +14,11 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write
 from unrolled.data import TokenSplit, Units
+from unrolled.data.walk import Columns, Progress, windows
 from unrolled.evaluate.bootstrap import BlockSums
 from unrolled.evaluate.per_token import PerTokenHeader, PerTokenWriter
-from unrolled.evaluate.predictor import Predictor, check_vocabulary
 from unrolled.evaluate.result import EvalResult, Protocol
-from unrolled.evaluate.walk import Columns, Progress, windows
+from unrolled.predict import Predictor, check_vocabulary
 
 __all__ = ["EvalConfig", "evaluate_predictor"]
 

@@ -9,11 +9,12 @@ from unrolled.core.errors import UsageError
 from unrolled.core.files import ready_output
 from unrolled.core.registry import unknown_name
 from unrolled.data import CorpusConfig
-from unrolled.evaluate.adapt import PredictorConfig, open_predictor
+from unrolled.data.walk import Progress
 from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
+from unrolled.evaluate.opening import open_predictor
 from unrolled.evaluate.result import EvalResult
 from unrolled.evaluate.search import SEARCHES, search
-from unrolled.evaluate.walk import Progress
+from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
 
 __all__ = ["DTYPES", "evaluate_run"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from unrolled.core.errors import UnrolledError
-from unrolled.evaluate.adapt import PredictorConfig
+from unrolled.predict import PredictorConfig
 
 __all__ = ["SEARCHES", "Tried", "search"]
 

@@ -1,12 +1,9 @@
-"""Text from predictors: samplers, stop strings, streams, clamped units."""
+"""Text from predictors: samplers, stop strings, streams."""
 
-from unrolled.generate.clamp import Clamp, ClampedPredictor
 from unrolled.generate.sampler import SamplerConfig, draw, filter_log_prob
 from unrolled.generate.text import FinishReason, Generation, Piece, generate, stream
 
 __all__ = [
-    "Clamp",
-    "ClampedPredictor",
     "FinishReason",
     "Generation",
     "Piece",

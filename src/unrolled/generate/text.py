@@ -8,9 +8,9 @@ import torch
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.core.tree import map_tree, repeat_rows, select_rows
-from unrolled.evaluate.predictor import Predictor, check_vocabulary
 from unrolled.generate.sampler import SamplerConfig, draw, filter_log_prob
 from unrolled.generate.stopping import StopWatch
+from unrolled.predict import Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["FinishReason", "Generation", "Piece", "generate", "stream"]

@@ -9,6 +9,7 @@ from torch import nn
 
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
+from unrolled.predict import Predictor
 from unrolled.task.values import (
     Advance,
     Evaluation,
@@ -197,6 +198,6 @@ class ClosedTask(Task):
         """A checksum of a saved model."""
 
     @classmethod
-    def predictor(cls, model: Any) -> Any:
+    def predictor(cls, model: Any) -> Predictor:
         """The predictor of a model of a ``language`` task. Raises UsageError for others."""
         raise UsageError(f"{cls.noun} does not predict a text; use a run of a language model.")

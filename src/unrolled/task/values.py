@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
+from unrolled.data.walk import Progress as Advance
 
 __all__ = [
     "Advance",
@@ -28,9 +29,6 @@ __all__ = [
 
 Watch = Callable[[str], None]
 """Hears the name of each part of a training step at its end."""
-
-Advance = Callable[[int, int, float], None]
-"""Called with what is done, what there is to do, and a figure so far."""
 
 
 def unwatched(part: str) -> None:

@@ -8,7 +8,8 @@ from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.counts import KneserNeyConfig, NgramModel, estimate_kneser_ney, load_ngrams, read_arpa, save_ngrams
 from unrolled.counts.store import COUNTS
-from unrolled.evaluate import EvalConfig, EvalResult, KneserNeyPredictor, evaluate_predictor
+from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
+from unrolled.predict import KneserNeyPredictor
 from unrolled.runs import RunConfig
 from unrolled.task import ClosedTask, Evaluation, Size, TaskConfig
 from unrolled.task.values import Advance

@@ -8,9 +8,10 @@ import torch
 from unrolled.core import tree
 from unrolled.core.random import RandomStreams
 from unrolled.data import MissingCorpusError, Stream, Window
-from unrolled.evaluate import EvalConfig, EvalResult, NeuralPredictor, evaluate_predictor
+from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.dropout import Masks
+from unrolled.predict import NeuralPredictor
 from unrolled.runs import RunConfig
 from unrolled.task import Evaluation, Goal, Loss, Objective, Seen, Size, StepsTask, TaskConfig, Watch, unwatched
 from unrolled.task.values import Advance

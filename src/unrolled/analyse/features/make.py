@@ -22,7 +22,8 @@ from unrolled.analyse.probe import (
 from unrolled.analyse.sentence_states import StatesConfig, sentence_states
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
-from unrolled.evaluate import NeuralPredictor, Progress
+from unrolled.data.walk import Progress
+from unrolled.predict import NeuralPredictor
 from unrolled.runs import Run
 
 __all__ = ["Features", "FeaturesConfig", "features_of_run", "hold_out"]

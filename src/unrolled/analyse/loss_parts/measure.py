@@ -31,7 +31,8 @@ from unrolled.analyse.tracing import read_nats
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
-from unrolled.evaluate import KneserNeyPredictor, NeuralPredictor, Progress
+from unrolled.data.walk import Progress
+from unrolled.predict import KneserNeyPredictor, NeuralPredictor
 from unrolled.runs import Run
 
 __all__ = ["CATEGORIES", "LossParts", "LossPartsConfig", "Memory", "loss_parts", "read_memory", "token_kinds"]

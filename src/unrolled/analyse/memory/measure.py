@@ -25,8 +25,9 @@ from unrolled.cells.taps import tap_name
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
-from unrolled.evaluate import NeuralPredictor, Progress
+from unrolled.data.walk import Progress
 from unrolled.model import ModelState
+from unrolled.predict import NeuralPredictor
 
 __all__ = ["MemoryConfig", "MemoryUse", "autocorrelation", "measure_memory"]
 

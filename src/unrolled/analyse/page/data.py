@@ -22,7 +22,7 @@ from unrolled.analyse.page.text import TextLosses, trace_text
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
-from unrolled.evaluate import Progress
+from unrolled.data.walk import Progress
 from unrolled.model import LanguageModel
 from unrolled.tokenizer import Tokenizer
 

@@ -11,8 +11,10 @@ from torch import Tensor
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data.reading import Part
-from unrolled.evaluate import NeuralPredictor, NeuralState, Progress, ScoreConfig, read_text, score_text
+from unrolled.data.walk import Progress
+from unrolled.evaluate import ScoreConfig, read_text, score_text
 from unrolled.model import LanguageModel, ModelState
+from unrolled.predict import NeuralPredictor, NeuralState
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["TextLosses", "losses_of", "trace_text"]

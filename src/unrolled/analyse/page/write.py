@@ -14,7 +14,7 @@ from unrolled.analyse.page.data import PageConfig, PageModel, page_model
 from unrolled.analyse.page.text import losses_of
 from unrolled.core.files import atomic_write, ready_output
 from unrolled.data.reading import Part
-from unrolled.evaluate import Progress
+from unrolled.data.walk import Progress
 from unrolled.runs import Run
 
 __all__ = ["page_html", "page_of_runs", "write_page"]

@@ -22,9 +22,8 @@ from unrolled.analyse.recovery.corruption import Corruption, RecoveryConfig, dra
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import CorpusConfig, TokenSplit
-from unrolled.evaluate import NeuralPredictor, NeuralState, Progress
-from unrolled.evaluate.predictor import check_vocabulary
-from unrolled.evaluate.walk import Columns, windows
+from unrolled.data.walk import Columns, Progress, windows
+from unrolled.predict import NeuralPredictor, NeuralState, check_vocabulary
 from unrolled.runs import Run
 
 __all__ = ["Recovery", "measure_recovery", "recovery_of_run"]

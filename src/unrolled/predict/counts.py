@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unrolled.counts import NgramModel
 from unrolled.counts.contexts import Recent, begin, slide
-from unrolled.evaluate.predictor import Prediction, Predictor, Scores
+from unrolled.predict.base import Prediction, Predictor, Scores
 
 __all__ = ["CountState", "KneserNeyPredictor"]
 

@@ -10,8 +10,9 @@ import torch
 from unrolled.core import tree
 from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
 from unrolled.data import TokenSplit
-from unrolled.evaluate import EvalConfig, Predictor, evaluate_predictor, read_per_token
-from unrolled.evaluate.counts import KneserNeyPredictor
+from unrolled.evaluate import EvalConfig, evaluate_predictor, read_per_token
+from unrolled.predict import Predictor
+from unrolled.predict.counts import KneserNeyPredictor
 from unrolled.tokenizer import Tokenizer
 
 Make = Callable[..., KneserNeyPredictor]

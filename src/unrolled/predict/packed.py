@@ -7,14 +7,15 @@ from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, map_tree
-from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction
 from unrolled.kernels.cell_loop.native.prepared import Glue, Norm, Prepared, prepare_chain, trace_stack
 from unrolled.kernels.cell_loop.native.trace import Unsupported
 from unrolled.kernels.cpu import Products, library, why_no_library
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.heads.softmax import SoftmaxHead
+from unrolled.predict.base import Prediction
+from unrolled.predict.static import NeuralPredictor, NeuralState
 
-__all__ = ["PreparedPredictor", "Quantize", "why_not_prepared"]
+__all__ = ["PackedPredictor", "Quantize", "why_not_packed"]
 
 Quantize = Literal["bf16", "int8"]
 """bf16: weights rounded to bf16, all arithmetic in float32. int8: weights and the vectors that they multiply rounded to
@@ -25,7 +26,7 @@ _PRODUCTS: dict[Quantize | None, Products] = {None: "exact", "bf16": "bf16_weigh
 _ROWS = 64
 
 
-def why_not_prepared(model: LanguageModel, quantize: Quantize | None = None) -> str | None:
+def why_not_packed(model: LanguageModel, quantize: Quantize | None = None) -> str | None:
     """Why the weights of a model cannot be prepared; None where they can."""
     if model.device.type != "cpu":
         return "that is for a CPU alone"
@@ -116,7 +117,7 @@ class _PreparedSoftmax:
         return nll.sum(), nll, None
 
 
-class PreparedPredictor(NeuralPredictor):
+class PackedPredictor(NeuralPredictor):
     """A model whose matrices are packed once, for reading and writing text token by token.
 
     All layers are one program, the softmax another, each called once a token; heads other than the softmax compute as
@@ -131,7 +132,7 @@ class PreparedPredictor(NeuralPredictor):
 
     def __init__(self, model: LanguageModel, start_id: int, temperature: float = 1.0, quantize: Quantize | None = None):
         super().__init__(model, start_id, temperature)
-        reason = why_not_prepared(model, quantize)
+        reason = why_not_packed(model, quantize)
         if reason is not None:
             remedy = "" if quantize is None else "; leave out quantize"
             raise UsageError(f"the weights cannot be prepared: {reason}{remedy}.")

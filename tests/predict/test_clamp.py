@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from unrolled.core.errors import UsageError
-from unrolled.evaluate import NeuralPredictor
-from unrolled.generate import Clamp, ClampedPredictor, SamplerConfig, generate
+from unrolled.generate import SamplerConfig, generate
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import Clamp, ClampedPredictor, NeuralPredictor
 
 CELLS = ["lstm", "mlstm", "gru", "rnn", "qrnn", "mogrifier"]
 

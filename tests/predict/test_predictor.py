@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from unrolled.core import tree
-from unrolled.evaluate import NeuralPredictor, Predictor
+from unrolled.predict import NeuralPredictor, Predictor
 
 ALL = [("lstm", False), ("mlstm", False), ("gru", True)]
 V = 20

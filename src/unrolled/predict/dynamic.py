@@ -10,10 +10,10 @@ from torch import Tensor
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
 from unrolled.data import TokenSplit
-from unrolled.evaluate.predictor import Prediction, Predictor, Scores
-from unrolled.evaluate.walk import Columns, Progress, windows
+from unrolled.data.walk import Columns, Progress, windows
 from unrolled.model import LanguageModel, ModelState
 from unrolled.optim.dynamic import DynamicConfig, DynamicRule, adapted_parameters
+from unrolled.predict.base import Prediction, Predictor, Scores
 
 __all__ = ["DynamicPredictor", "DynamicState", "gradient_statistics"]
 

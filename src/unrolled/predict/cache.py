@@ -11,7 +11,7 @@ from torch import Tensor
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import reset_rows
-from unrolled.evaluate.predictor import Prediction, Predictor, Scores
+from unrolled.predict.base import Prediction, Predictor, Scores
 
 __all__ = ["CacheConfig", "CachePredictor", "CacheState"]
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
-from unrolled.evaluate.predictor import NeuralPredictor, NeuralState, Prediction, Predictor
 from unrolled.model import LanguageModel
+from unrolled.predict.base import Prediction, Predictor
+from unrolled.predict.static import NeuralPredictor, NeuralState
 
 __all__ = ["Clamp", "ClampedPredictor"]
 

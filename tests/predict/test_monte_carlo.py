@@ -11,8 +11,9 @@ from torch import Tensor
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import TokenSplit
-from unrolled.evaluate import EvalConfig, MonteCarloConfig, MonteCarloPredictor, NeuralPredictor, evaluate_predictor
+from unrolled.evaluate import EvalConfig, evaluate_predictor
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import MonteCarloConfig, MonteCarloPredictor, NeuralPredictor
 
 V, N, START, SAMPLES, WINDOW = 20, 43, 3, 4, 9
 IDS = np.random.default_rng(5).integers(0, V, N)

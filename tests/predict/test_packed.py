@@ -11,11 +11,11 @@ from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, select_rows
-from unrolled.evaluate import NeuralPredictor, Predictor, PredictorConfig, PreparedPredictor, make_predictor
 from unrolled.kernels.cell_loop import Weights
 from unrolled.kernels.cell_loop.loop import run_loop, silent
 from unrolled.kernels.cpu import why_no_library
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import NeuralPredictor, PackedPredictor, Predictor, PredictorConfig, make_predictor
 
 pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 
@@ -56,7 +56,7 @@ def stepwise(predictor: Predictor, tokens: Tensor, reset: Tensor | None = None) 
 ], ids=str)  # fmt: skip
 def test_any_model_of_step_cells(options: dict[str, Any]) -> None:
     model, tokens = build(**options), ids(3, 8)
-    plain, prepared = NeuralPredictor(model, 0), PreparedPredictor(model, 0)
+    plain, prepared = NeuralPredictor(model, 0), PackedPredictor(model, 0)
     expected = plain.window(plain.begin(3), tokens).nll
     torch.testing.assert_close(stepwise(prepared, tokens), expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(prepared.window(prepared.begin(3), tokens).nll, expected, rtol=1e-10, atol=1e-10)
@@ -67,7 +67,7 @@ def test_any_cell_with_resets_and_in_any_batch(cell: dict[str, Any]) -> None:
     model, tokens = build(cell), ids(4, 9)
     reset = torch.zeros(4, 9, dtype=torch.bool)
     reset[1, 0] = reset[2, 4] = reset[2, 5] = True
-    plain, prepared = NeuralPredictor(model, 0, 1.3), PreparedPredictor(model, 0, 1.3)
+    plain, prepared = NeuralPredictor(model, 0, 1.3), PackedPredictor(model, 0, 1.3)
     expected = plain.window(plain.begin(4), tokens, reset)
     found = prepared.window(prepared.begin(4), tokens, reset)
     for one, other in ((stepwise(prepared, tokens, reset), expected.nll), (found.nll, expected.nll)):
@@ -93,7 +93,7 @@ def rounded(model: LanguageModel) -> LanguageModel:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mlstm", "mogrifier"])
 def test_bf16_is_the_model_with_rounded_matrices(cell: str) -> None:
     model, tokens = build(cell, torch.float32), ids(2, 9)
-    exact, found = NeuralPredictor(model, 0), PreparedPredictor(model, 0, quantize="bf16")
+    exact, found = NeuralPredictor(model, 0), PackedPredictor(model, 0, quantize="bf16")
     reference = NeuralPredictor(rounded(model), 0)
     expected = reference.window(reference.begin(2), tokens).nll
     torch.testing.assert_close(found.window(found.begin(2), tokens).nll, expected, rtol=1e-4, atol=1e-4)
@@ -118,7 +118,7 @@ class Int8Weights(Weights):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mlstm", "mogrifier"])
 def test_int8_is_what_it_is_defined_to_be(cell: str) -> None:
     model, tokens = build(cell, torch.float32), ids(2, 5)
-    found = PreparedPredictor(model, 0, quantize="int8")
+    found = PackedPredictor(model, 0, quantize="int8")
     inputs = torch.cat([torch.zeros(2, 1, dtype=torch.int64), tokens], 1)
     with torch.no_grad():
         x, exact = model.embedding(inputs), model(inputs).raw
@@ -138,7 +138,7 @@ def test_windows_equal_steps_where_weights_are_quantised(quantize: Any) -> None:
     model, tokens = build("mlstm", torch.float32), ids(5, 9)
     reset = torch.zeros(5, 9, dtype=torch.bool)
     reset[0, 3] = reset[4, 8] = True
-    predictor = PreparedPredictor(model, 0, quantize=quantize)
+    predictor = PackedPredictor(model, 0, quantize=quantize)
     whole = predictor.window(predictor.begin(5), tokens, reset)
     torch.testing.assert_close(stepwise(predictor, tokens, reset), whole.nll, rtol=1e-6, atol=1e-6)
     first = predictor.window(predictor.begin(5), tokens[:, :4], reset[:, :4])
@@ -150,7 +150,7 @@ def test_windows_equal_steps_where_weights_are_quantised(quantize: Any) -> None:
 
 
 def test_a_state_stays_as_it_was() -> None:
-    predictor = PreparedPredictor(build(), 0)
+    predictor = PackedPredictor(build(), 0)
     first = predictor.begin(2)
     kept = [part.clone() for part in (first.cells[0], first.hidden, predictor.predict(first).log_prob)]
     second = predictor.observe(first, torch.tensor([3, 4]))
@@ -162,11 +162,11 @@ def test_a_state_stays_as_it_was() -> None:
 def test_what_is_recorded() -> None:
     model = build(dtype=torch.float32)
     predictor = make_predictor(model, 0, PredictorConfig(quantize="int8"))
-    assert isinstance(predictor, PreparedPredictor)
+    assert isinstance(predictor, PackedPredictor)
     assert predictor.precision == "int8"
     assert predictor.options == {"quantize": "int8"}
     plain = make_predictor(model, 0, PredictorConfig(), stepwise=True)
-    assert isinstance(plain, PreparedPredictor)
+    assert isinstance(plain, PackedPredictor)
     assert (plain.precision, plain.options, plain.kind) == ("float32", {}, "static")
 
 
@@ -180,13 +180,13 @@ def test_what_is_recorded() -> None:
 def test_what_cannot_be_prepared(make: Callable[[], LanguageModel], quantize: Any, reason: str) -> None:
     model = make()
     with pytest.raises(UsageError, match=reason):
-        PreparedPredictor(model, 0, quantize=quantize)
+        PackedPredictor(model, 0, quantize=quantize)
     if quantize is None:
         assert type(make_predictor(model, 0, PredictorConfig(), stepwise=True)) is NeuralPredictor
 
 
 def test_without_the_library_only_quantised_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[PreparedPredictor.__module__], "why_no_library", lambda: "it is not built")
+    monkeypatch.setattr(sys.modules[PackedPredictor.__module__], "why_no_library", lambda: "it is not built")
     model = build(dtype=torch.float32)
     assert type(make_predictor(model, 0, PredictorConfig(), stepwise=True)) is NeuralPredictor
     with pytest.raises(UsageError, match="it is not built; leave out quantize"):

@@ -9,15 +9,9 @@ import pytest
 import torch
 
 from unrolled.data import TokenSplit
-from unrolled.evaluate import (
-    CacheConfig,
-    CachePredictor,
-    DynamicPredictor,
-    EvalConfig,
-    NeuralPredictor,
-    evaluate_predictor,
-)
+from unrolled.evaluate import EvalConfig, evaluate_predictor
 from unrolled.optim.dynamic import DynamicConfig
+from unrolled.predict import CacheConfig, CachePredictor, DynamicPredictor, NeuralPredictor
 
 N = 90
 IDS = np.random.default_rng(7).integers(0, 20, N) // 2 * 2  # ten ids: many return

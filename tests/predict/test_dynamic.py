@@ -12,9 +12,10 @@ from torch import Tensor
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
 from unrolled.data import TokenSplit
-from unrolled.evaluate import DynamicPredictor, EvalConfig, NeuralPredictor, evaluate_predictor, gradient_statistics
+from unrolled.evaluate import EvalConfig, evaluate_predictor
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.optim.dynamic import DYNAMIC_PRESETS, DynamicConfig, DynamicRule, dynamic_preset
+from unrolled.predict import DynamicPredictor, NeuralPredictor, gradient_statistics
 
 V, START = 11, 3
 IDS = np.random.default_rng(4).integers(0, V, 103)

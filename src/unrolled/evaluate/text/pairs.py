@@ -12,9 +12,9 @@ from pydantic import Field
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import write_json
-from unrolled.evaluate.pair_files import Pair
-from unrolled.evaluate.predictor import Predictor, check_vocabulary
-from unrolled.evaluate.prepare import PREPARATIONS
+from unrolled.evaluate.text.pair_files import Pair
+from unrolled.evaluate.text.spelling import PREPARATIONS
+from unrolled.predict import Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["Group", "PairsConfig", "PairsResult", "compare_pairs", "score_sentences", "wilson"]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.evaluate.predictor import Predictor, check_vocabulary
-from unrolled.evaluate.words import TextBlock, Unit
+from unrolled.evaluate.text.words import TextBlock, Unit
+from unrolled.predict import Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["ScoreConfig", "Scored", "score_text"]

@@ -1,4 +1,4 @@
-"""Running text as blocks with the words in them; see :mod:`unrolled.evaluate.word_tables` for tables."""
+"""Running text as blocks with the words in them; see :mod:`unrolled.evaluate.text.word_tables` for tables."""
 
 import re
 from collections.abc import Iterator

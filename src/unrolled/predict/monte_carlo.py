@@ -11,9 +11,9 @@ from unrolled.core import tree
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
-from unrolled.evaluate.predictor import Prediction, Predictor, Scores
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.dropout import Masks, cut_masks
+from unrolled.predict.base import Prediction, Predictor, Scores
 
 __all__ = ["MonteCarloConfig", "MonteCarloPredictor", "MonteCarloState"]
 

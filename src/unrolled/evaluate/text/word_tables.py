@@ -11,7 +11,7 @@ from unrolled.data.fields import Fields, column_of
 from unrolled.data.plain import tell_blanks
 from unrolled.data.reading import Part, Piece, read_parts
 from unrolled.data.scripts import joins_without_space
-from unrolled.evaluate.words import Place, TextBlock, Unit
+from unrolled.evaluate.text.words import Place, TextBlock, Unit
 
 __all__ = ["JOINS", "QUOTES", "ROW", "WordTable", "read_words"]
 

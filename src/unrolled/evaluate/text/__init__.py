@@ -1,0 +1,23 @@
+"""Scoring of running text, tables of words and minimal pairs."""
+
+from unrolled.evaluate.text.pair_files import Pair, read_pairs
+from unrolled.evaluate.text.pairs import PairsConfig, PairsResult, compare_pairs
+from unrolled.evaluate.text.score import ScoreConfig, Scored, score_text
+from unrolled.evaluate.text.word_tables import WordTable, read_words
+from unrolled.evaluate.text.words import TextBlock, Unit, read_text
+
+__all__ = [
+    "Pair",
+    "PairsConfig",
+    "PairsResult",
+    "ScoreConfig",
+    "Scored",
+    "TextBlock",
+    "Unit",
+    "WordTable",
+    "compare_pairs",
+    "read_pairs",
+    "read_text",
+    "read_words",
+    "score_text",
+]
