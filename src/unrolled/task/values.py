@@ -118,7 +118,7 @@ Objective = Callable[[Seen], Tensor]
 
 class Loss(NamedTuple):
     """value: what is minimised. nats: summed over ``count`` targets, for reports; not differentiable. state: carried
-    on. parts: terms by name, for the log."""
+    on. parts: terms by name; the log has their mean over the batches of a step."""
 
     value: Tensor
     nats: Tensor

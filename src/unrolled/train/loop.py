@@ -85,8 +85,7 @@ class Trainer:
         Raises:
             UnrolledError: it is missing, damaged or of another model, or the corpus is no longer the same.
         """
-        own = self.progress.checksums
-        self.progress = checkpoint.read_progress(self.out)
+        own, self.progress = self.progress.checksums, checkpoint.read_progress(self.out)
         for split, checksum in self.progress.checksums.items():
             if own.get(split) != checksum:
                 raise UnrolledError(
@@ -160,9 +159,10 @@ class Trainer:
         progress.tokens += result.tokens
         self.report.step(progress, nats, lr)
         if progress.phase_step % self.config.train.log_every == 0 or progress.phase_step == progress.phase_steps:
+            parts = {"parts": result.parts} if result.parts else {}
             self.metrics.append(
                 type="train", step=progress.step, tokens=progress.tokens, nats=nats, lr=lr,
-                grad_norm=result.grad_norm, wall=self.clock.wall(), cpu=self.clock.cpu(),
+                grad_norm=result.grad_norm, **parts, wall=self.clock.wall(), cpu=self.clock.cpu(),
             )  # fmt: skip
 
     def _now(self) -> float:

@@ -16,13 +16,14 @@ __all__ = ["StepResult", "train_step"]
 
 class StepResult(NamedTuple):
     """state: carried on, cut from the graph. position: the next batch. nats, tokens: sums over the step.
-    grad_norm: global norm before clipping."""
+    grad_norm: global norm before clipping. parts: terms of the loss by name, means over the batches."""
 
     state: Any
     position: int
     nats: float
     tokens: int
     grad_norm: float
+    parts: dict[str, float]
 
 
 def train_step(
@@ -47,6 +48,7 @@ def train_step(
         watch: hears the name of each part of the step at its end.
     """
     nats, tokens, (optimizer, averager) = 0.0, 0, tools
+    parts: dict[str, float] = {}
     for _ in range(phase.accumulate):
         batch = source.at(position)
         watch("data")
@@ -57,6 +59,8 @@ def train_step(
         state = tree.detach(loss.state)
         nats += float(loss.nats)
         tokens += loss.count
+        for name, value in loss.parts.items():
+            parts[name] = parts.get(name, 0.0) + float(value) / phase.accumulate
         position += 1
         watch("backward")
     add_l2(phase.objective, model.parameters())
@@ -73,7 +77,7 @@ def train_step(
         averager.sample()
     optimizer.zero_grad(set_to_none=True)
     watch("averaging")
-    return StepResult(state, position, nats, tokens, norm)
+    return StepResult(state, position, nats, tokens, norm, parts)
 
 
 def _clip(parameters: list[Any], limit: float | None) -> float:
