@@ -73,7 +73,7 @@ def compress(
         progress_bar("compressing", not json) as advance,
         open_predictor(opened, predict, progress=advance) as predictor,
     ):
-        sizes = compress_file(file, target, predictor, opened.tokenizer, config, advance, _identity(opened))
+        sizes = compress_file(file, target, predictor, opened.tokenizer, config, advance, opened.identity())
     _tell(target, sizes, json)
 
 
@@ -112,7 +112,7 @@ def decompress(
         progress_bar("decompressing", not json) as advance,
         open_predictor(opened, predict, progress=advance) as predictor,
     ):
-        sizes = decompress_file(file, target, predictor, opened.tokenizer, advance, _identity(opened))
+        sizes = decompress_file(file, target, predictor, opened.tokenizer, advance, opened.identity())
     _tell(target, sizes, json)
 
 
@@ -121,11 +121,6 @@ def _open(run: Path, device: str, threads: int | None) -> "Run":
 
     use_threads(threads)
     return Run(run, device)
-
-
-def _identity(run: "Run") -> str | None:
-    """Count models have no weights; their tables' checksum names them."""
-    return run.ngrams.config.tables_sha256 if run.config.counts is not None else None
 
 
 def _tell(target: Path, sizes: "Sizes", json: bool) -> None:

@@ -29,6 +29,7 @@ from unrolled.cli.common import (
     write,
 )
 from unrolled.cli.pairs import check_alone, check_given, measure_pairs
+from unrolled.cli.tasks import OF_TASKS, measure_task
 
 if TYPE_CHECKING:
     from unrolled.evaluate import Difference, EvalResult
@@ -140,6 +141,11 @@ def evaluate(
         opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
         measure_pairs(opened, task, apply_settings(options, settings or ()), dtype, record, json)
         return
+    opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+    if not opened.task_class.language:
+        check_alone(context, *OF_TASKS, why=f"{run} is {opened.task_class.noun}, measured by its own figures")
+        measure_task(opened, corpus, split, limit, record, json)
+        return
     if search_tokens is not None and not search:
         raise UsageError("--search-tokens is for a search; name with --search what to choose.")
     options = test_time(
@@ -147,7 +153,6 @@ def evaluate(
         reset=reset, denominator=denominator, limit=limit,
     )  # fmt: skip
     options = apply_settings(options, settings or ())
-    opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         tokens = per_token
         if tokens is None and against is not None:

@@ -30,14 +30,14 @@ def check_given(context: typer.Context, task: str | None) -> None:
             raise UsageError(f"{_flag(name)} {where}.")
 
 
-def check_alone(context: typer.Context, *read: str) -> None:
-    """Raises UsageError for options beside those that are read, where per-token files take the place of a run."""
+def check_alone(context: typer.Context, *read: str, why: str = "per-token files hold all that is compared") -> None:
+    """Raises UsageError for options beside those that are read, where something takes the place of a run's protocol."""
     from unrolled.core.errors import UsageError
 
     for name in context.params:
         if name not in read and _given(context, name):
             what = "the run" if name == "run" else _flag(name)
-            raise UsageError(f"per-token files hold all that is compared; leave out {what}.")
+            raise UsageError(f"{why}; leave out {what}.")
 
 
 def _given(context: typer.Context, name: str) -> bool:

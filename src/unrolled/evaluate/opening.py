@@ -13,8 +13,9 @@ from unrolled.core.files import make_folder, sha256_file
 from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
 from unrolled.optim.dynamic import DynamicConfig
-from unrolled.predict import KneserNeyPredictor, Predictor, PredictorConfig, gradient_statistics, make_predictor
+from unrolled.predict import Predictor, PredictorConfig, gradient_statistics, make_predictor
 from unrolled.runs import Run
+from unrolled.task import ClosedTask
 
 __all__ = ["open_predictor", "stored_statistics"]
 
@@ -35,10 +36,12 @@ def open_predictor(
         UsageError: settings that the model or its corpus cannot serve. UnrolledError: damaged files.
     """
     config = config or PredictorConfig()
-    if run.config.counts is not None:
+    run.check_language()
+    if issubclass(run.task_class, ClosedTask):
         if config != PredictorConfig():
-            raise UsageError("a count model has no settings at test time; leave out temperature, dynamic, cache...")
-        return KneserNeyPredictor(run.ngrams)
+            noun = run.task_class.noun
+            raise UsageError(f"{noun} has no settings at test time; leave out temperature, dynamic, cache...")
+        return run.task_class.predictor(run.trained)
     model, statistics = run.model.to(dtype), None
     if dtype == torch.float64 and model.precision != "float64":
         raise UsageError(f"float64 arithmetic has no {model.precision} products; give --precision float32 too.")
