@@ -22,6 +22,8 @@ def main() -> None:
         build,
         compress,
         corpora,
+        difference,
+        ensemble,
         evaluate,
         export,
         generate,
@@ -34,6 +36,7 @@ def main() -> None:
         inspect_page,
         inspect_trace,
         inspect_units,
+        pairs,
         score,
         train,
     )
