@@ -57,4 +57,4 @@ def test_promised_names_exist(module: str) -> None:
 
 
 def test_the_modules_are_found() -> None:
-    assert {"unrolled.core.config", "unrolled.cells.lstm", "unrolled.kernels.dispatch"} <= set(MODULES)
+    assert {"unrolled.core.config", "unrolled.cells.gated.lstm", "unrolled.kernels.dispatch"} <= set(MODULES)

@@ -9,7 +9,7 @@ import pytest
 from analyse.hidden_sign import make_lines, sign_of
 from train.runs import experiment
 from unrolled.analyse import FeaturesConfig, Labelled, features_of_run, sentence_states
-from unrolled.analyse.features import hold_out
+from unrolled.analyse.features.make import hold_out
 from unrolled.core.errors import UsageError
 from unrolled.generate import SamplerConfig, generate
 from unrolled.predict import Clamp, ClampedPredictor, NeuralPredictor

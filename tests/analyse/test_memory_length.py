@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unrolled.analyse import MemoryConfig, MemoryUse, autocorrelation, measure_memory, memory_record, passage_of
-from unrolled.analyse.memory_length import draw_places
+from unrolled.analyse.memory.measure import draw_places
 from unrolled.cells import CELLS
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import TokenSplit

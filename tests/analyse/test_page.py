@@ -13,7 +13,7 @@ import pytest
 
 from train.runs import experiment, write_text
 from unrolled.analyse import PageConfig, page_html, page_of_runs, write_page
-from unrolled.analyse.page import SCRIPTS
+from unrolled.analyse.page.write import SCRIPTS
 from unrolled.core.errors import UsageError
 from unrolled.runs import Run
 from unrolled.train import train
@@ -117,4 +117,4 @@ def test_the_wheel_has_the_files_of_the_page(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     (built,) = builders.WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(built).namelist())
-    assert {f"unrolled/analyse/{name}" for name in ("page.html", "page.css", *SCRIPTS)} <= names
+    assert {f"unrolled/analyse/page/{name}" for name in ("page.html", "page.css", *SCRIPTS)} <= names

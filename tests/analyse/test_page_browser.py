@@ -15,8 +15,8 @@ import torch
 
 from analyse.chromium import Browser, Page, find_chromium
 from unrolled.analyse import PageConfig, write_page
-from unrolled.analyse.page_data import pack, page_model, quantise
-from unrolled.analyse.page_text import losses_of
+from unrolled.analyse.page.data import pack, page_model, quantise
+from unrolled.analyse.page.text import losses_of
 from unrolled.data.reading import Part
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.tokenizer import TOKENIZERS

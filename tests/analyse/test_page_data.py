@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.analyse.page_data import PageConfig, groups_of, page_model, quantise
-from unrolled.analyse.page_text import losses_of
+from unrolled.analyse.page.data import PageConfig, groups_of, page_model, quantise
+from unrolled.analyse.page.text import losses_of
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data.reading import Part
 from unrolled.predict import NeuralPredictor

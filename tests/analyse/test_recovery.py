@@ -48,7 +48,7 @@ def plain_cosine(a: Tensor, b: Tensor) -> float:
 def test_equals_the_plain_loop(
     predictor: Make, text: Text, cell: str, corruption: str, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unrolled.analyse.recovery._WINDOW", 7)  # so that places lie in several windows
+    monkeypatch.setattr("unrolled.analyse.recovery.measure._WINDOW", 7)  # so that places lie in several windows
     model, split, how = predictor(cell), text(45), config(corruption=corruption, length=length, places=10)
     chosen = draw_corruption(split, how)
     found = measure_recovery(model, split, how)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unrolled.analyse import Corruption, Recovery, RecoveryConfig, recovery_differences, summarise_recovery
-from unrolled.analyse.recovery_figures import labels, why_unpaired
+from unrolled.analyse.recovery.figures import labels, why_unpaired
 
 
 def made(excess: np.ndarray, correlation: np.ndarray | None = None, name: str = "a", **changes: Any) -> Recovery:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
-from unrolled.cells.mlstm import MLSTM, MLSTMConfig
+from unrolled.cells.multiplicative.mlstm import MLSTM, MLSTMConfig
 
 MATRICES = ("weight_x", "weight_mx", "weight_mh", "weight_m")
 

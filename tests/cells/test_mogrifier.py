@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
 from unrolled.cells import CELLS, Cell, CellConfig
-from unrolled.cells.lstm import LSTM, LSTMConfig
-from unrolled.cells.mogrifier import Mogrifier, MogrifierConfig
+from unrolled.cells.gated.lstm import LSTM, LSTMConfig
+from unrolled.cells.gated.mogrifier import Mogrifier, MogrifierConfig
 from unrolled.core.errors import UsageError
 
 

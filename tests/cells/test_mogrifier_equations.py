@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn, sigmoid, tanh
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
 from unrolled.cells import CELLS, Noise
-from unrolled.cells.mogrifier import Mogrifier, MogrifierConfig
+from unrolled.cells.gated.mogrifier import Mogrifier, MogrifierConfig
 from unrolled.core.errors import UsageError
 from unrolled.model import LanguageModel, ModelConfig
 

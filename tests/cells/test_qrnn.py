@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unrolled.cells import Noise
-from unrolled.cells.qrnn import QRNN, QRNNConfig
+from unrolled.cells.scan.qrnn import QRNN, QRNNConfig
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.model import LanguageModel, ModelConfig, count_params

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn, sigmoid, tanh
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError

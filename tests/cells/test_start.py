@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from unrolled.cells import CELLS
-from unrolled.cells.mlstm import MLSTM, MLSTMConfig
-from unrolled.cells.mogrifier import Mogrifier, MogrifierConfig
+from unrolled.cells.gated.mogrifier import Mogrifier, MogrifierConfig
+from unrolled.cells.multiplicative.mlstm import MLSTM, MLSTMConfig
 
 # Variance of a standard normal cut at two standard deviations.
 CUT = 1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import relative_error
 from unrolled.cells import CELLS
 from unrolled.cells.torch_form import export_torch, import_torch

@@ -1,1 +1,2 @@
-"""What every cell must do: plain checks, run over the whole table and over cells that are broken on purpose."""
+"""What every cell, head, predictor, operation and task must do: plain checks over the tables, and things broken on
+purpose that the checks must notice."""

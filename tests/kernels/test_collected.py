@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
 from unrolled.cells import CELLS
 from unrolled.cells.base import CellConfig, HiddenState, StepCell

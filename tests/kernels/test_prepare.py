@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
 from unrolled.kernels.cell_loop.prepare import prepare
 from unrolled.kernels.cell_loop.weights import product

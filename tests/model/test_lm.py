@@ -8,7 +8,8 @@ import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from conformance.build import CASES, Case, resets, wave
+from conformance.cells.build import CASES, Case
+from conformance.material import resets, wave
 from conformance.tolerance import assert_close
 from unrolled.cells import CELLS
 from unrolled.core import tree

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams

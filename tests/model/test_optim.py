@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from conformance.build import wave
+from conformance.material import wave
 from conformance.tolerance import assert_close
 from unrolled.core.errors import UsageError
 from unrolled.optim import OPTIMIZERS, ScheduleConfig, build_optimizer, learning_rate_factor

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
-from conformance.build import resets, wave
+from conformance.material import resets, wave
 from conformance.tolerance import assert_close
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.build import CASES, Case
+from conformance.cells.build import CASES, Case
 from unrolled.cells import CELLS
 from unrolled.cells.base import HiddenState
-from unrolled.cells.rnn import RNN
+from unrolled.cells.gated.rnn import RNN
 from unrolled.cells.taps import TAP_NAMES, tap_name, tapped
 from unrolled.model import LanguageModel, ModelConfig, trace_window
 

@@ -9,7 +9,7 @@ import torch
 from train.runs import events, experiment
 from unrolled.train import train
 
-STORED = Path(__file__).with_name("golden.json")
+STORED = Path(__file__).parents[1] / "golden" / "training.json"
 CELLS = {
     "lstm": {"name": "lstm"},
     "mlstm": {"name": "mlstm"},

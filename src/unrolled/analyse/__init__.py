@@ -1,10 +1,9 @@
 """Probes of what a trained model does with its states."""
 
-from unrolled.analyse.corruption import Corruption, RecoveryConfig, draw_corruption
-from unrolled.analyse.features import Features, FeaturesConfig, features_of_run
-from unrolled.analyse.features_report import features_record, plot_histogram, write_features
+from unrolled.analyse.features.make import Features, FeaturesConfig, features_of_run
+from unrolled.analyse.features.report import features_record, plot_histogram, write_features
 from unrolled.analyse.labelled import Labelled, find_sst2, read_labelled
-from unrolled.analyse.loss_parts import (
+from unrolled.analyse.loss_parts.measure import (
     CATEGORIES,
     LossParts,
     LossPartsConfig,
@@ -13,17 +12,18 @@ from unrolled.analyse.loss_parts import (
     read_memory,
     token_kinds,
 )
-from unrolled.analyse.loss_parts_report import loss_parts_record, write_loss_parts
-from unrolled.analyse.memory_length import MemoryConfig, MemoryUse, autocorrelation, measure_memory
-from unrolled.analyse.memory_report import memory_record, write_memory_use
-from unrolled.analyse.page import page_html, page_of_runs, write_page
-from unrolled.analyse.page_data import PageConfig, PageModel
+from unrolled.analyse.loss_parts.report import loss_parts_record, write_loss_parts
+from unrolled.analyse.memory.measure import MemoryConfig, MemoryUse, autocorrelation, measure_memory
+from unrolled.analyse.memory.report import memory_record, write_memory_use
+from unrolled.analyse.page.data import PageConfig, PageModel
+from unrolled.analyse.page.write import page_html, page_of_runs, write_page
 from unrolled.analyse.passage import Passage, PassageText, passage_of, passage_of_run, passage_text
 from unrolled.analyse.probe import BestUnit, LogisticFit, Measured, auc, best_unit, fit_bag_of_words, fit_logistic
 from unrolled.analyse.properties import PROPERTIES, Property, property_of, read_property
-from unrolled.analyse.recovery import Recovery, measure_recovery, recovery_of_run
-from unrolled.analyse.recovery_figures import Figure, Summary, labels, recovery_differences, summarise_recovery
-from unrolled.analyse.recovery_report import plot_recovery, recovery_record, write_recovery
+from unrolled.analyse.recovery.corruption import Corruption, RecoveryConfig, draw_corruption
+from unrolled.analyse.recovery.figures import Figure, Summary, labels, recovery_differences, summarise_recovery
+from unrolled.analyse.recovery.measure import Recovery, measure_recovery, recovery_of_run
+from unrolled.analyse.recovery.report import plot_recovery, recovery_record, write_recovery
 from unrolled.analyse.saturation import GateUse, Saturation, measure_saturation, saturation_record, write_saturation
 from unrolled.analyse.sentence_states import StatesConfig, sentence_states
 from unrolled.analyse.tracing import (

@@ -1,0 +1,1 @@
+"""Features of sentences from the last state of a cell."""

@@ -1,0 +1,1 @@
+"""How far back a model's predictions reach."""

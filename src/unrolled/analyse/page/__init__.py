@@ -1,0 +1,1 @@
+"""One page of HTML to look into models with."""

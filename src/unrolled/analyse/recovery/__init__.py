@@ -1,0 +1,1 @@
+"""How fast a model recovers from a wrong input."""

@@ -1,0 +1,1 @@
+"""Cells whose recurrent matrix depends on the input: second-order terms of input and state."""

@@ -1,0 +1,1 @@
+"""Cells whose state is a linear recurrence of each channel by itself."""

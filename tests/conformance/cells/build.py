@@ -1,0 +1,128 @@
+"""Cells with known weights, inputs, masks, and everything that can be computed from them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from conformance.material import wave
+from unrolled.cells import CELLS, Cell, Noise
+from unrolled.core.tree import flatten, leaves, map_tree
+from unrolled.kernels.cell_loop import TableInput
+from unrolled.kernels.dispatch import Compute
+
+__all__ = [
+    "BATCH",
+    "CASES",
+    "IN",
+    "WIDTH",
+    "Case",
+    "MakeCell",
+    "build",
+    "noises",
+    "outcome",
+    "values",
+]
+
+MakeCell = Callable[[int, int], Cell]
+"""(in_width, width) -> a cell with fresh weights."""
+
+# All different, and none equal to the sizes in the cells' examples, so that no mix-up of sizes goes unseen.
+BATCH, IN, WIDTH = 2, 5, 4
+
+
+class Case(NamedTuple):
+    """A row of the table with one of its example configs; called, it makes the cell."""
+
+    name: str
+    index: int
+
+    def __call__(self, in_width: int, width: int) -> Cell:
+        cls = CELLS[self.name]
+        return cls(in_width, width, cls.EXAMPLES[self.index])
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.index}"
+
+
+CASES = [Case(name, index) for name in CELLS for index in range(len(CELLS[name].EXAMPLES))]
+
+
+def build(
+    make_cell: MakeCell,
+    dtype: torch.dtype = torch.float64,
+    backend: str = "auto",
+    precision: Any = "float32",
+    sizes: tuple[int, int] = (IN, WIDTH),
+) -> Any:
+    """The cell with the weights of its own initialisation, moved a little, so that no bias is zero and no gain one."""
+    torch.manual_seed(0)
+    cell = make_cell(*sizes).to(dtype)
+    with torch.no_grad():
+        for k, parameter in enumerate(cell.parameters()):
+            parameter.add_(0.2 * wave(*parameter.shape, phase=k).to(dtype))
+    cell.compute = Compute(backend=backend, precision=precision)
+    return cell
+
+
+def values(cell: Any, batch: int, time: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Any]:
+    """An input and a state, neither of them special."""
+    x = wave(batch, time, cell.in_width, phase=0.5, dtype=dtype)
+    start = cell.initial_state(batch, dtype=dtype)
+    state = map_tree(lambda part: part + 0.5 * wave(*part.shape, phase=len(part.shape)).to(part.dtype), start)
+    return x, map_tree(Tensor.detach, state)
+
+
+def noises(state: Any, time: int, fields: tuple[str, ...] | None = None) -> dict[str, Noise]:
+    """Every kind of mask, for the whole window and per step, and all at once; zoneout of ``fields``, or of all."""
+    generator = torch.Generator().manual_seed(5)
+
+    def mask(part: Tensor, steps: int) -> Tensor:
+        keep = torch.rand(part.shape[0], steps, part.shape[1], generator=generator, dtype=part.dtype) > 0.3
+        return keep * 1.25
+
+    def zones(steps: int) -> dict[str, Tensor]:
+        return {name: 0.6 * mask(getattr(state, name), steps) for name in fields or state._fields}
+
+    if not hasattr(state, "h"):
+        return {f"zoneout {label}": Noise(zoneout=zones(steps)) for label, steps in (("window", 1), ("step", time))}
+    h = state.h
+    found = {}
+    for label, steps in (("window", 1), ("step", time)):
+        found[f"state_in {label}"] = Noise(state_in=mask(h, steps))
+        found[f"state_out {label}"] = Noise(state_out=mask(h, steps))
+        found[f"zoneout {label}"] = Noise(zoneout=zones(steps))
+    return found | {"all": Noise(mask(h, 1), mask(h, time), zones(time))}
+
+
+def outcome(
+    cell: Any, x: Tensor | TableInput, state: Any, reset: Tensor | None = None, noise: Noise | None = None
+) -> dict[str, Tensor]:
+    """Outputs, final state, and the gradients of a weighted sum of both, by name."""
+    entry = (x.table if isinstance(x, TableInput) else x).detach().requires_grad_()
+    x = TableInput(entry, x.ids) if isinstance(x, TableInput) else entry
+    state = map_tree(lambda part: part.detach().requires_grad_(part.is_floating_point()), state)
+    noise = map_tree(lambda mask: mask.detach().requires_grad_(), noise)
+    y, final = cell(x, state, reset, noise)
+    ends = {f"final state {name}": part for name, part in flatten(final).items()}
+    loss = (y * wave(*y.shape, phase=1.0)).sum()
+    for name, part in ends.items():
+        if part.requires_grad:
+            loss = loss + (part * wave(*part.shape, phase=len(name))).sum()
+    wanted = {"input": entry}
+    wanted |= {f"initial state {name}": part for name, part in flatten(state).items()}
+    wanted |= {f"mask {name}": part for name, part in flatten(noise).items()}
+    wanted |= dict(cell.named_parameters())
+    wanted = {name: part for name, part in wanted.items() if part.requires_grad}
+    found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    grads = {
+        f"gradient of {name}": torch.zeros_like(wanted[name]) if grad is None else grad
+        for name, grad in zip(wanted, found, strict=True)
+    }
+    return {"output": y.detach(), **{name: part.detach() for name, part in ends.items()}, **grads}
+
+
+def finite(tree: Any) -> bool:
+    """Whether every number of a tree is finite."""
+    return all(bool(part.isfinite().all()) for part in leaves(tree))
