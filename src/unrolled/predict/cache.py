@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
-from unrolled.core.tree import reset_rows
 from unrolled.predict.adapter import MEMORY, Adapter, AdapterConfig, Search, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
 from unrolled.predict.wrapped import WrappedPredictor
@@ -117,10 +116,20 @@ class CachePredictor(WrappedPredictor):
         for low, high in itertools.pairwise(borders):
             here = reset[:, low]
             if bool(here.any()):
-                state = reset_rows(state, self.begin(len(ids)), here)
+                state = self.restarted(state, here)
             parts.append(self._window(state, ids[:, low:high]))
             state = parts[-1].state
         return Scores(torch.cat([p.nll for p in parts], 1), torch.cat([p.hidden for p in parts], 1), state)
+
+    def restarted(self, state: CacheState, rows: Tensor) -> CacheState:
+        """See :meth:`Predictor.restarted`; empties the rows' caches."""
+        chosen = rows.unsqueeze(1)
+        return CacheState(
+            self.inner.restarted(state.base, rows),
+            state.keys.masked_fill(chosen.unsqueeze(2), 0.0),
+            state.ids.masked_fill(chosen, 0),
+            state.fill.masked_fill(chosen, 0),
+        )
 
     def consume(self, state: CacheState, ids: Tensor) -> CacheState:
         """See :meth:`Predictor.consume`."""

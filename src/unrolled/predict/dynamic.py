@@ -23,7 +23,8 @@ class DynamicState(NamedTuple):
 
     start: the model's state before the segment's first input. here: before the next input. last: (batch, 1) the next
     input. inputs, targets: (batch, segment) ids of the segment under way; flags: (batch, segment) which inputs begin a
-    text. fill: (batch, 1) how many of them are filled; rows fill together.
+    text. fill: (batch, 1) how many of them are filled; rows fill together. begins: (batch, 1) whether the next input
+    begins a text.
     """
 
     start: ModelState
@@ -33,6 +34,7 @@ class DynamicState(NamedTuple):
     targets: Tensor
     flags: Tensor
     fill: Tensor
+    begins: Tensor
 
 
 class DynamicPredictor(Predictor):
@@ -106,7 +108,15 @@ class DynamicPredictor(Predictor):
         return DynamicState(
             start, start, first.unsqueeze(1), ids, ids, torch.zeros(shape, dtype=torch.bool, device=self.device),
             torch.zeros(batch, 1, dtype=torch.int64, device=self.device),
+            torch.zeros(batch, 1, dtype=torch.bool, device=self.device),
         )  # fmt: skip
+
+    def restarted(self, state: DynamicState, rows: Tensor) -> DynamicState:
+        """See :meth:`Predictor.restarted`; the segment goes on, since its rows fill together."""
+        here = tree.reset_rows(state.here, self.model.initial_state(len(rows)), rows)
+        chosen = rows.unsqueeze(1)
+        last = state.last.masked_fill(chosen, self.start_id)
+        return state._replace(here=here, last=last, begins=state.begins | chosen)
 
     @torch.no_grad()
     def predict(self, state: DynamicState) -> Prediction:
@@ -131,7 +141,8 @@ class DynamicPredictor(Predictor):
             fill = int(state.fill[0])
             high = min(low + self.config.segment - fill, ids.shape[1])
             targets = ids[:, low:high]
-            flags = torch.zeros_like(targets, dtype=torch.bool) if reset is None else reset[:, low:high]
+            flags = torch.zeros_like(targets, dtype=torch.bool) if reset is None else reset[:, low:high].clone()
+            flags[:, :1] |= state.begins
             inputs = torch.cat([state.last, targets[:, :-1]], 1).masked_fill(flags, self.start_id)
             whole = fill == 0 and high - low == self.config.segment
             if whole:
@@ -162,6 +173,7 @@ class DynamicPredictor(Predictor):
             targets=_filled(state.targets, part, targets),
             flags=_filled(state.flags, part, flags),
             fill=state.fill + inputs.shape[1],
+            begins=torch.zeros_like(state.begins),
         )
         if part.stop == self.config.segment:
             pending = self._learn(pending.start, pending.inputs, pending.targets, pending.flags)[2]
@@ -180,7 +192,7 @@ class DynamicPredictor(Predictor):
         state = tree.detach(ModelState(out.state.cells, head))
         fresh = DynamicState(
             state, state, targets[:, -1:], torch.zeros_like(inputs), torch.zeros_like(inputs),
-            torch.zeros_like(flags), torch.zeros_like(targets[:, :1]),
+            torch.zeros_like(flags), torch.zeros_like(targets[:, :1]), torch.zeros_like(flags[:, :1]),
         )  # fmt: skip
         return nll.detach(), out.raw.detach(), fresh
 
