@@ -150,6 +150,38 @@ def test_refusals(run: Path) -> None:
     assert EvalConfig().reset == "corpus"
 
 
+def test_prompts_of_rows_that_go_in_step(run: Path) -> None:
+    for one in ({"dropout": 2}, {"dynamic": "sgd"}):
+        assert len(ur.generate(run, ["the", "cat"], 3, predict=one)) == 2
+        with pytest.raises(UsageError, match="all prompts must have as many tokens; give them one at a time"):
+            ur.generate(run, ["the", "cats"], 3, predict=one)
+    assert len(ur.generate(run, ["the", "cats"], 3, predict={"cache": 5, "temperature": 0.5})) == 2
+
+
+def test_settings_in_every_form() -> None:
+    wanted = PredictorConfig.parse({"cache": {"length": 7}, "temperature": 0.5})
+    assert [one.name for one in wanted.adapters] == ["temperature", "cache"], "in the order in which they are applied"
+    for given in (
+        {"temperature": 0.5, "cache": 7, "quantize": None},
+        {"adapters": [{"name": "cache", "length": 7}, {"name": "temperature", "value": 0.5}]},
+        {"adapters": [{"name": "cache", "length": 7}], "temperature": {"value": 0.5}},
+        wanted.model_dump(),
+    ):
+        assert PredictorConfig.parse(given) == wanted
+    assert PredictorConfig.parse({"temperature": 1.0}) == PredictorConfig()
+    assert PredictorConfig.parse({"adapters": ["cache"]}) == PredictorConfig.parse({"cache": {}})
+    for given, says in (
+        ({"cahce": 5}, "unknown setting at test time 'cahce'; did you mean 'cache'"),
+        ({"cache": 5, "adapters": ["cache"]}, "cache is given twice"),
+        ({"cache": 0}, "config key 'cache': input should be greater than or equal to 1"),
+        ({"cache": {"lenght": 5}}, "unknown config key 'cache.lenght'; did you mean 'length'"),
+        ({"adapters": 3}, "the adapters are a list of tables"),
+        ({"adapters": [{"length": 3}]}, "needs the key 'name', one of: cache"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            PredictorConfig.parse(given)
+
+
 def test_all_of_a_text_of_ones_own_is_a_split(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("the cat sat on the mat\n")

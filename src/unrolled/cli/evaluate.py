@@ -56,7 +56,7 @@ def evaluate(
     settings: SettingsOption = None,
     search: Annotated[
         list[str] | None,
-        typer.Option(help="Choose options on the validation split first: temperature, dynamic, cache; repeatable."),
+        typer.Option(help="Choose options on the validation split first: temperature, dynamic, cache...; repeatable."),
     ] = None,
     search_tokens: Annotated[
         int | None, typer.Option(min=1, help="Validation tokens for each setting tried.", show_default=False)

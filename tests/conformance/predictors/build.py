@@ -13,6 +13,7 @@ from unrolled.core import tree
 from unrolled.core.errors import UsageError
 from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
 from unrolled.data import TokenSplit
+from unrolled.data.walk import Progress
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.predict import ADAPTERS, Adapter, AdapterConfig, KneserNeyPredictor, NeuralPredictor, Predictor
 from unrolled.tokenizer import TOKENIZERS
@@ -62,7 +63,7 @@ def counts() -> KneserNeyPredictor:
 class _Source:
     """A training text in memory, and nothing kept."""
 
-    progress = None
+    progress: Progress | None = None
 
     def stored(self, kind: str, settings: Any, make: Any, fits: Any) -> dict[str, Tensor]:
         made = make(TokenSplit(ids(1, 60, seed=3)[0].numpy().astype(np.int64), _tokenizer().tables, checksum="text"))
