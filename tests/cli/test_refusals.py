@@ -250,9 +250,7 @@ def test_foreign_optimizer(refused: Refused, begun: Path) -> None:
 
 def test_eval_at_test_time(refused: Refused, trained: Path) -> None:
     assert "did you mean 'krause'?" in refused("eval", trained, "--dynamic", "kruase")
-    assert "nothing to measure" in refused("eval")
-    assert "leave out the run" in refused("eval", trained, "--ensemble", "x")
-    assert "x is not a folder" in refused("eval", "--ensemble", "x")
+    assert "x is not a folder" in refused("ensemble", "x")
     assert "unknown config key 'dynamic.lrr'" in refused("eval", trained, "--dynamic", "sgd", "--set", "dynamic.lrr=1")
     assert "trained without dropout" in refused("eval", trained, "--samples", 3)
     assert "no cache to search" in refused("eval", trained, "--search", "cache")
@@ -265,7 +263,7 @@ def test_export(refused: Refused, trained: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["eval", "N"], ["eval", "R", "--task", "N"], ["eval", "R", "--corpus", "N/"], ["eval", "--ensemble", "N"],
+    [["eval", "N"], ["pairs", "R", "N"], ["eval", "R", "--corpus", "N/"], ["ensemble", "N"],
      ["score", "R", "N"], ["train", "--corpus", "N/"], ["train", "N.toml"], ["generate", "R", "--prompt-file", "N"],
      ["decompress", "R", "N.unr"], ["compress", "R", "N"], ["inspect", "trace", "R", "N", "--out", "x.npz"],
      ["score", "R", "t.txt", "--out", "N"], ["train", "--out", "N", "--corpus", "t.txt"]],
