@@ -9,8 +9,9 @@ from pydantic import model_validator
 from torch import Tensor
 
 from unrolled.core import tree
+from unrolled.core.parameters import matching_parameters
 from unrolled.model import LanguageModel, ModelState
-from unrolled.optim.dynamic import DynamicConfig, DynamicRule, adapted_parameters, dynamic_preset
+from unrolled.optim.dynamic import DynamicConfig, DynamicRule, dynamic_preset
 from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Search, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
 from unrolled.predict.gradients import gradient_statistics
@@ -70,7 +71,7 @@ class DynamicPredictor(Predictor):
         self.model = model.eval()
         self.vocab_size, self.start_id, self.config = model.vocab_size, start_id, config
         self._temperature, self._head = temperature, model.head.tempered(temperature)
-        self._rule = DynamicRule(config, adapted_parameters(model, config.parameters), statistics)
+        self._rule = DynamicRule(config, matching_parameters(model, config.parameters), statistics)
         self._ahead: tuple[DynamicState, Any] | None = None
 
     def restore(self) -> None:
