@@ -19,9 +19,11 @@ ORDER = (
     "cells",
     "model",
     "predict",
+    "task",
     "runs",
     "evaluate",
     "generate",
+    "tasks",
     "compress",
     "analyse",
     "train",
@@ -43,6 +45,7 @@ ONLY = {
     "cells": {"core", "kernels"},
     "model": {"core", "kernels", "cells"},
     "predict": {"core", "kernels", "data", "tokenizer", "optim", "counts", "cells", "model"},
+    "task": {"core", "data", "tokenizer", "model", "predict", "search"},
 }
 """The lower parts are held closer: nothing but these."""
 

@@ -205,7 +205,7 @@ def test_weights_of_another_vocabulary(unrolled: Command, refused: Callable[...,
 def test_a_run_of_an_older_reading(made: Path, figure: Callable[..., float]) -> None:
     """Text that was read to the byte then is read so now."""
     config = json.loads(Path("r/config.json").read_text())
-    assert config["version"] == 2
+    assert config["version"] == 3
     Path("r/config.json").write_text(json.dumps({**config, "version": 1}))
     here = figure("r")
     Path("r/config.json").write_text(json.dumps(config))

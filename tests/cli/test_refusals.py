@@ -33,7 +33,7 @@ CONFIG: list[tuple[str, str]] = [
     ("model.cell=3", "config key 'model.cell': give the name of a cell"),
     ("train.optimizer.lr=inf", "config key 'train.optimizer.lr'"),
     ("model.compute.precision=fp8", "config key 'model.compute.precision'"),
-    ("model.compute.backend=fusd", "unknown cell_loop backend 'fusd'; did you mean 'fused'?"),
+    ("model.compute.backend=fusd", "unknown backend 'fusd'; did you mean 'fused'?"),
     ("train.steps=0", "train.steps is 0; a budget must be above zero."),
     ("train.minutes=-2", "train.minutes is -2.0; a budget must be above zero."),
     ("train.then=[{}]", "every phase of train needs a budget"),
@@ -144,7 +144,7 @@ def test_no_run(refused: Refused, trained: Path) -> None:
 
 def test_eval_options(refused: Refused, trained: Path) -> None:
     assert "did you mean 'float64'?" in refused("eval", trained, "--dtype", "float46")
-    assert "unknown cell_loop backend 'tritn'" in refused("eval", trained, "--backend", "tritn")
+    assert "unknown backend 'tritn'" in refused("eval", trained, "--backend", "tritn")
     assert "config key 'precision': input should be 'float32' or 'bf16'" in refused(
         "eval", trained, "--precision", "fp8"
     )

@@ -69,10 +69,9 @@ def make_seeds(home: Path) -> Seeds:
     for name in ("bytes", "counts"):
         run = Run(runs[name])
         packed[runs[name]] = home / f"{name}.unr"
-        identity = run.ngrams.config.tables_sha256 if run.config.counts else None
         with open_predictor(run, PredictorConfig()) as predictor:
             settings = CompressConfig(lanes=3, lane_tokens=1, check_every=64)
-            compress_file(plain, packed[runs[name]], predictor, run.tokenizer, settings, identity=identity)
+            compress_file(plain, packed[runs[name]], predictor, run.tokenizer, settings, identity=run.identity())
     words = Run(runs["words"])
     write_arpa(words.ngrams, arpa_words(words.tokenizer), home / "a.arpa")
     pairs = home / "pairs"

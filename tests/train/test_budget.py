@@ -11,13 +11,12 @@ import pytest
 from train.runs import events, experiment, make_text, record
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import load_tensors
-from unrolled.data import Stream
-from unrolled.model import LanguageModel
 from unrolled.optim import learning_rate_factor
 from unrolled.runs import Run
 from unrolled.train import Clock, Reporter, loop, resume, train
 from unrolled.train.config import TrainConfig
 from unrolled.train.loop import Trainer
+from unrolled.train.progress import Progress
 from unrolled.train.validation import Validator
 
 
@@ -49,8 +48,8 @@ def test_a_resumed_run_keeps_the_plan(text: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(loop, "REVISIONS", ())
 
     class Killer(Reporter):
-        def step(self, trainer: Trainer, nats: float, lr: float) -> None:
-            if trainer.progress.phase == 1 and trainer.progress.phase_step == 2:
+        def step(self, progress: Progress, nats: float, lr: float) -> None:
+            if progress.phase == 1 and progress.phase_step == 2:
                 raise KeyboardInterrupt
 
     config = experiment(
@@ -184,23 +183,24 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return figures
 
 
-def test_best_weights_are_kept(planned: list[float], text: Path, tmp_path: Path) -> None:
-    class Copies(Reporter):
-        """The weights at each validation."""
+def test_best_weights_are_kept(
+    planned: list[float], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[int, dict[str, Any]] = {}
+    quick = Validator.quick
 
-        seen: dict[int, dict[str, Any]] = {}
+    def copied(self: Validator, step: int) -> Any:
+        seen[step] = {n: p.detach().clone() for n, p in self._model.named_parameters()}
+        return quick(self, step)
 
-        def valid(self, trainer: Trainer, result: Any) -> None:
-            self.seen[trainer.progress.step] = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
-
+    monkeypatch.setattr(Validator, "quick", copied)
     planned += [3.0, 2.0, 2.5, 2.0]
-    copies = Copies()
     config = experiment(text, train={"steps": 8, "validations": 4})
-    done = train(config, tmp_path / "run", "cpu", copies)
+    done = train(config, tmp_path / "run", "cpu")
     assert record(done)["best_step"] == 4
     saved = load_tensors(done / "model.safetensors")
-    assert all(saved[name].equal(copies.seen[4][name]) for name in saved)
-    assert not all(saved[name].equal(copies.seen[8][name]) for name in saved)
+    assert all(saved[name].equal(seen[4][name]) for name in saved)
+    assert not all(saved[name].equal(seen[8][name]) for name in saved)
 
 
 def test_patience(planned: list[float], text: Path, tmp_path: Path) -> None:
@@ -220,26 +220,26 @@ def test_patience(planned: list[float], text: Path, tmp_path: Path) -> None:
     assert record(done)["best_step"] == 4
 
 
-def test_next_phase_begins_with_the_best_weights(planned: list[float], text: Path, tmp_path: Path) -> None:
-    class Start(Reporter):
-        begun: list[dict[str, Any]] = []
+def test_next_phase_begins_with_the_best_weights(
+    planned: list[float], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, Any]] = []
+    original = Trainer._run_phase
 
-        def phase(self, index: int, done: int, steps: int) -> None:
-            self.begun.append({n: p.detach().clone() for n, p in self.model.named_parameters()})
+    def copied(self: Trainer) -> None:
+        begun.append({n: p.detach().clone() for n, p in self.model.named_parameters()})
+        original(self)
 
-        def start(self, trainer: Trainer, environment: dict[str, Any]) -> None:
-            self.model: LanguageModel = trainer.model
-            assert isinstance(trainer.parts.stream, Stream)
-
+    monkeypatch.setattr(Trainer, "_run_phase", copied)
     planned += [1.0, 2.0, 9.0]
     first = run(text, tmp_path / "short", train={"steps": 4, "validations": 2, "schedule": {"name": "constant"}})
     best = load_tensors(first / "model.safetensors")
     planned.clear()
     planned += [1.0, 2.0, 9.0]
-    report = Start()
+    begun.clear()
     values = {"steps": 4, "validations": 2, "schedule": {"name": "constant"}, "then": [{"steps": 1}]}
-    train(experiment(text, train=values), tmp_path / "run", "cpu", report)
-    assert all(best[name].equal(value) for name, value in report.begun[1].items())
+    train(experiment(text, train=values), tmp_path / "run", "cpu")
+    assert all(best[name].equal(value) for name, value in begun[1].items())
 
 
 def test_divergence_in_a_validation(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,7 @@ def test_record(text: Path, tmp_path: Path) -> None:
     assert values["wall_seconds"] > 0
     assert values["cpu_seconds"] > 0
     config = json.loads((done / "config.json").read_text())
-    assert config["version"] == 2
+    assert config["version"] == 3
     assert config["tokenizer"]["name"] == "char"
 
 

@@ -7,7 +7,7 @@ import pytest
 import unrolled as ur
 from train.runs import record
 from unrolled.core.errors import UsageError
-from unrolled.counts import estimate_kneser_ney, read_arpa, write_arpa
+from unrolled.counts import KneserNeyConfig, estimate_kneser_ney, read_arpa, write_arpa
 from unrolled.runs import Run
 from unrolled.tokenizer.arpa import arpa_words
 from unrolled.train import ExperimentConfig, train
@@ -26,7 +26,7 @@ def test_a_run_of_counts_is_a_run(run: Path, text: Path, tmp_path: Path) -> None
     opened = Run(run)
     _, splits = opened.splits()
     ids = splits["train"].ids(0, len(splits["train"]))
-    wanted = estimate_kneser_ney(ids, opened.tokenizer.vocab_size, opened.tokenizer.start_id, opened.config.counts)
+    wanted = estimate_kneser_ney(ids, opened.tokenizer.vocab_size, opened.tokenizer.start_id, KneserNeyConfig(order=3))
     test = splits["test"].ids(0, len(splits["test"]))
     result = ur.evaluate(run, per_token=tmp_path / "t.tsv")
     assert -result.nats == pytest.approx(float(wanted.score(test)[0].sum()), rel=1e-12)

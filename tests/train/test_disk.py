@@ -13,7 +13,7 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.evaluate import EvalConfig
 from unrolled.runs import Run
 from unrolled.train import Reporter, resume, train
-from unrolled.train.loop import Trainer
+from unrolled.train.progress import Progress
 
 
 class Filler(Reporter):
@@ -22,8 +22,8 @@ class Filler(Reporter):
     def __init__(self, patch: pytest.MonkeyPatch, at: int, code: int):
         self.patch, self.at, self.code = patch, at, code
 
-    def step(self, trainer: Trainer, nats: float, lr: float) -> None:
-        if trainer.progress.step == self.at:
+    def step(self, progress: Progress, nats: float, lr: float) -> None:
+        if progress.step == self.at:
 
             def full(handle: int) -> None:
                 raise OSError(self.code, os.strerror(self.code))
@@ -66,10 +66,10 @@ def test_one_process_a_run(text: Path, tmp_path: Path) -> None:
 
         message = ""
 
-        def step(self, trainer: Trainer, nats: float, lr: float) -> None:
-            if trainer.progress.step == 3:
+        def step(self, progress: Progress, nats: float, lr: float) -> None:
+            if progress.step == 3:
                 with pytest.raises(UsageError) as caught:
-                    resume(trainer.out, "cpu")
+                    resume(tmp_path / "run", "cpu")
                 self.message = str(caught.value)
 
     report = Second()
@@ -86,8 +86,8 @@ def test_signal_handlers_come_back(text: Path, tmp_path: Path) -> None:
 
 def test_second_signal_ends_at_once(text: Path, tmp_path: Path) -> None:
     class Impatient(Reporter):
-        def step(self, trainer: Trainer, nats: float, lr: float) -> None:
-            if trainer.progress.step == 3:
+        def step(self, progress: Progress, nats: float, lr: float) -> None:
+            if progress.step == 3:
                 signal.raise_signal(signal.SIGINT)
                 signal.raise_signal(signal.SIGINT)
 

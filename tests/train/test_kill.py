@@ -114,7 +114,7 @@ def test_random_kills(name: str, text: Path, tmp_path: Path) -> None:
 
 
 MOMENTS = [
-    ("unrolled.train.start:save_tokenizer", 1, True),
+    ("unrolled.tasks.text:save_tokenizer", 1, True),
     ("unrolled.train.loop:plan_steps", 1, True),
     ("unrolled.train.checkpoint:save_state", 1, False),
     ("unrolled.train.checkpoint:save_state", 1, True),

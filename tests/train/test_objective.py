@@ -11,13 +11,17 @@ from unrolled.core.random import RandomStreams
 from unrolled.data import Stream
 from unrolled.data.stream import StreamConfig
 from unrolled.model import LanguageModel, ModelConfig
-from unrolled.optim import build_optimizer
+from unrolled.task import Saved, Seen
+from unrolled.tasks.lm import LM
 from unrolled.train import train
 from unrolled.train.config import PhaseConfig
 from unrolled.train.objective import ObjectiveConfig, add_l2, objective
 from unrolled.train.step import train_step
+from unrolled.train.tools import make_tools
 
 V = 7
+# of a run that is nowhere: a step asks for no text
+TASK = LM(None, RandomStreams(1), Saved(Path(), {}))  # type: ignore[arg-type]
 
 
 class Text:
@@ -40,6 +44,10 @@ def model() -> LanguageModel:
     return LanguageModel(config, V).double()
 
 
+def seen(lm: LanguageModel, total: Any, nll: Any, targets: Any, out: Any, reset: Any = None) -> Seen:
+    return Seen(lm, None, None, None, total, nll, targets, None, reset, out)
+
+
 def test_hand_sums() -> None:
     lm = model()
     tokens = torch.randint(V, (3, 4), generator=torch.Generator().manual_seed(1))
@@ -50,7 +58,7 @@ def test_hand_sums() -> None:
     assert not torch.equal(raw, dropped)
 
     def value(**options: Any) -> torch.Tensor:
-        return objective(ObjectiveConfig(**options), total, tokens, out, reset)
+        return objective(ObjectiveConfig(**options), seen(lm, total, nll, tokens, out, reset))
 
     reset = None
     torch.testing.assert_close(value(), nll.mean())
@@ -70,7 +78,7 @@ def test_tar_of_a_window_of_one_token_is_nothing() -> None:
     lm, tokens = model(), torch.ones(2, 1, dtype=torch.int64)
     out = lm(tokens)
     total, nll, _ = lm.score(out, tokens)
-    torch.testing.assert_close(objective(ObjectiveConfig(tar=1.0), total, tokens, out), nll.mean())
+    torch.testing.assert_close(objective(ObjectiveConfig(tar=1.0), seen(lm, total, nll, tokens, out)), nll.mean())
 
 
 def test_l2_is_the_gradient_of_half_the_squared_norm() -> None:
@@ -90,7 +98,7 @@ def step(accumulate: int = 1, lr: float = 0.1, length: int = 20, **phase: Any) -
     values = {"steps": 1, "clip": None, "optimizer": {"name": "sgd", "lr": lr}, "accumulate": accumulate, **phase}
     config = PhaseConfig.parse(values)
     stream = Stream(Text(), StreamConfig(columns=4, window=length), RandomStreams(1), 0)
-    train_step(lm, build_optimizer(config.optimizer, lm.parameters()), stream, 0, None, config, RandomStreams(1), lr)
+    train_step(TASK, lm, make_tools(config, lm), stream, 0, None, config, lr)
     return {name: (before[name] - p.detach()) / lr for name, p in lm.named_parameters()}
 
 
@@ -103,9 +111,9 @@ def test_the_step_follows_the_gradient_of_the_objective() -> None:
 
     def value() -> torch.Tensor:
         out = lm(window.inputs, masks=masks)
-        total, _, _ = lm.score(out, window.targets, masks=masks)
+        total, nll, _ = lm.score(out, window.targets, masks=masks)
         norm = sum(p.square().sum() for p in lm.parameters())
-        return objective(config, total, window.targets, out) + config.l2 / 2 * norm
+        return objective(config, seen(lm, total, nll, window.targets, out)) + config.l2 / 2 * norm
 
     for name, p in lm.named_parameters():
         flat, eps = p.detach().view(-1), 1e-6
@@ -140,7 +148,7 @@ def test_the_rate_follows_the_length_of_the_window() -> None:
     )
     stream = Stream(Text(), StreamConfig(columns=4, window=80), RandomStreams(1), 0, short=True)
     before = lm.embedding.weight.detach().clone()
-    train_step(lm, build_optimizer(config.optimizer, lm.parameters()), stream, 0, None, config, RandomStreams(1), 0.1)
+    train_step(TASK, lm, make_tools(config, lm), stream, 0, None, config, 0.1)
     expected = full["embedding.weight"] * 0.1 * 60 / 80
     torch.testing.assert_close(before - lm.embedding.weight.detach(), expected, rtol=0, atol=1e-12)
 

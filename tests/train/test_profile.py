@@ -8,6 +8,7 @@ import torch
 
 from train.runs import experiment, write_text
 from unrolled.core.errors import UsageError
+from unrolled.model import LanguageModel
 from unrolled.train.profile import profile_steps
 from unrolled.train.setup import Parts, set_up
 
@@ -26,6 +27,7 @@ def test_the_parts_of_a_step(tmp_path: Path, accumulate: int) -> None:
     assert [part.name for part in found.parts] == NAMES
     assert all(part.seconds > 0 for part in found.parts)
     stream = parts.config.stream
+    assert isinstance(parts.model, LanguageModel)
     assert found.tokens == accumulate * stream.columns * stream.window
     assert sum(part.operations for part in found.parts) == 3 * found.tokens * parts.model.flops_per_token()
     assert found.seconds == sum(part.seconds for part in found.parts)

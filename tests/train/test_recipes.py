@@ -10,9 +10,10 @@ from unrolled.core.errors import UsageError
 from unrolled.core.notes import forget_notes
 from unrolled.data import CorpusConfig, MissingCorpusError, corpus_named
 from unrolled.model import ModelConfig, count_params, fit_width
+from unrolled.tasks.lm_size import facts_of
 from unrolled.tokenizer import TOKENIZERS
 from unrolled.train import ExperimentConfig, train
-from unrolled.train.dry_run import dry_size
+from unrolled.train.dry_run import dry_run
 from unrolled.train.recipes import list_recipes, load_experiment
 from unrolled.train.setup import set_up
 
@@ -49,7 +50,7 @@ RATIOS = {"lstm-wt2": (1211, 428, 0.35308), "mogrifier-wt2": (1366, 272, 0.19932
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_the_published_ones(name: str) -> None:
     config = load_experiment(name)
-    assert dry_size(config, config.vocabulary or 256)["parameters"] == PARAMETERS[name]
+    assert facts_of(config, config.vocabulary or 256)["parameters"] == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", BUDGETS)
@@ -128,7 +129,7 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-NEURAL = [name for name in list_recipes() if load_experiment(name).counts is None]
+NEURAL = [name for name in list_recipes() if load_experiment(name).task.name == "lm"]
 
 
 @pytest.mark.parametrize("name", NEURAL)
@@ -147,8 +148,8 @@ def test_every_published_figure_is_complete() -> None:
     for name in list_recipes():
         config = load_experiment(name)
         assert config.title
-        if config.vocabulary and config.counts is None:
-            assert dry_size(config, config.vocabulary)["published"] == [str(figure) for figure in config.published]
+        if config.vocabulary and config.task.name == "lm":
+            assert dry_run(config)["published"] == [str(figure) for figure in config.published]
         for figure in config.published:
             assert figure.system in str(figure)
             assert figure.valid or figure.test, name

@@ -74,7 +74,7 @@ def compress(
         progress_bar("compressing", not json) as advance,
         open_predictor(opened, asked, progress=advance) as predictor,
     ):
-        sizes = compress_file(file, target, predictor, opened.tokenizer, config, advance)
+        sizes = compress_file(file, target, predictor, opened.tokenizer, config, advance, opened.identity())
     _tell(target, sizes, json)
 
 
@@ -113,7 +113,7 @@ def decompress(
         progress_bar("decompressing", not json) as advance,
         open_predictor(opened, predict, progress=advance) as predictor,
     ):
-        sizes = decompress_file(file, target, predictor, opened.tokenizer, advance)
+        sizes = decompress_file(file, target, predictor, opened.tokenizer, advance, opened.identity())
     _tell(target, sizes, json)
 
 

@@ -24,11 +24,13 @@ def export(
     from unrolled.core.files import ready_output
     from unrolled.counts import write_arpa
     from unrolled.runs import Run
+    from unrolled.task import ClosedTask
     from unrolled.tokenizer.arpa import arpa_words
 
     opened = Run(run, "cpu")
-    if opened.config.counts is None:
-        raise UsageError(f"{run} is a neural model, and only count models can be exported (as .arpa or .arpa.gz).")
+    if not issubclass(opened.task_class, ClosedTask):
+        noun = opened.task_class.noun
+        raise UsageError(f"{run} is {noun}, and only count models can be exported (as .arpa or .arpa.gz).")
     if not file.name.removesuffix(".gz").endswith(".arpa"):
         raise UsageError(f"{file}: a count model is written as .arpa or .arpa.gz; name the file so.")
     ready_output(file)

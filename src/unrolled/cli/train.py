@@ -8,6 +8,7 @@ import typer
 from unrolled.cli.common import DeviceOption, JsonOption, app, emit, out, table, write
 
 if TYPE_CHECKING:
+    from unrolled.runs import Run
     from unrolled.train import ExperimentConfig
 
 
@@ -69,26 +70,22 @@ def train(
             _profile(config, device, profile, json)
             return
         done = start.train(config, run or start.free_folder(Path(recipe or DEFAULT).stem), device, report, clock)
-    record = Run(done, device).record
+    trained = Run(done, device)
     if json:
-        emit({"run": str(done), **record})
+        emit({"run": str(done), **trained.record})
         return
-    write(_summary(done, record))
-    if sample:
+    write(_summary(trained))
+    if sample and trained.task_class.language:
         from unrolled.cli.generate import print_generation
 
         out.print("sample:", style="bold")
-        print_generation(Run(done, device), "", sample)
+        print_generation(trained, "", sample)
 
 
 def _dry_run(config: "ExperimentConfig", device: str, time: bool, json: bool) -> None:
-    from unrolled.train.counting import size_of_counts
     from unrolled.train.dry_run import dry_run, timed_run
     from unrolled.train.process import process_settings
 
-    if config.counts is not None:
-        _print_size(size_of_counts(config), json)
-        return
     with process_settings(config.train.threads):
         _print_size(timed_run(config, device) if time else dry_run(config), json)
 
@@ -96,15 +93,16 @@ def _dry_run(config: "ExperimentConfig", device: str, time: bool, json: bool) ->
 def _profile(config: "ExperimentConfig", device: str, steps: int, json: bool) -> None:
     from unrolled.bench import BenchConfig, peak_speed
     from unrolled.core.errors import UsageError
+    from unrolled.task import TASKS, ClosedTask
     from unrolled.train.process import process_settings
     from unrolled.train.profile import profile_steps
     from unrolled.train.setup import set_up
 
-    if config.counts is not None:
-        raise UsageError("a count model is not trained in steps; leave out --profile.")
+    if issubclass(task := TASKS[config.task.name], ClosedTask):
+        raise UsageError(f"{task.noun} is not trained in steps; leave out --profile.")
     with process_settings(config.train.threads):
         parts, kind, peak = set_up(config, device), config.model.compute.precision, None
-        before = peak_speed(BenchConfig(), kind) if parts.model.device.type == "cpu" else None
+        before = peak_speed(BenchConfig(), kind) if next(parts.model.parameters()).device.type == "cpu" else None
         found = profile_steps(parts, steps)
         if before is not None:  # the machine's speed may change meanwhile
             peak = (before + peak_speed(BenchConfig(), kind)) / 2
@@ -148,16 +146,14 @@ def _print_size(result: dict[str, Any], json: bool) -> None:
         write(f"{key.replace('_', ' ')}: {value}")
 
 
-def _summary(run: Path, record: dict[str, Any]) -> str:
+def _summary(run: "Run") -> str:
     """One line: the figures that most people look for, and what they cost."""
-    from unrolled.evaluate import EvalResult
-    from unrolled.train.report import headline
-
+    record = run.record
     cost = f"{record['tokens']:,} tokens, {record['cpu_seconds']:.0f} CPU seconds"
     if record["steps"]:
         cost = f"{record['steps']:,} steps, {cost}"
     scored = record["valid_exact"] or record["valid"]
     if scored is None:
-        return f"{cost}; run {run}"
-    result = EvalResult.from_json(scored)
-    return f"validation {headline(result)} ({result.protocol.name}); {cost}; run {run}"
+        return f"{cost}; run {run.path}"
+    result, task = run.task_class.result(scored), run.task_class
+    return f"validation {task.told(result)} ({task.protocol(result)}); {cost}; run {run.path}"

@@ -156,6 +156,11 @@ class Stream:
         """How the split is cut into windows."""
         return self._config
 
+    @property
+    def full_batch(self) -> int:
+        """Targets of a window of full length."""
+        return self._config.columns * self._config.window
+
     def _restart(self, epoch: int, index: int) -> Tensor | None:
         """This process's columns whose state is dropped; None where there is none."""
         drawn = self._planner.restart(epoch, index)

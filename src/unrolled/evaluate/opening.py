@@ -14,8 +14,9 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, sha256_file
 from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
-from unrolled.predict import KneserNeyPredictor, NeuralPredictor, Predictor, PredictorConfig, adapt
+from unrolled.predict import NeuralPredictor, Predictor, PredictorConfig, adapt
 from unrolled.runs import Run
+from unrolled.task import ClosedTask
 
 __all__ = ["RunSource", "open_predictor"]
 
@@ -40,8 +41,9 @@ def open_predictor(
 
 def _plain(run: Run, dtype: torch.dtype) -> Predictor:
     """The run's model as it is."""
-    if run.config.counts is not None:
-        return KneserNeyPredictor(run.ngrams)
+    run.check_language()
+    if issubclass(run.task_class, ClosedTask):
+        return run.task_class.predictor(run.trained)
     model = run.model.to(dtype)
     if dtype == torch.float64 and model.precision != "float64":
         raise UsageError(f"float64 arithmetic has no {model.precision} products; give --precision float32 too.")

@@ -5,8 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from unrolled.kernels.cell_loop.native.prepared import Glue, Norm, Prepared, prepare_chain, trace_stack
-from unrolled.kernels.cell_loop.native.trace import Unsupported
+from unrolled.kernels.cell_loop.native.packed import Prepared, prepare_chain, trace_stack
+from unrolled.kernels.cell_loop.native.trace import Step, Unsupported
 from unrolled.kernels.cpu import Products, library, why_no_library
 from unrolled.model import LanguageModel
 from unrolled.model.heads.softmax import SoftmaxHead
@@ -27,21 +27,18 @@ def why_not_packed(model: LanguageModel, quantize: Quantize | None = None) -> st
         return "that is for a CPU alone"
     if model.dtype != torch.float32 and (quantize is not None or model.dtype != torch.float64):
         return f"that is for float32, not for {model.precision}"
-    wish = model.config.compute.backend
+    wish = model.config.compute.wish("cell_loop")
     if wish not in ("auto", "native"):
         return f"that is the native backend's, and backend {wish} is asked for"
     if quantize is None and model.precision == "bf16":
         return "the model asks for bf16 products"
-    if model.stack.config.kind == "residual" and model.stack.config.mlp:
-        return "the MLPs of residual blocks have no native form"
     for cell in model.stack.cells():
         if not hasattr(cell, "step"):
             return f"{cell.name} is no cell that goes step by step"
     if (reason := why_no_library()) is not None:
         return reason
-    layers: Any = model.stack.cells()
     try:
-        trace_stack(layers, _glue(model), reset=quantize is not None)
+        _trace(model, reset=quantize is not None)
     except Unsupported as found:
         return str(found)
     return None
@@ -55,9 +52,8 @@ class PackedBody:
     """
 
     def __init__(self, model: LanguageModel, products: Products, reset: bool):
-        layers: Any = model.stack.cells()
         self.table = model.embedding.weight.detach()
-        self.step = Prepared(library(), *trace_stack(layers, _glue(model), reset), products)
+        self.step = Prepared(library(), *_trace(model, reset), products)
 
     def __call__(self, ids: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
         """The outputs (batch, time, width) and the state. ids, reset: (batch, time)."""
@@ -68,20 +64,22 @@ class PackedBody:
         return y.transpose(0, 1), state
 
 
-def _glue(model: LanguageModel) -> Glue:
-    stack, enter = model.stack, []
-    if model.embedding.config.project:
-        enter.append(model.embedding.projection)
-    if stack.widen is not None:
-        enter.append(stack.widen.weight)
-    norms = [_norm(one) for one in stack.norms] if stack.config.kind == "residual" else []
-    final = None if stack.final_norm is None else _norm(stack.final_norm)
-    return Glue(enter, stack.config.kind, norms, final, model.config.dropout.zoneout)
+def _trace(model: LanguageModel, reset: bool) -> tuple[Step, dict[str, Tensor]]:
+    """One step of a model's cells and of what is between them, from the embedding's rows to the raw output."""
+    stack, layers = model.stack, model.stack.cells()
+    held = {id(one) for layer in layers for one in layer.parameters()}
+    own = {name: one for name, one in stack.named_parameters() if id(one) not in held}
+    projection = model.embedding.projection if model.embedding.config.project else None
+    if projection is not None:
+        own["embedding"] = projection
 
+    def between(x: Any, layer: Any, glue: Any) -> Any:
+        x = x if projection is None else glue.linear(x, projection)
+        return stack.through(x, layer, lambda i, y: y, glue)
 
-def _norm(norm: Any) -> Norm:
-    centred = isinstance(norm, torch.nn.LayerNorm)
-    return Norm(centred, norm.eps, norm.weight, norm.bias if centred else None)
+    in_width = layers[0].in_width if projection is None and stack.widen is None else model.embedding.weight.shape[1]
+    cells: Any = layers
+    return trace_stack(cells, between, in_width, own, model.config.dropout.zoneout, reset)
 
 
 class PackedSoftmax:

@@ -10,8 +10,9 @@ from unrolled.core.device import pick_device
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json
 from unrolled.core.notes import note
+from unrolled.core.random import RandomStreams
 from unrolled.core.registry import unknown_name
-from unrolled.counts import NgramModel, load_ngrams
+from unrolled.counts import NgramModel
 from unrolled.data import Corpus, CorpusConfig, TokenSplit, corpus_named, open_corpus
 from unrolled.data.spec import WHOLE
 from unrolled.kernels.dispatch import Compute
@@ -19,6 +20,7 @@ from unrolled.model import LanguageModel
 from unrolled.runs.config import RunConfig
 from unrolled.runs.names import CONFIG, MODEL, RECORD, STATE_TENSORS, TOKENIZER, saved_states
 from unrolled.runs.weights import load_weights
+from unrolled.task import TASKS, ClosedTask, Saved, StepsTask, Task
 from unrolled.tokenizer import Tokenizer, load_tokenizer
 from unrolled.tokenizer.encode import encode_corpus
 
@@ -71,32 +73,71 @@ class Run:
                 f"{self.path} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote."
             )
         self.config = RunConfig.load(self.path / CONFIG)
-        if self.config.counts is not None and (weights != "saved" or precision or backend not in (None, "auto")):
-            raise UsageError(f"{self.path} is a count model; leave out --weights, --precision and --backend.")
+        self.task_class: type[Task] = TASKS[self.config.task.name]
+        chosen = (
+            weights != "saved",
+            "model" not in self.task_class.reads and (precision or backend not in (None, "auto")),
+        )
+        if any(chosen) and issubclass(self.task_class, ClosedTask):
+            raise UsageError(f"{self.path} is {self.task_class.noun}; leave out --weights, --precision and --backend.")
+        if chosen[1]:
+            raise UsageError(f"{self.path} is {self.task_class.noun}; leave out --precision and --backend.")
         self.device = pick_device(device)
         changes = {key: value for key, value in (("backend", backend), ("precision", precision)) if value is not None}
         self.kept: dict[str, Any] = {}
         self._compute = Compute.parse({**self.config.model.compute.model_dump(), **changes})
 
     @cached_property
+    def task(self) -> Task:
+        """What was learned, with the vocabularies of the run; its data are opened when they are asked for."""
+        model = self.config.model.model_copy(update={"compute": self._compute})
+        config = self.config.model_copy(update={"model": model})
+        return self.task_class(config, RandomStreams(config.seed), Saved(self.path, self.record))
+
+    @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer the model was trained with. Raises UnrolledError where another one is in its place."""
-        return own_tokenizer(self.path, self.record)
+        """The tokenizer the model was trained with. Raises UnrolledError where another one is in its place, UsageError
+        where the task reads no text."""
+        tokenizer = self.task.tokenizer
+        if tokenizer is None:
+            raise UsageError(f"{self.path} is {self.task_class.noun}, which reads no text; use a run of another task.")
+        return tokenizer
 
     @cached_property
-    def model(self) -> LanguageModel:
-        """The model, in evaluation mode. Raises UsageError for a count model, which has no weights."""
-        if self.config.counts is not None:
-            raise UsageError(f"{self.path} is a count model, which has no neural weights; use a run of a neural model.")
-        config = self.config.model.model_copy(update={"compute": self._compute})
-        model = LanguageModel(config, self.tokenizer.vocab_size)
+    def trained(self) -> Any:
+        """The model of any task, in evaluation mode: a module, or what a closed task keeps."""
+        task = self.task
+        if isinstance(task, ClosedTask):
+            return task.kept(self.path)
+        assert isinstance(task, StepsTask)
+        model = task.build()
         load_weights(model, self.weights_file, "model." if self.weights_kind == "raw" else "")
         return model.to(self.device).eval()
 
-    @cached_property
+    @property
+    def model(self) -> LanguageModel:
+        """The neural language model, in evaluation mode. Raises UsageError for a run of another task."""
+        if issubclass(self.task_class, ClosedTask) or not self.task_class.language:
+            why = ", which has no neural weights" if issubclass(self.task_class, ClosedTask) else ""
+            raise UsageError(f"{self.path} is {self.task_class.noun}{why}; use a run of a neural language model.")
+        return self.trained
+
+    @property
     def ngrams(self) -> NgramModel:
-        """The tables of a count model. Raises UnrolledError for damaged ones."""
-        return load_ngrams(self.path)
+        """The tables of a count model. Raises UnrolledError for damaged ones, UsageError for a run of another task."""
+        found = self.trained if issubclass(self.task_class, ClosedTask) else None
+        if not isinstance(found, NgramModel):
+            raise UsageError(f"{self.path} is {self.task_class.noun}; use a run of a count model.")
+        return found
+
+    def check_language(self) -> None:
+        """Raises UsageError unless the run's model predicts the next token of a text."""
+        if not self.task_class.language:
+            raise UsageError(f"{self.path} is {self.task_class.noun}; use a run of a language model.")
+
+    def identity(self) -> str | None:
+        """A checksum that names a model without weights; None for one with weights."""
+        return self.task_class.identity(self.trained) if issubclass(self.task_class, ClosedTask) else None
 
     @property
     def weights_file(self) -> Path:
@@ -122,9 +163,11 @@ class Run:
         """What was measured: run, tokenizer, weights, number of parameters (None for a count model), training step."""
         return {
             "run": str(self.path),
-            "tokenizer": self.tokenizer.fingerprint(),
+            **self.task.provenance(),
             "weights": self.weights_kind,
-            "parameters": None if self.config.counts is not None else self.model.num_params(),
+            "parameters": None
+            if issubclass(self.task_class, ClosedTask)
+            else sum(p.numel() for p in self.trained.parameters()),
             "step": self.record.get("best_step"),
         }
 
@@ -157,7 +200,7 @@ class Run:
 
     def _check_files(self) -> None:
         """Read what is small: a damaged run is told before a split that its text lacks."""
-        _ = self.tokenizer, self.record, self.config.counts is not None and self.ngrams
+        _ = self.tokenizer, self.record, issubclass(self.task_class, ClosedTask) and self.trained
 
     def _open(self, corpus: CorpusConfig | str | None, whole: bool) -> Corpus:
         if isinstance(corpus, str):

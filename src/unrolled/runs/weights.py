@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from unrolled.core import tree
 from unrolled.core.config import Config
@@ -72,7 +73,7 @@ class WeightsConfig(Config):
             load_published(model, tensors, self.layout)
 
 
-def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
+def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
     """Copy saved weights into a model. Raises UnrolledError in one sentence when they do not fit.
 
     Args:
@@ -93,6 +94,6 @@ def load_weights(model: LanguageModel, path: Path, prefix: str = "") -> None:
             value.copy_(saved[name])
 
 
-def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Name -> parameter, a tied matrix once."""
     return dict(model.named_parameters())

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from torch import nn
+
 from unrolled.core.errors import UsageError
-from unrolled.core.random import RandomStreams
 from unrolled.core.record import cpu_seconds, wall_seconds
-from unrolled.data import Stream
-from unrolled.model import LanguageModel
-from unrolled.optim import build_optimizer
+from unrolled.optim import AVERAGING
+from unrolled.task import Source, StepsTask
 from unrolled.train.config import PhaseConfig
 from unrolled.train.step import train_step
+from unrolled.train.tools import make_tools
 
 __all__ = ["REVISIONS", "Clock", "StepCost", "plan_steps", "probe", "revise_steps"]
 
@@ -55,20 +56,18 @@ class StepCost(NamedTuple):
     cpu: float
 
 
-def probe(
-    model: LanguageModel, stream: Stream, phase: PhaseConfig, streams: RandomStreams, at_least: float = 0.0
-) -> StepCost:
+def probe(task: StepsTask, model: nn.Module, source: Source, phase: PhaseConfig, at_least: float = 0.0) -> StepCost:
     """The cost of a training step, measured on a copy of the model that is thrown away.
 
     Args:
         at_least: measure for this many wall-clock seconds, and three steps in any case.
     """
     trial = copy.deepcopy(model)
-    optimizer = build_optimizer(phase.optimizer, trial.parameters())
+    tools = make_tools(phase.model_copy(update={"averaging": AVERAGING.parse("none")}), trial)
     state, position, steps = None, 0, -1
     wall = cpu = 0.0
     while steps < _PROBE_STEPS or time.perf_counter() - wall < at_least:
-        result = train_step(trial, optimizer, stream, position, state, phase, streams, 0.0)
+        result = train_step(task, trial, tools, source, position, state, phase, 0.0)
         state, position, steps = result.state, result.position, steps + 1
         if steps == 0:  # the first step allocates and is not counted
             wall, cpu = time.perf_counter(), time.process_time()
@@ -77,9 +76,9 @@ def probe(
 
 def plan_steps(
     phase: PhaseConfig,
-    model: LanguageModel,
-    stream: Stream,
-    streams: RandomStreams,
+    task: StepsTask,
+    model: nn.Module,
+    source: Source,
     spent: Callable[[bool], float],
     validations: Callable[[bool, float], float],
 ) -> int:
@@ -92,15 +91,15 @@ def plan_steps(
         UsageError: a budget in time that leaves no room for a step.
     """
     kind, amount = phase.budget()
-    windows = stream.windows_per_epoch()
+    windows = source.windows_per_epoch()
     if kind == "steps":
         return int(amount)
     if kind == "tokens":
-        return max(1, math.ceil(amount * windows / stream.tokens_per_epoch() / phase.accumulate))
+        return max(1, math.ceil(amount * windows / source.tokens_per_epoch() / phase.accumulate))
     if kind == "epochs":
         return max(1, math.ceil(amount * windows / phase.accumulate))
     cpu = kind == "cpu_minutes"
-    cost = probe(model, stream, phase, streams, min(_PROBE_SHARE * 60 * amount, _PROBE_SECONDS))
+    cost = probe(task, model, source, phase, min(_PROBE_SHARE * 60 * amount, _PROBE_SECONDS))
     checking = validations(cpu, 60 * amount - spent(cpu))
     begun = spent(cpu)
     steps = int((60 * amount - begun - checking) / (cost.cpu if cpu else cost.wall))

@@ -5,21 +5,21 @@ import copy
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_folder, make_folder, read_json
 from unrolled.core.registry import shown
-from unrolled.model import LanguageModel, ModelState
-from unrolled.optim import Averager
 from unrolled.runs import CONFIG, STATE_TENSORS, STATES, saved_states, weights
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.progress import Progress
+from unrolled.train.tools import Tools
 
 __all__ = ["exists", "pack", "read_progress", "restore", "save_state", "sweep"]
 
@@ -57,17 +57,15 @@ def sweep(run: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def pack(
-    model: LanguageModel, optimizer: torch.optim.Optimizer, averager: Averager, carried: ModelState | None
-) -> dict[str, Tensor]:
+def pack(model: nn.Module, tools: Tools, carried: Any) -> dict[str, Tensor]:
     """The tensors of a training state: ``model.<parameter>``, ``optimizer.<number>.<key>``,
     ``average.<name>.<number>``, ``carried.<path>``."""
     named = {f"model.{name}": value for name, value in weights(model).items()}
-    for i, parameter in enumerate(_parameters(optimizer)):
-        for key, value in optimizer.state[parameter].items():
+    for i, parameter in enumerate(_parameters(tools.optimizer)):
+        for key, value in tools.optimizer.state[parameter].items():
             if isinstance(value, Tensor):
                 named[f"optimizer.{i}.{key}"] = value
-    named |= {f"average.{name}": value for name, value in averager.tensors().items()}
+    named |= {f"average.{name}": value for name, value in tools.averager.tensors().items()}
     if carried is not None:
         named |= {f"carried.{path}": value for path, value in tree.flatten(carried).items()}
     return named
@@ -85,32 +83,25 @@ def read_progress(run: Path) -> Progress:
     return progress
 
 
-def restore(
-    run: Path,
-    model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
-    averager: Averager,
-    numbers: dict[str, float],
-    columns: int,
-) -> ModelState | None:
+def restore(run: Path, model: nn.Module, tools: Tools, numbers: dict[str, float], initial: Any) -> Any:
     """Put the newest training state of a run into a model, an optimiser and an averager.
 
     Args:
         numbers: the averager's.
-        columns: rows of the carried state.
+        initial: what is carried into the first batch, a tree like that which is carried; None where nothing is.
     Returns:
         the carried state.
     Raises:
         UnrolledError: the state is damaged or of another model.
     """
-    path = saved_states(run)[-1]
+    path, (optimizer, averager) = saved_states(run)[-1], tools
     tensors = tree.load_tensors(path / STATE_TENSORS)
     if odd := tree.not_finite(tensors):
         raise UnrolledError(f"{path}: {shown(odd)} is not a finite number everywhere; {_REMEDY}.")
     own, parameters, keys = weights(model), _parameters(optimizer), None
     wanted, state = {f"model.{name}": value for name, value in own.items()}, None
     if any(name.startswith("carried.") for name in tensors):
-        state = model.initial_state(columns)
+        state = initial
         wanted |= {f"carried.{name}": value for name, value in tree.flatten(state).items()}
     fits = all(name in tensors and _alike(tensors[name], value) for name, value in wanted.items())
     means = {name.removeprefix("average."): t for name, t in tensors.items() if name.startswith("average.")}
@@ -143,7 +134,7 @@ def restore(
     if state is None:
         return None
     named = {name: tensors[f"carried.{name}"].clone() for name in tree.flatten(state)}
-    return tree.to(tree.unflatten(named, state), model.device)
+    return tree.to(tree.unflatten(named, state), next(model.parameters()).device)
 
 
 def _foreign(path: Path) -> UnrolledError:

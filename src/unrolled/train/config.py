@@ -11,6 +11,7 @@ from unrolled.data import StreamConfig
 from unrolled.model import ModelConfig
 from unrolled.optim import AVERAGING, OPTIMIZERS, AnyAveragingConfig, AnyOptimizerConfig, ScheduleConfig
 from unrolled.runs import RunConfig
+from unrolled.task import TASKS
 from unrolled.train.objective import ObjectiveConfig
 
 __all__ = ["BUDGETS", "ExperimentConfig", "PhaseConfig", "TrainConfig"]
@@ -116,10 +117,10 @@ class ExperimentConfig(RunConfig):
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
 
     @model_validator(mode="after")
-    def _counts(self) -> Any:
-        if self.counts is not None:
-            own = {"model": ModelConfig(), "stream": StreamConfig(), "train": TrainConfig()}
-            for name, default in own.items():
-                if getattr(self, name) != default:
-                    raise UsageError(f"a count model has no settings {name}.*; set counts.* alone.")
+    def _read(self) -> Any:
+        task = TASKS[self.task.name]
+        unset = {"model": ModelConfig(), "stream": StreamConfig(), "train": TrainConfig()}
+        for name in ("model", "stream", "train", "tokenizer", "weights"):
+            if name not in task.reads and getattr(self, name) != unset.get(name):
+                raise UsageError(f"{task.noun} has no settings {name}.*; set task.* alone.")
         return self

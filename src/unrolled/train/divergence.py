@@ -11,18 +11,18 @@ RECENT = 50
 _FACTOR = 1.5
 
 
-def divergence(nats: float, grad_norm: float, recent: Sequence[float], vocabulary: int) -> str | None:
+def divergence(nats: float, grad_norm: float, recent: Sequence[float], chance: float | None) -> str | None:
     """What is wrong after a step, in words; None for nothing.
 
     Args:
-        nats: loss per token of the step. grad_norm: of its gradient. recent: losses of the last steps, this one last.
-        vocabulary: number of ids: uniform guessing has the loss log(vocabulary).
+        nats: loss per target of the step. grad_norm: of its gradient. recent: losses of the last steps, this one last.
+        chance: the loss of uniform guessing; None where that is not known.
     """
     if not math.isfinite(nats):
         return f"the loss became {nats}"
     if not math.isfinite(grad_norm):
         return f"the norm of the gradient became {grad_norm}"
-    uniform, mean = math.log(max(vocabulary, 2)), sum(recent) / len(recent)
-    if len(recent) == RECENT and mean > _FACTOR * uniform:
-        return f"the loss ran away ({mean:.2f} nats per token, uniform guessing has {uniform:.2f})"
+    mean = sum(recent) / len(recent)
+    if chance is not None and len(recent) == RECENT and mean > _FACTOR * chance:
+        return f"the loss ran away ({mean:.2f} nats per token, uniform guessing has {chance:.2f})"
     return None

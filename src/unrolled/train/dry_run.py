@@ -8,40 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from unrolled.core.errors import UsageError
-from unrolled.data import MissingCorpusError
-from unrolled.data.table import CORPORA
-from unrolled.model import LanguageModel
 from unrolled.optim import build_optimizer
+from unrolled.task import TASKS, ClosedTask, Size
 from unrolled.train.budget import plan_steps, probe
 from unrolled.train.config import ExperimentConfig
-from unrolled.train.setup import Parts, read_text, set_up
+from unrolled.train.setup import Parts, set_up
 
-__all__ = ["dry_run", "dry_size", "timed_run"]
+__all__ = ["dry_run", "timed_run"]
 
-# Two vocabularies, from which the share of each id in the parameters follows.
-_FEW, _MANY = 50_000, 60_000
 _PRODUCT, _PRODUCT_SECONDS = 384, 0.05
 # Arithmetic of forward and backward, in units of the forward pass.
 _BOTH_PASSES = 3
-
-
-def dry_size(config: ExperimentConfig, vocabulary: int) -> dict[str, Any]:
-    """Size of the model and plan of its training, for a vocabulary size; JSON values."""
-    with torch.device("meta"):
-        model = LanguageModel(config.model, vocabulary)
-    kind, amount = config.train.phases()[0].budget()
-    return {
-        "parameters": model.num_params(),
-        "vocabulary": model.vocab_size,
-        "flops_per_token": model.flops_per_token(),
-        "state_numbers": sum(layer.state_size() for layer in model.stack.cells()),
-        "widths": list(config.model.layer_widths()),
-        "columns": config.stream.columns,
-        "window": config.stream.window,
-        "budget": {kind: amount},
-        "published": [str(figure) for figure in config.published],
-    }
 
 
 def dry_run(config: ExperimentConfig) -> dict[str, Any]:
@@ -56,62 +33,37 @@ def dry_run(config: ExperimentConfig) -> dict[str, Any]:
     Raises:
         UsageError: whatever is wrong with the text or the model.
     """
-    vocabulary, training_tokens, note = _text(config)
-    steps, tokens = _plan(config, training_tokens)
-    if vocabulary is None:
-        return {
-            **_unknown_size(config),
-            "training_tokens": training_tokens,
-            "steps": steps,
-            "tokens": tokens,
-            "corpus": note,
-        }
-    size = dry_size(config, vocabulary)
-    phase = config.train.phases()[0]
+    cls = TASKS[config.task.name]
+    size, published = cls.size(config), [str(figure) for figure in config.published]
+    if issubclass(cls, ClosedTask):
+        return {**size.facts, "published": published}
+    kind, amount = config.train.phases()[0].budget()
+    steps, tokens = _plan(config, size)
     result = {
-        **size,
-        "training_tokens": training_tokens,
+        **size.facts,
+        "budget": {kind: amount},
+        "published": published,
+        "training_tokens": size.per_epoch,
         "steps": steps,
         "tokens": tokens,
-        "epochs": None if tokens is None or not training_tokens else tokens / training_tokens,
-        "memory_bytes_at_least": 4 * size["parameters"] * (2 + _optimizer_tensors(phase.optimizer)),
-        "flops": None if tokens is None else _BOTH_PASSES * size["flops_per_token"] * tokens,
     }
-    if result["flops"] is not None:
-        result["estimated_cpu_seconds_at_least"] = result["flops"] / _product_speed()
-    return result if note is None else {**result, "corpus": note}
+    if size.parameters is not None:
+        kept = 2 + _optimizer_tensors(config.train.phases()[0].optimizer)
+        result["epochs"] = None if tokens is None or not size.per_epoch else tokens / size.per_epoch
+        result["memory_bytes_at_least"] = 4 * size.parameters * kept
+        result["flops"] = None if tokens is None or size.flops is None else _BOTH_PASSES * size.flops * tokens
+        if result["flops"] is not None:
+            result["estimated_cpu_seconds_at_least"] = result["flops"] / _product_speed()
+    return result if size.note is None else {**result, "corpus": size.note}
 
 
-def _text(config: ExperimentConfig) -> tuple[int | None, int | None, str | None]:
-    """Vocabulary, training tokens (each None where unknown), and what is to be said of an absent corpus."""
-    spec = None if config.corpus.own else CORPORA.get(config.corpus.label)
-    published = spec.published.get("train") if spec else None
-    same = spec is not None and config.tokenizer is not None and config.tokenizer.name == spec.tokenizer  # type: ignore[attr-defined]
-    tokens = published.tokens if published and (config.tokenizer is None or same) else None
-    try:
-        text = read_text(config)
-    except MissingCorpusError as error:
-        return config.vocabulary, tokens, f"absent: {error}"
-    return text.tokenizer.vocab_size, len(text.splits["train"]), None
-
-
-def _unknown_size(config: ExperimentConfig) -> dict[str, Any]:
-    """Size of a model whose vocabulary the text would tell: what the model has without it, and for each id."""
-    try:
-        few, many = dry_size(config, _FEW), dry_size(config, _MANY)
-    except UsageError as error:
-        raise UsageError(f"{str(error).rstrip('.')}; state the size with --set vocabulary=NUMBER.") from error
-    per_id = (many["parameters"] - few["parameters"]) / (_MANY - _FEW)
-    fixed = few["parameters"] - per_id * _FEW
-    shown = f"{fixed:,.0f} and {per_id:,.0f} for each id of the vocabulary (--set vocabulary=NUMBER adds them up)"
-    return {**few, "vocabulary": None, "parameters": shown, "flops_per_token": None}
-
-
-def _plan(config: ExperimentConfig, training_tokens: int | None) -> tuple[int | None, int | None]:
-    """Steps and tokens of the first phase; windows of random length have the stated one on average."""
-    phase = config.train.phases()[0]
-    per_step = config.stream.columns * config.stream.window * phase.accumulate
+def _plan(config: ExperimentConfig, size: Size) -> tuple[int | None, int | None]:
+    """Steps and targets of the first phase; windows of random length have the stated one on average."""
+    phase, training_tokens = config.train.phases()[0], size.per_epoch
     kind, amount = phase.budget()
+    per_step = (size.per_batch or 0) * phase.accumulate
+    if not per_step:
+        return None, None
     if kind == "steps":
         return int(amount), int(amount) * per_step
     if kind == "tokens":
@@ -160,19 +112,19 @@ def timed_run(config: ExperimentConfig, device: str = "auto") -> dict[str, Any]:
 
 def _probed(parts: Parts) -> dict[str, Any]:
     phase = parts.config.train.phases()[0]
-    cost = probe(parts.model, parts.stream, phase, parts.streams)
+    cost = probe(parts.task, parts.model, parts.source, phase)
     kind, amount = phase.budget()
     if kind in ("minutes", "cpu_minutes"):
         steps = max(1, int(60 * amount / (cost.cpu if kind == "cpu_minutes" else cost.wall)))
     else:
-        steps = plan_steps(phase, parts.model, parts.stream, parts.streams, lambda _: 0.0, lambda *_: 0.0)
-    tokens = steps * phase.accumulate * parts.stream.tokens_per_epoch() / parts.stream.windows_per_epoch()
+        steps = plan_steps(phase, parts.task, parts.model, parts.source, lambda _: 0.0, lambda *_: 0.0)
+    tokens = steps * phase.accumulate * parts.source.tokens_per_epoch() / parts.source.windows_per_epoch()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "peak_memory_bytes": peak,
         "steps": steps,
         "tokens": int(tokens),
-        "epochs": tokens / parts.stream.tokens_per_epoch(),
+        "epochs": tokens / parts.source.tokens_per_epoch(),
         "seconds_per_step": cost.wall,
         "cpu_seconds_per_step": cost.cpu,
         "estimated_seconds": cost.wall * steps,

@@ -2,12 +2,11 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 from unrolled.core import tree
 from unrolled.core.errors import StoppedError, UnrolledError
-from unrolled.evaluate import EvalResult
-from unrolled.model import ModelState
-from unrolled.optim import AVERAGING, build_optimizer, learning_rate_factor
+from unrolled.optim import Averager, learning_rate_factor
 from unrolled.optim.averaging import worse_than_before
 from unrolled.runs import MODEL, load_weights, weights
 from unrolled.train import checkpoint
@@ -16,11 +15,12 @@ from unrolled.train.config import PhaseConfig
 from unrolled.train.divergence import RECENT, divergence
 from unrolled.train.metrics import MetricsLog
 from unrolled.train.progress import Progress
-from unrolled.train.record import write_record
+from unrolled.train.record import Spent, of_steps, write_record
 from unrolled.train.report import Reporter
 from unrolled.train.setup import Parts
 from unrolled.train.signals import StopRequest
 from unrolled.train.step import StepResult, train_step
+from unrolled.train.tools import make_tools
 from unrolled.train.validation import Validator
 
 __all__ = ["Trainer"]
@@ -41,26 +41,26 @@ class Trainer:
     def __init__(self, parts: Parts, out: Path, metrics: MetricsLog, report: Reporter, clock: Clock, stop: StopRequest):
         self.parts, self.out, self.metrics, self.report = parts, out, metrics, report
         self.clock, self.stop = clock, stop
-        self.config, self.model = parts.config, parts.model
-        self.progress = Progress(checksums={name: split.checksum for name, split in parts.splits.items()})
-        self.state: ModelState | None = None
+        self.config, self.task, self.model = parts.config, parts.task, parts.model
+        splits = self.task.splits
+        self.progress = Progress(checksums={name: split.checksum for name, split in splits.items()})
+        self.state: Any = None
         self.status = "running"
-        self.validator = Validator(parts, self.config.train) if "valid" in parts.splits else None
-        self._build()
+        self.validator = Validator(self.task, self.model, self.config.train) if "valid" in splits else None
+        self.tools = make_tools(self.phase_config, self.model)
         self._saved_at = self.clock.wall()
         # seconds, by the budget's clock, and number of the steps since the last plan
         self._timed, self._timed_steps = 0.0, 0
-
-    def _build(self) -> None:
-        """A fresh optimiser and averager for the phase under way."""
-        phase = self.phase_config
-        self.optimizer = build_optimizer(phase.optimizer, self.model.parameters())
-        self.averager = AVERAGING[phase.averaging.name](phase.averaging, self.model.parameters())
 
     @property
     def phase_config(self) -> PhaseConfig:
         """The phase under way."""
         return self.config.train.phases()[self.progress.phase]
+
+    @property
+    def averager(self) -> Averager:
+        """Of the phase under way."""
+        return self.tools.averager
 
     # -- saving and resuming ---------------------------------------------------------------------------------
 
@@ -74,9 +74,9 @@ class Trainer:
             with self.averager.weights(self.averager.candidates()[0]):
                 tree.save_tensors(self.out / MODEL, weights(self.model))
         progress.averaging = dict(self.averager.numbers)
-        tensors = checkpoint.pack(self.model, self.optimizer, self.averager, self.state)
+        tensors = checkpoint.pack(self.model, self.tools, self.state)
         checkpoint.save_state(self.out, tensors, progress)
-        write_record(self)
+        self.write_record()
         self._saved_at = self.clock.wall()
 
     def restore(self) -> None:
@@ -85,20 +85,24 @@ class Trainer:
         Raises:
             UnrolledError: it is missing, damaged or of another model, or the corpus is no longer the same.
         """
-        own = self.progress.checksums
-        self.progress = checkpoint.read_progress(self.out)
+        own, self.progress = self.progress.checksums, checkpoint.read_progress(self.out)
         for split, checksum in self.progress.checksums.items():
             if own.get(split) != checksum:
                 raise UnrolledError(
-                    f"the {split} text of corpus {self.parts.corpus.name} is not the one that {self.out} was begun "
+                    f"the {split} text of corpus {self.config.corpus.label} is not the one that {self.out} was begun "
                     "with; bring that text back, or train anew with another --out."
                 )
         self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
-        self._build()
-        self.state = checkpoint.restore(
-            self.out, self.model, self.optimizer, self.averager, self.progress.averaging, self.config.stream.columns
-        )
+        self.tools = make_tools(self.phase_config, self.model)
+        initial = self.task.initial_state(self.model)
+        self.state = checkpoint.restore(self.out, self.model, self.tools, self.progress.averaging, initial)
         self.metrics.cut(self.progress.metrics_bytes)
+
+    def write_record(self, exact: Any = None) -> None:
+        """Write the run record; ``exact``: the final result, once it is known."""
+        spent = Spent(self.clock.wall(), self.clock.cpu())
+        steps = of_steps(self.progress, self.parts.source.tokens_per_epoch())
+        write_record(self.out, self.task, self.model, self.status, self.progress, spent, steps, exact)
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -116,7 +120,7 @@ class Trainer:
         progress.plans, progress.checks, progress.history, progress.averaging_began = [], 0, [], None
         progress.validations = 0
         load_weights(self.model, self.out / MODEL)
-        self._build()
+        self.tools = make_tools(self.phase_config, self.model)
         progress.phase_began = (self.clock.wall(), self.clock.cpu())
         self._timed, self._timed_steps = 0.0, 0
 
@@ -124,7 +128,7 @@ class Trainer:
         progress, parts = self.progress, self.parts
         if not progress.phase_steps:
             progress.phase_steps = plan_steps(
-                self.phase_config, self.model, parts.stream, parts.streams, self._spent, self._validation_seconds
+                self.phase_config, self.task, self.model, parts.source, self._spent, self._validation_seconds
             )
             progress.plans = [(0, progress.phase_steps)]
             self.save()
@@ -146,21 +150,19 @@ class Trainer:
         progress, phase, parts = self.progress, self.phase_config, self.parts
         lr = phase.optimizer.lr * learning_rate_factor(phase.schedule, progress.phase_step / progress.phase_steps)
         begun = self._now()
-        result = train_step(
-            self.model, self.optimizer, parts.stream, progress.position, self.state, phase, parts.streams, lr,
-            self.averager,
-        )  # fmt: skip
+        result = train_step(self.task, self.model, self.tools, parts.source, progress.position, self.state, phase, lr)
         self._timed, self._timed_steps = self._timed + self._now() - begun, self._timed_steps + 1
         nats = result.nats / result.tokens
         self._check(nats, result)
         self.state, progress.position = result.state, result.position
         progress.step, progress.phase_step = progress.step + 1, progress.phase_step + 1
         progress.tokens += result.tokens
-        self.report.step(self, nats, lr)
+        self.report.step(progress, nats, lr)
         if progress.phase_step % self.config.train.log_every == 0 or progress.phase_step == progress.phase_steps:
+            parts = {"parts": result.parts} if result.parts else {}
             self.metrics.append(
                 type="train", step=progress.step, tokens=progress.tokens, nats=nats, lr=lr,
-                grad_norm=result.grad_norm, wall=self.clock.wall(), cpu=self.clock.cpu(),
+                grad_norm=result.grad_norm, **parts, wall=self.clock.wall(), cpu=self.clock.cpu(),
             )  # fmt: skip
 
     def _now(self) -> float:
@@ -186,7 +188,7 @@ class Trainer:
     def _check(self, nats: float, result: StepResult) -> None:
         """End with a plain sentence when the loss or the gradient is not finite, or the loss runs away."""
         recent = [*self.progress.recent, nats][-RECENT:]
-        fault = divergence(nats, result.grad_norm, recent, self.parts.tokenizer.vocab_size)
+        fault = divergence(nats, result.grad_norm, recent, self.task.chance())
         if fault is not None:
             self._diverged(fault)
         self.progress.recent = recent
@@ -196,7 +198,7 @@ class Trainer:
         if (self.out / MODEL).exists():
             kept = f"the weights of step {self.progress.best_step} are kept in {self.out}"
         self.status = "diverged"
-        write_record(self)
+        self.write_record()
         raise UnrolledError(
             f"training diverged after step {self.progress.step}: {fault}; {kept}; lower train.optimizer.lr or "
             "train.clip."
@@ -204,14 +206,14 @@ class Trainer:
 
     def _stopped(self, where: str) -> None:
         self.status = "stopped"
-        write_record(self)
+        self.write_record()
         sentence = f"stopped by {self.stop.name} at {where}; continue with: unrolled train --resume {self.out}"
         raise StoppedError(sentence, self.stop.number)
 
     # -- validation ------------------------------------------------------------------------------------------
 
-    def score(self) -> EvalResult | None:
-        """The score of the best weights in one column; None where the config wants none."""
+    def score(self) -> Any:
+        """The exact result of the best weights; None where the config wants none."""
         if not self.config.train.final_eval or self.validator is None:
             return None
         load_weights(self.model, self.out / MODEL)
@@ -245,7 +247,7 @@ class Trainer:
         if self.validator is None:
             return
         progress, begun = self.progress, self._now()
-        results: dict[str, EvalResult] = {}
+        results: dict[str, Any] = {}
         try:
             for candidate in self.averager.candidates():
                 with self.averager.weights(candidate):
@@ -255,27 +257,28 @@ class Trainer:
             raise
         progress.check_seconds = self._now() - begun
         averaged = self.averager.active
-        chosen = self.averager.report({name: result.nats_per_token for name, result in results.items()})
-        result, nats = results[chosen], results[chosen].nats_per_token
-        if progress.best is None or nats < progress.best:
-            progress.best, progress.best_step, progress.stale = nats, progress.step, 0
+        # less is better from here on
+        figures = {name: self.task.goal.signed(self.task.figure(result)) for name, result in results.items()}
+        chosen = self.averager.report(figures)
+        result, figure = results[chosen], figures[chosen]
+        if progress.best is None or figure < progress.best:
+            progress.best, progress.best_step, progress.stale = figure, progress.step, 0
             with self.averager.weights(chosen):
                 tree.save_tensors(self.out / MODEL, weights(self.model))
         else:
             progress.stale += 1
-        self.averager.validated({name: other.nats_per_token for name, other in results.items()}, progress.history)
-        progress.history.append(nats)
+        self.averager.validated(figures, progress.history)
+        progress.history.append(figure)
         if self.averager.active and progress.averaging_began is None:
             progress.averaging_began = progress.step - (progress.phase_step if averaged else 0)
             if not averaged:
                 self.report.note(f"step {progress.phase_step:,}: the average of the weights begins")
         progress.valid = result.to_json()
         self.metrics.append(
-            type="valid", step=progress.step, tokens=progress.tokens, nats=nats, averaged=averaged,
-            protocol=result.protocol.name,
+            type="valid", step=progress.step, tokens=progress.tokens, **self.task.logged(result), averaged=averaged,
             wall=self.clock.wall(), cpu=self.clock.cpu(),
         )  # fmt: skip
-        self.report.valid(self, result)
+        self.report.valid(progress, result, self.task.told(result))
 
     def _spent(self, cpu: bool) -> float:
         """Seconds since the phase began."""

@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
-from unrolled.model import ModelOutput
+from unrolled.core.errors import UsageError
+from unrolled.task import Seen
 
 __all__ = ["ObjectiveConfig", "add_l2", "objective"]
 
@@ -42,18 +43,21 @@ class ObjectiveConfig(Config):
     )
 
 
-def objective(
-    config: ObjectiveConfig, total: Tensor, targets: Tensor, out: ModelOutput, reset: Tensor | None = None
-) -> Tensor:
+def objective(config: ObjectiveConfig, seen: Seen) -> Tensor:
     """The differentiable value of one window, but for its l2 (see :func:`add_l2`).
 
     AR and TAR are those of the published AWD-LSTM code (Merity et al. 2018): means over all elements of the last
     layer's output, where the paper writes L2 norms. TAR takes no difference across a reset.
 
-    Args:
-        total: summed cross-entropy. targets: (columns, time). out: the model's output. reset: (columns, time).
+    Raises:
+        UsageError: AR or TAR of a task whose model has no outputs.
     """
-    value = total / (targets.numel() if config.reduction == "mean" else len(targets))
+    value = seen.total / (seen.targets.numel() if config.reduction == "mean" else len(seen.targets))
+    out, reset = seen.out, seen.reset
+    if out is None:
+        if config.ar or config.tar:
+            raise UsageError("this task has no outputs to regularise; leave out train.objective.ar and tar.")
+        return value
     if config.ar:
         value = value + config.ar * out.dropped.square().mean()
     if config.tar and out.raw.shape[1] > 1:

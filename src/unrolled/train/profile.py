@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 
 from unrolled.core.errors import UsageError
-from unrolled.model import LanguageModel
-from unrolled.optim import AVERAGING, build_optimizer
 from unrolled.train.setup import Parts
 from unrolled.train.step import train_step
+from unrolled.train.tools import make_tools
 
 __all__ = ["Part", "Profile", "profile_steps"]
 
@@ -71,27 +70,17 @@ def profile_steps(parts: Parts, steps: int) -> Profile:
     if steps < 1:
         raise UsageError(f"a profile needs at least 1 step (got {steps}).")
     phase, model = parts.config.train.phases()[0], copy.deepcopy(parts.model)
-    optimizer = build_optimizer(phase.optimizer, model.parameters())
-    averager = AVERAGING[phase.averaging.name](phase.averaging, model.parameters())
+    tools, device = make_tools(phase, model), next(model.parameters()).device
     state, position, tokens = None, 0, 0
-    watch = _Watch(model.device)
+    watch = _Watch(device)
     for step in range(_WARM + steps):
         if step == _WARM:
-            watch, tokens = _Watch(model.device), 0
-        result = train_step(model, optimizer, parts.stream, position, state, phase, parts.streams, 0.0, averager, watch)
+            watch, tokens = _Watch(device), 0
+        result = train_step(parts.task, model, tools, parts.source, position, state, phase, 0.0, watch)
         state, position, tokens = result.state, result.position, tokens + result.tokens
     tokens //= steps
-    operations = _operations(model, tokens)
+    operations = parts.task.operations(model, tokens)
     return Profile(
         tuple(Part(name, seconds / steps, operations.get(name, 0)) for name, seconds in watch.sums.items()),
         steps, tokens,
     )  # fmt: skip
-
-
-def _operations(model: LanguageModel, tokens: int) -> dict[str, int]:
-    """Of the matrix products. The head makes its gradients with its loss, the cells theirs in the backward pass. Those
-    of a sampled softmax depend on the text and are not counted."""
-    cells = model.stack_flops_per_token()
-    sampled = getattr(model.head.config, "negatives", None) is not None
-    head = 0 if sampled else model.flops_per_token() - cells
-    return {"forward": tokens * cells, "loss": 3 * tokens * head, "backward": 2 * tokens * cells}

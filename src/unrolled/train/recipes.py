@@ -4,17 +4,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unrolled.core.config import apply_settings, read_toml
+from unrolled.core.config import apply_settings, parse_setting, read_toml
 from unrolled.core.errors import UsageError
 from unrolled.core.notes import note
 from unrolled.core.registry import unknown_name
 from unrolled.data import CorpusConfig
 from unrolled.data.table import CORPORA
+from unrolled.task import TASKS
 from unrolled.train.config import BUDGETS, ExperimentConfig
 
 __all__ = ["DEFAULT", "find_recipe", "list_recipes", "load_experiment"]
 
 DEFAULT = "default"
+# Parts of a recipe that a task reads or not, and the parts that always belong to one.
+_OF_A_TASK = ("model", "stream", "train", "tokenizer", "weights", "task", "counts")
 _OF_ANY_TEXT = ("fractions", "reset", "reading")
 
 
@@ -60,6 +63,22 @@ def _tokenizer(values: Mapping[str, Any]) -> Any:
     return values.get("tokenizer") or (spec.tokenizer if spec else None)
 
 
+def _for_task(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """A recipe without the parts that belong to its own task, where a setting chooses another one."""
+    own = values.get("task", "counts" if "counts" in values else "lm")
+    own, wanted = own.get("name") if isinstance(own, Mapping) else own, None
+    for path, value in map(parse_setting, settings):
+        if path in (["task"], ["task", "name"]):
+            wanted = value.get("name") if isinstance(value, Mapping) else value
+    if wanted in (None, own) or str(wanted) not in TASKS:
+        return dict(values)
+    reads = TASKS[str(wanted)].reads
+    left = [key for key in _OF_A_TASK if key in values and key not in reads]
+    if left:
+        note(f"task: {wanted} takes the place of {own}, whose {', '.join(left)} are left out")
+    return {key: value for key, value in values.items() if key not in (*left, "vocabulary", "published")}
+
+
 def load_experiment(
     recipe: str | None = None, settings: Iterable[str] = (), corpus: CorpusConfig | None = None
 ) -> ExperimentConfig:
@@ -83,6 +102,7 @@ def load_experiment(
             values["tokenizer"] = tokenizer
     if corpus is not None or any(s.strip().startswith(("corpus.", "tokenizer.")) for s in settings):
         values = {key: value for key, value in values.items() if key not in ("vocabulary", "published")}
+    values = _for_task(values, settings)
     chosen = {s.partition("=")[0].strip() for s in settings} & {f"train.{name}" for name in BUDGETS}
     if chosen and isinstance(values.get("train"), dict):
         if values["train"].get("then"):

@@ -1,58 +1,76 @@
 """The run record: what computed the run, on what, for how long, and what came out."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
 
 from unrolled.core.files import write_json
 from unrolled.core.record import environment
 from unrolled.kernels import dispatch
 from unrolled.runs import RECORD
+from unrolled.task import Task
+from unrolled.train.progress import Progress
 
-if TYPE_CHECKING:
-    from unrolled.evaluate import EvalResult
-    from unrolled.train.loop import Trainer
-
-__all__ = ["write_record"]
+__all__ = ["Spent", "of_steps", "write_record"]
 
 
-def write_record(trainer: "Trainer", exact: "EvalResult | None" = None) -> dict[str, Any]:
-    """Write ``record.json`` and return it.
+class Spent(NamedTuple):
+    """Seconds of a run so far, over all the processes that worked on it."""
 
-    The record is written at each save; ``best_step`` is the step of the weights in ``model.safetensors``.
+    wall: float
+    cpu: float
+
+
+def write_record(
+    out: Path,
+    task: Task,
+    model: Any,
+    status: str,
+    progress: Progress,
+    spent: Spent,
+    steps: Mapping[str, Any],
+    exact: Any = None,
+) -> None:
+    """Write ``record.json``, of whatever task.
 
     Args:
-        exact: the score of the validation split in one column, once it is known.
+        out: the run directory. model: a module, or what a closed task solved.
+        steps: what a run that is trained in steps has to say besides, see :func:`of_steps`; empty for others.
+        exact: the result on the validation split as it is published, once it is known.
     """
-    parts, progress = trainer.parts, trainer.progress
+    device = next(model.parameters()).device if isinstance(model, nn.Module) else "cpu"
     record = {
         "kind": "unrolled record",
         "version": 1,
-        "title": trainer.config.title,
-        "status": trainer.status,
+        "title": task.config.title,
+        "task": task.config.task.name,
+        "status": status,
         "environment": environment(),
-        "device": str(trainer.model.device),
-        "backends": dispatch.choices(),
-        "precision": trainer.config.model.compute.precision,
-        "corpus": parts.corpus.name,
+        "device": str(device),
+        **task.record(model),
         "checksums": progress.checksums,
-        "bytes": {name: parts.corpus.size(name) for name in parts.splits},
-        "tokenizer": parts.tokenizer.fingerprint(),
-        "symbols": parts.tokenizer.symbols_checksum(),
-        "vocabulary": parts.tokenizer.vocab_size,
-        "parameters": trainer.model.num_params(),
-        "flops_per_token": trainer.model.flops_per_token(),
+        **steps,
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "wall_seconds": spent.wall,
+        "cpu_seconds": spent.cpu,
+        "valid": progress.valid,
+        "valid_exact": None if exact is None else exact.to_json(),
+    }
+    write_json(out / RECORD, record)
+
+
+def of_steps(progress: Progress, tokens_per_epoch: int) -> dict[str, Any]:
+    """How far a run is that is trained in steps; ``best_step`` is the step of the weights in ``model.safetensors``."""
+    return {
+        "backends": dispatch.choices(),
         "phase": progress.phase + 1,
         "phase_step": progress.phase_step,
         "phase_steps": progress.phase_steps,
         "plans": progress.plans,
-        "steps": progress.step,
-        "tokens": progress.tokens,
-        "epochs": progress.tokens / parts.stream.tokens_per_epoch(),
-        "wall_seconds": trainer.clock.wall(),
-        "cpu_seconds": trainer.clock.cpu(),
+        "epochs": progress.tokens / tokens_per_epoch,
         "best_step": progress.best_step,
         "averaging_began": progress.averaging_began,
-        "valid": progress.valid,
-        "valid_exact": None if exact is None else exact.to_json(),
     }
-    write_json(trainer.out / RECORD, record)
-    return record

@@ -1,43 +1,43 @@
 """What training tells the one who waits: a progress bar on a terminal, lines elsewhere, nothing by default."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
 from unrolled.core.terminal import visible
+from unrolled.train.progress import Progress
 
-if TYPE_CHECKING:
-    from unrolled.evaluate import EvalResult
-    from unrolled.train.loop import Trainer
-
-__all__ = ["Reporter", "TerminalReporter", "headline"]
+__all__ = ["Begun", "Reporter", "TerminalReporter"]
 
 _LINE_SECONDS = 30.0
 
 
-def headline(result: "EvalResult") -> str:
-    """The two figures that most people look for."""
-    perplexity, bits = result.perplexity_per_token, result.bits_per_character
-    first = "perplexity too large" if perplexity is None else f"{perplexity:,.2f} perplexity per token"
-    return first if bits is None else f"{first}, {bits:.4f} bits per character"
+class Begun(NamedTuple):
+    """What begins. told: data and model in a few words. environment: see :func:`unrolled.core.record.environment`."""
+
+    out: Path
+    told: str
+    environment: dict[str, Any]
 
 
 class Reporter:
     """Hears of everything and says nothing."""
 
-    def start(self, trainer: "Trainer", environment: dict[str, Any]) -> None:
+    def start(self, begun: Begun) -> None:
         """The run begins or goes on."""
 
     def phase(self, index: int, done: int, steps: int) -> None:
         """A phase of ``steps`` steps begins or goes on after ``done``."""
 
-    def step(self, trainer: "Trainer", nats: float, lr: float) -> None:
+    def step(self, progress: Progress, nats: float, lr: float) -> None:
         """A step was made; ``nats`` is its loss per token."""
 
-    def valid(self, trainer: "Trainer", result: "EvalResult") -> None:
-        """A validation was made."""
+    def valid(self, progress: Progress, result: Any, told: str) -> None:
+        """A validation was made; ``told`` is its result in a few words."""
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -45,8 +45,8 @@ class Reporter:
     def score(self, done: int, total: int, nats: float) -> None:
         """The final score has come to ``done`` of ``total`` tokens, at ``nats`` per token."""
 
-    def end(self, trainer: "Trainer", exact: "EvalResult | None") -> None:
-        """The run is finished."""
+    def end(self, progress: Progress, exact: Any) -> None:
+        """The run is finished; ``exact`` is its final result, or None."""
 
     def close(self) -> None:
         """No more will come, for whatever reason."""
@@ -57,21 +57,15 @@ class TerminalReporter(Reporter):
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self.progress: Progress | None = None
+        self.progress: Bars | None = None
         self.task: Any = None
         self.shown = ""
         self.began = self.line_at = time.monotonic()
         self.first_tokens: int | None = None
 
-    def start(self, trainer: "Trainer", environment: dict[str, Any]) -> None:
+    def start(self, begun: Begun) -> None:
         """See :class:`Reporter`."""
-        model = trainer.config.model
-        cells = ", ".join(dict.fromkeys(cell.name for cell in model.layer_cells()))
-        self._print(
-            f"{trainer.parts.corpus.name}: {len(trainer.parts.splits['train']):,} training tokens, vocabulary "
-            f"{trainer.parts.tokenizer.vocab_size:,}; {model.layers} x {cells} {model.layer_widths()[0]}, "
-            f"{trainer.model.num_params():,} parameters; {environment['threads']} threads; run {trainer.out}"
-        )
+        self._print(f"{begun.told}; {begun.environment['threads']} threads; run {begun.out}")
 
     def _print(self, text: str) -> None:
         """A line; names in it may be a stranger's."""
@@ -79,7 +73,7 @@ class TerminalReporter(Reporter):
 
     def _bar(self, title: str, done: int, total: int) -> None:
         self.close()
-        self.progress = Progress(
+        self.progress = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -97,28 +91,26 @@ class TerminalReporter(Reporter):
         else:
             self.console.print(f"phase {index + 1}: {steps:,} steps" + (f", {done:,} done" if done else ""))
 
-    def _tail(self, trainer: "Trainer", nats: float) -> str:
-        tokens = trainer.progress.tokens
+    def _tail(self, tokens: int, nats: float) -> str:
         if self.first_tokens is None:
             self.first_tokens, self.began = tokens, time.monotonic()
         rate = (tokens - self.first_tokens) / max(time.monotonic() - self.began, 1e-6)
         return f"{rate:,.0f} tokens/s, loss {nats:.3f}{self.shown}"
 
-    def step(self, trainer: "Trainer", nats: float, lr: float) -> None:
+    def step(self, progress: Progress, nats: float, lr: float) -> None:
         """See :class:`Reporter`."""
-        done = trainer.progress
-        tail = self._tail(trainer, nats)
+        tail = self._tail(progress.tokens, nats)
         if self.progress is not None:
-            self.progress.update(self.task, completed=done.phase_step, total=done.phase_steps, tail=tail)
+            self.progress.update(self.task, completed=progress.phase_step, total=progress.phase_steps, tail=tail)
         elif time.monotonic() - self.line_at > _LINE_SECONDS:
             self.line_at = time.monotonic()
-            self.console.print(f"step {done.phase_step:,} of {done.phase_steps:,}: {tail}")
+            self.console.print(f"step {progress.phase_step:,} of {progress.phase_steps:,}: {tail}")
 
-    def valid(self, trainer: "Trainer", result: "EvalResult") -> None:
+    def valid(self, progress: Progress, result: Any, told: str) -> None:
         """See :class:`Reporter`."""
-        self.shown = f", valid {headline(result)}"
+        self.shown = f", valid {told}"
         if self.progress is None:
-            self.console.print(f"step {trainer.progress.phase_step:,}: valid {headline(result)}")
+            self.console.print(f"step {progress.phase_step:,}: valid {told}")
 
     def note(self, text: str) -> None:
         """See :class:`Reporter`."""

@@ -11,20 +11,19 @@ from typing import Any
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder
 from unrolled.core.record import environment
-from unrolled.counts.store import COUNTS
 from unrolled.kernels import dispatch
-from unrolled.runs import CONFIG, MODEL, RECORD, STATES, TOKENIZER, Run, own_tokenizer
-from unrolled.tokenizer import load_tokenizer, save_tokenizer
+from unrolled.runs import CONFIG, MODEL, RECORD, STATES, TOKENIZER, Run
+from unrolled.task import TASKS, ClosedTask, Saved
+from unrolled.tokenizer import load_tokenizer
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock
+from unrolled.train.closed import fit_run
 from unrolled.train.config import ExperimentConfig
-from unrolled.train.counting import count_run
 from unrolled.train.loop import Trainer
 from unrolled.train.metrics import METRICS, MetricsLog, TakenError
 from unrolled.train.process import process_settings
-from unrolled.train.record import write_record
-from unrolled.train.report import Reporter
-from unrolled.train.setup import Parts, set_up
+from unrolled.train.report import Begun, Reporter
+from unrolled.train.setup import Parts, open_closed, set_up
 from unrolled.train.signals import StopRequest
 
 __all__ = ["free_folder", "resume", "train"]
@@ -64,14 +63,15 @@ def train(
         if (out / CONFIG).exists():  # another process was faster
             raise TakenError(f"{out} already holds a run; choose another --out.")
         parts = set_up(config, device)
-        save_tokenizer(parts.tokenizer, out / TOKENIZER)
+        parts.task.save(out)
         parts.config.save(out / CONFIG)  # last: the folder is a run from here on, and can be resumed
         return parts
 
     try:
         make_folder(out)  # before the corpus is encoded, which may take minutes
-        if config.counts is not None:
-            count_run(config, out, report or Reporter(), clock)
+        closed = open_closed(config)
+        if closed is not None:
+            fit_run(closed, out, report or Reporter(), clock)
             return out
         with process_settings(config.train.threads):
             return _run(out, begin, report, clock)
@@ -88,7 +88,8 @@ def train(
 def _check_free(out: Path) -> None:
     """Raises UsageError where a folder without a run holds files that one would replace. What a run that was killed
     before it began leaves is no such file: its log is empty, and its tokenizer one of ours."""
-    taken = [name for name in (MODEL, RECORD, STATES, *COUNTS) if (out / name).exists()]
+    files = [file for name in TASKS if issubclass(task := TASKS[name], ClosedTask) for file in task.files]
+    taken = [name for name in (MODEL, RECORD, STATES, *files) if (out / name).exists()]
     if (out / METRICS).exists() and (out / METRICS).stat().st_size:
         taken.append(METRICS)
     if (out / TOKENIZER).exists():
@@ -117,11 +118,10 @@ def resume(
     record = _record(out)
     if record.get("status") == "finished":
         raise UsageError(f"{out} is finished; train anew with another --out.")
-    tokenizer = own_tokenizer(out, record)
     if record:  # said before another text fails in a tokenizer that does not know it
         Run(out, "cpu").check_text()
     with process_settings(config.train.threads):
-        return _run(out, lambda: set_up(config, device, tokenizer), report, clock)
+        return _run(out, lambda: set_up(config, device, Saved(out, record)), report, clock)
 
 
 def _record(run: Path) -> dict[str, Any]:
@@ -145,14 +145,14 @@ def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: 
             trainer.restore()
         else:
             metrics.cut(0)
-        write_record(trainer)
-        report.start(trainer, environment())
+        trainer.write_record()
+        report.start(Begun(out, parts.task.describe(parts.model), environment()))
         with stop:
             trainer.run()
             exact = trainer.score()
         trainer.status = "finished"
-        write_record(trainer, exact)
-        report.end(trainer, exact)
+        trainer.write_record(exact)
+        report.end(trainer.progress, exact)
     finally:
         report.close()
         metrics.close()

@@ -1,18 +1,18 @@
 """Scoring the validation split during and after training."""
 
 from collections.abc import Callable
+from typing import Any
 
-from unrolled.data.walk import Progress
-from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
-from unrolled.predict import NeuralPredictor
+from torch import nn
+
+from unrolled.task import Evaluation, StepsTask
+from unrolled.task.values import Advance
 from unrolled.train.config import TrainConfig
-from unrolled.train.setup import Parts
 
 __all__ = ["Validator"]
 
-# A column shorter than this is mostly warm-up.
-_SHORTEST_COLUMN, _WINDOW = 100, 100
-_TRIAL_SHARE = 20
+# Of the split, what is looked at to know the time of a validation: a share, and at least so much of a column.
+_TRIAL_SHARE, _TRIAL_COLUMN = 20, 100
 # Greatest share of a budget in time that goes to validations.
 _CHECKING = 0.25
 
@@ -21,23 +21,23 @@ class Validator:
     """Scores the validation split of a run, which has one.
 
     Args:
-        parts: the run's. train: its configuration of training.
+        task, model: the run's. train: its configuration of training.
     """
 
-    def __init__(self, parts: Parts, train: TrainConfig):
-        self._parts = parts
-        self._split = parts.splits["valid"]
+    def __init__(self, task: StepsTask, model: nn.Module, train: TrainConfig):
+        self._task, self._model = task, model
+        self._split = task.splits["valid"]
         self._total = min(train.valid_tokens or len(self._split), len(self._split))
         self._limit = self._total if self._total < len(self._split) else None
-        self._columns = min(train.valid_columns, max(1, self._total // _SHORTEST_COLUMN))
+        self._columns = train.valid_columns
 
-    def quick(self, step: int) -> EvalResult:
+    def quick(self, step: int) -> Any:
         """The figure that training watches: several columns, ``valid_tokens`` tokens."""
-        return self._score(self._config(self._columns, self._limit), step, None)
+        return self._score(self._limit, self._columns, step, None)
 
-    def exact(self, step: int, progress: Progress) -> EvalResult:
-        """One column, every token once, as far as ``valid_tokens`` reaches."""
-        return self._score(EvalConfig.parse({"split": "valid", "limit": self._limit}), step, progress)
+    def exact(self, step: int, advance: Advance) -> Any:
+        """As it is published: every token once, as far as ``valid_tokens`` reaches."""
+        return self._score(self._limit, None, step, advance)
 
     def seconds(self, clock: Callable[[], float]) -> float:
         """Estimate of the time of one :meth:`quick`, from a small part of it.
@@ -45,9 +45,9 @@ class Validator:
         Args:
             clock: wall or CPU seconds.
         """
-        part = max(self._total // _TRIAL_SHARE, min(self._total, self._columns * _WINDOW))
+        part = max(self._total // _TRIAL_SHARE, min(self._total, self._columns * _TRIAL_COLUMN))
         start = clock()
-        self._score(self._config(self._columns, part), 0, None)
+        self._score(part, self._columns, 0, None)
         return (clock() - start) * self._total / part
 
     def plan(self, wanted: int, clock: Callable[[], float], left: float, each: int) -> tuple[float, int]:
@@ -64,19 +64,9 @@ class Validator:
         left -= clock() - begun
         return one, max(1, min(wanted, int(_CHECKING * left / max(one, 1e-9))))
 
-    def _config(self, columns: int, limit: int | None) -> EvalConfig:
-        return EvalConfig.parse({"split": "valid", "columns": columns, "limit": limit, "window": _WINDOW})
-
-    def _score(self, config: EvalConfig, step: int, progress: Progress | None) -> EvalResult:
-        parts = self._parts
-        provenance = {
-            "corpus": parts.corpus.name,
-            "tokenizer": parts.tokenizer.fingerprint(),
-            "parameters": parts.model.num_params(),
-            "step": step,
-        }
-        predictor = NeuralPredictor(parts.model, parts.tokenizer.start_id)
+    def _score(self, limit: int | None, columns: int | None, step: int, advance: Advance | None) -> Any:
+        how = Evaluation("valid", limit, columns, {"step": step})
         try:
-            return evaluate_predictor(predictor, self._split, config, progress, provenance)
+            return self._task.evaluate(self._model, self._split, how, advance)
         finally:
-            parts.model.train()
+            self._model.train()

@@ -1,0 +1,61 @@
+"""``unrolled eval`` of a run whose task is no language model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from unrolled.cli.common import emit, progress_bar, table
+
+if TYPE_CHECKING:
+    from unrolled.runs import Run
+
+__all__ = ["check_alone", "measure_task"]
+
+_OF_TASKS = (
+    "run",
+    "corpus",
+    "split",
+    "limit",
+    "record",
+    "weights",
+    "threads",
+    "device",
+    "backend",
+    "precision",
+    "json",
+)
+"""The options that such a run is measured by."""
+
+
+def check_alone(context: typer.Context, why: str) -> None:
+    """Raises UsageError for options of ``eval`` that such a run has no use for. why: begins the sentence."""
+    from unrolled.core.errors import UsageError
+
+    names = {"settings": "set"}
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        # by name, because releases of typer differ in whose class it is
+        if name not in _OF_TASKS and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{why}; leave out --{names.get(name, name).replace('_', '-')}.")
+
+
+def measure_task(
+    run: "Run", corpus: str | None, split: str, limit: int | None, record: Path | None, json: bool
+) -> None:
+    """Measure a run by its task's own figures, and print them.
+
+    Args:
+        record: file for the JSON record.
+    """
+    from unrolled.core.files import write_json
+    from unrolled.tasks.measure import evaluate_task
+
+    with progress_bar(f"measuring {split}", not json) as advance:
+        result = evaluate_task(run, corpus, split, limit, advance)
+    if record is not None:
+        write_json(record, result.to_json())
+    if json:
+        emit(result.to_json())
+        return
+    table(["", f"{result.provenance['corpus']} {split}"], result.rows())

@@ -1,0 +1,74 @@
+"""How large a language model would be, and how much text it would read, counted at once."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from unrolled.core.errors import UsageError
+from unrolled.data.table import CORPORA
+from unrolled.model import LanguageModel
+from unrolled.runs import RunConfig
+from unrolled.task import Size
+
+__all__ = ["KnownText", "facts_of", "lm_size", "published_text"]
+
+# Two vocabularies, from which the share of each id in the parameters follows.
+_FEW, _MANY = 50_000, 60_000
+
+
+class KnownText(NamedTuple):
+    """Number of ids, and of training tokens; each None where unknown."""
+
+    vocabulary: int | None
+    tokens: int | None
+
+
+def published_text(config: RunConfig) -> KnownText:
+    """What is known of a text that is absent: the recipe's vocabulary, and the published count of a known corpus."""
+    spec = None if config.corpus.own else CORPORA.get(config.corpus.label)
+    published = spec.published.get("train") if spec else None
+    same = spec is not None and config.tokenizer is not None and config.tokenizer.name == spec.tokenizer  # type: ignore[attr-defined]
+    tokens = published.tokens if published and (config.tokenizer is None or same) else None
+    return KnownText(config.vocabulary, tokens)
+
+
+def lm_size(config: RunConfig, text: KnownText, note: str | None) -> Size:
+    """Size of the model and its text.
+
+    Args:
+        note: what is to be said of an absent text.
+    Raises:
+        UsageError: whatever is wrong with the model.
+    """
+    per_batch = config.stream.columns * config.stream.window
+    if text.vocabulary is None:
+        return Size(_facts_of_any(config), None, None, text.tokens, per_batch, note)
+    facts = facts_of(config, text.vocabulary)
+    return Size(facts, facts["parameters"], facts["flops_per_token"], text.tokens, per_batch, note)
+
+
+def facts_of(config: RunConfig, vocabulary: int) -> dict[str, Any]:
+    """Size of the model for a vocabulary size; JSON values."""
+    with torch.device("meta"):
+        model = LanguageModel(config.model, vocabulary)
+    return {
+        "parameters": model.num_params(),
+        "vocabulary": model.vocab_size,
+        "flops_per_token": model.flops_per_token(),
+        "state_numbers": sum(layer.state_size() for layer in model.stack.cells()),
+        "widths": list(config.model.layer_widths()),
+        "columns": config.stream.columns,
+        "window": config.stream.window,
+    }
+
+
+def _facts_of_any(config: RunConfig) -> dict[str, Any]:
+    """Size of a model whose vocabulary the text would tell: what the model has without it, and for each id."""
+    try:
+        few, many = facts_of(config, _FEW), facts_of(config, _MANY)
+    except UsageError as error:
+        raise UsageError(f"{str(error).rstrip('.')}; state the size with --set vocabulary=NUMBER.") from error
+    per_id = (many["parameters"] - few["parameters"]) / (_MANY - _FEW)
+    fixed = few["parameters"] - per_id * _FEW
+    shown = f"{fixed:,.0f} and {per_id:,.0f} for each id of the vocabulary (--set vocabulary=NUMBER adds them up)"
+    return {**few, "vocabulary": None, "parameters": shown, "flops_per_token": None}
