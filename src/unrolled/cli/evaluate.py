@@ -27,7 +27,7 @@ from unrolled.cli.common import (
     table,
     use_threads,
 )
-from unrolled.cli.tasks import check_alone, measure_task
+from unrolled.cli.tasks import OF_TASKS, check_alone, measure_task
 
 if TYPE_CHECKING:
     from unrolled.evaluate import EvalResult
@@ -96,14 +96,9 @@ def evaluate(
             ready_output(output)
     if record is not None and per_token is not None and record.resolve() == per_token.resolve():
         raise UsageError("--per-token and --out name one file; give each its own.")
-    use_threads(threads)
-    opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
-    if not opened.task_class.language:
-        check_alone(context, f"{run} is {opened.task_class.noun}, measured by its own figures")
-        measure_task(opened, corpus, split, limit, record, json)
-        return
     if search_tokens is not None and not search:
         raise UsageError("--search-tokens is for a search; name with --search what to choose.")
+    use_threads(threads)
     protocol = {
         "split": split, "window": window, "columns": columns, "first": first, "reset": reset,
         "denominator": denominator, "limit": limit,
@@ -112,6 +107,11 @@ def evaluate(
         predict, settings, protocol, temperature=temperature, dynamic=dynamic, cache=cache, dropout=samples,
         quantize=quantize,
     )  # fmt: skip
+    opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+    if not opened.task_class.language:
+        check_alone(context, *OF_TASKS, why=f"{run} is {opened.task_class.noun}, measured by its own figures")
+        measure_task(opened, corpus, split, limit, record, json)
+        return
     with progress_bar(f"scoring {split}", not json) as advance:
         result = evaluate_run(
             opened, corpus, EvalConfig.parse(options), PredictorConfig.parse(asked), tuple(search or ()),
