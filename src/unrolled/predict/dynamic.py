@@ -222,6 +222,8 @@ class DynamicAdapterConfig(AdapterConfig, DynamicConfig):
     def _preset(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or "preset" not in value:
             return value
+        if not isinstance(value["preset"], str):
+            raise ValueError("a preset is given by its name")
         changes = {key: inner for key, inner in value.items() if key != "preset"}
         return {**dynamic_preset(value["preset"]).model_dump(), **changes}
 
