@@ -88,6 +88,28 @@ def _heads_page() -> str:
     return "\n".join(parts)
 
 
+def _adapters_page() -> str:
+    """The adapters page, made from the table: docstrings and options, in the order in which they are applied."""
+    from unrolled.predict import ADAPTERS
+
+    parts = [
+        "# Adapters",
+        "",
+        "What can be done to a model at test time, in the order in which it is done. `--predict NAME` switches one on,",
+        "`--set NAME.OPTION=VALUE` sets an option; `--search NAME` chooses options on validation text, where said.",
+        "",
+    ]
+    for name in sorted(ADAPTERS, key=lambda name: (ADAPTERS[name].place, name)):
+        cls = ADAPTERS[name]
+        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
+        _options(cls, parts)
+        short = cls.Config.short
+        parts += ["", *([f"`--predict {name}=VALUE` sets `{short}`."] if short else []), ""]
+        if cls.search is not None:
+            parts += [f"`--search {name}` reads {cls.search.tokens:,} tokens for each setting tried.", ""]
+    return "\n".join(parts)
+
+
 def _recipes_page() -> str:
     """The recipes page: what each recipe states, the published figures beside ours (docs/measured.toml)."""
     import pathlib
@@ -137,4 +159,5 @@ def setup(app: object) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "cells.md").write_text(_cells_page(), encoding="utf-8")
     (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
+    (folder / "adapters.md").write_text(_adapters_page(), encoding="utf-8")
     (folder / "recipes.md").write_text(_recipes_page(), encoding="utf-8")

@@ -11,7 +11,7 @@ from unrolled.evaluate import EvalConfig, EvalResult, evaluate_run, open_predict
 from unrolled.generate import Generation, SamplerConfig
 from unrolled.generate import generate as _generate
 from unrolled.model import LanguageModel
-from unrolled.predict import PredictorConfig
+from unrolled.predict import ADAPTERS, PredictorConfig
 from unrolled.runs import Run
 from unrolled.train import Clock, ExperimentConfig, Reporter
 from unrolled.train import train as _train
@@ -79,6 +79,7 @@ def evaluate(
     progress: Progress | None = None,
     search: Sequence[str] = (),
     search_tokens: int | None = None,
+    predict: PredictorConfig | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> EvalResult:
     """Measure a run on a corpus.
@@ -90,17 +91,23 @@ def evaluate(
         dtype: of the arithmetic, float32 or float64.
         progress: hears of every window.
         search, search_tokens: settings to choose on the validation split, see :func:`evaluate_run`.
-        options: fields of :class:`EvalConfig` (split, window, columns, first, reset, limit) and of
-            :class:`PredictorConfig` (temperature, dropout, dynamic, cache, quantize), such as ``dynamic="krause"`` or
-            ``cache={"length": 500}``.
+        predict: what is done at test time, such as ``{"dynamic": "krause", "cache": {"length": 500}}``.
+        options: fields of :class:`EvalConfig` (split, window, columns, first, reset, limit), and what is done at test
+            time by name, such as ``dynamic="krause"`` or ``cache={"length": 500}``.
     Raises:
         UsageError: no run, unknown corpus, split or option. UnrolledError: damaged files.
     """
-    test_time = {key: options.pop(key) for key in PredictorConfig.model_fields if key in options}
+    named = {key: options.pop(key) for key in ADAPTERS if key in options}
     return evaluate_run(
-        _opened(run, device), corpus, EvalConfig.parse(options), PredictorConfig.parse(test_time), search,
+        _opened(run, device), corpus, EvalConfig.parse(options), _test_time(predict, named), search,
         search_tokens, per_token, dtype, progress,
     )  # fmt: skip
+
+
+def _test_time(predict: PredictorConfig | Mapping[str, Any] | None, named: Mapping[str, Any]) -> PredictorConfig:
+    """Both ways to say what is done at test time, as one."""
+    given = {"adapters": predict.adapters} if isinstance(predict, PredictorConfig) else predict
+    return PredictorConfig.parse({**(given or {}), **named})
 
 
 def generate(
@@ -111,18 +118,19 @@ def generate(
     samples: int = 1,
     device: str = "auto",
     quantize: str | None = None,
+    predict: PredictorConfig | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[Generation]:
     """Continue prompts.
 
     Args:
         run: a run directory, or an opened :class:`Run`.
-        quantize: weights in fewer bits: bf16 or int8.
+        quantize: weights in fewer bits: bf16 or int8. predict: what else is done at test time, see :func:`evaluate`.
         options: fields of :class:`SamplerConfig`: temperature, top_k, top_p, min_p, seed.
     Raises:
         UsageError: no run, unknown option, a prompt that the tokenizer cannot read.
     """
     sampler, opened = SamplerConfig.parse(options), _opened(run, device)
-    predictor = open_predictor(opened, PredictorConfig.parse({"quantize": quantize}), stepwise=True)
     prompts = (prompts,) if isinstance(prompts, str) else prompts
-    return _generate(predictor, opened.tokenizer, prompts, tokens, sampler, stop, samples)
+    with open_predictor(opened, _test_time(predict, {"quantize": quantize}), stepwise=True) as predictor:
+        return _generate(predictor, opened.tokenizer, prompts, tokens, sampler, stop, samples)

@@ -126,7 +126,7 @@ def test_what_a_peak_does() -> None:
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_emulated_products_are_no_peak(monkeypatch: pytest.MonkeyPatch, fast: bool, dtype: torch.dtype) -> None:
     """Where bf16 products are emulated the backends multiply rounded factors in float32, and so does the peak."""
-    monkeypatch.setattr("unrolled.kernels.bf16.fast_products", lambda: fast)
+    monkeypatch.setattr("unrolled.kernels.linear.bf16.fast_products", lambda: fast)
     result = Peaks(BenchConfig(peak_size=20), limit=1.0).call("bf16")[0]()
     assert isinstance(result, torch.Tensor)
     assert result.dtype == dtype

@@ -188,9 +188,6 @@ def test_training_writes_over_nothing(name: str, refused: Callable[..., str]) ->
 def test_two_outputs_of_one_name(trained: Path, refused: Callable[..., str]) -> None:
     said = refused("eval", trained, "--per-token", "r", "--out", "r")
     assert "--per-token and --out" in said
-    Path("old.tsv").write_text("x\n")
-    assert "is what is read" in refused("eval", trained, "--per-token", "old.tsv", "--against", "old.tsv")
-    assert Path("old.tsv").read_text() == "x\n"
 
 
 def test_json_lines(arpa: Path, unrolled: Command) -> None:

@@ -25,7 +25,7 @@ def accuracy(arpa: Path, unrolled: Command) -> Callable[[str], tuple[float, int]
     """Accuracy and number of pairs."""
 
     def of(path: str) -> tuple[float, int]:
-        code, out, err = unrolled("eval", arpa, "--task", path, "--prepare", "none", "--json")
+        code, out, err = unrolled("pairs", arpa, path, "--prepare", "none", "--json")
         assert code == 0, err
         overall = json.loads(out)["overall"]
         return overall["accuracy"], overall["pairs"]
@@ -57,7 +57,7 @@ def test_the_same_pairs(data: bytes, accuracy: Callable[[str], tuple[float, int]
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
 def test_other_encodings(encoding: str, arpa: Path, refused: Callable[..., str]) -> None:
     Path("p.jsonl").write_bytes(lines().encode(encoding))
-    said = refused("eval", arpa, "--task", "p.jsonl", code=2)
+    said = refused("pairs", arpa, "p.jsonl", code=2)
     if encoding == "latin-1":
         assert said.startswith("p.jsonl is not UTF-8 at byte ")
         assert ", in line 2;" in said
@@ -73,5 +73,5 @@ def test_folders(arpa: Path, unrolled: Command, accuracy: Callable[[str], tuple[
     Path("task/README.md").write_text("about\n")
     Path("task/._a.jsonl").write_bytes(b"\0\xff")
     assert accuracy("task")[1] == 4
-    err = unrolled("eval", arpa, "--task", "task", "--prepare", "none").err
+    err = unrolled("pairs", arpa, "task", "--prepare", "none").err
     assert "note: task: left out 2 of what is there (no files of pairs): ._a.jsonl, README.md" in err

@@ -219,5 +219,3 @@ def test_options_that_nothing_would_read(made: Path, trained: Path, refused: Cal
     said = refused("eval", trained, "--dtype", "float64", "--precision", "bf16")
     assert said == "float64 arithmetic has no bf16 products; give --precision float32 too."
     assert "--search-tokens is for a search" in refused("eval", trained, "--search-tokens", 9)
-    for option in (["--out", "x.json"], ["--split", "valid"], ["--corpus", "x"]):
-        assert "per-token files hold all that is compared; leave out --" in refused("eval", "--ensemble", "x", *option)

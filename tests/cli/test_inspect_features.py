@@ -108,7 +108,8 @@ def test_without_scikit_learn(
     refused: Callable[..., str], trained: Path, labelled: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Said before any sentence is read."""
-    from unrolled.analyse import features, probe
+    from unrolled.analyse import probe
+    from unrolled.analyse.features import make as features
 
     def absent(name: str) -> None:
         raise ImportError(name)

@@ -19,6 +19,9 @@ VERBS = [
     ["export"],
     ["generate"],
     ["score"],
+    ["pairs"],
+    ["ensemble"],
+    ["difference"],
     ["bench"],
     ["build"],
     ["cells"],
@@ -256,21 +259,22 @@ def test_divergence(refused: Callable[..., str], unrolled: Command, text: Path) 
     assert result["figures"]["nats_per_token"] < 20
 
 
-def test_eval_adapts_searches_and_compares(unrolled: Command, trained: Path) -> None:
+def test_eval_adapts_and_searches_and_models_are_compared(unrolled: Command, trained: Path) -> None:
     code, out, err = unrolled("eval", trained, "--per-token", "static.tsv.gz", "--json")
     assert (code, err) == (0, "")
     static = json.loads(out)
     arguments = ["--dynamic", "sgd", "--set", "dynamic.lr=0.02", "--cache", 30]
     arguments += ["--search", "cache", "--search-tokens", 200]
-    code, out, err = unrolled("eval", trained, *arguments, "--against", "static.tsv.gz", "--json")
+    code, out, err = unrolled("eval", trained, *arguments, "--per-token", "dynamic.tsv", "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert found["protocol"]["kind"] == "dynamic + cache"
     assert found["protocol"]["options"]["dynamic"]["lr"] == 0.02
     assert len(found["provenance"]["search"]["cache"]["tried"]) == 16
     difference = (found["nats"] - static["nats"]) / static["tokens"]
-    assert found["against"]["nats_per_token"] == pytest.approx(difference, abs=1e-9)
-    code, out, _ = unrolled("eval", "static.tsv.gz", "--against", "static.tsv.gz")
+    code, out, _ = unrolled("difference", "dynamic.tsv", "static.tsv.gz", "--json")
+    assert json.loads(out)["nats_per_token"] == pytest.approx(difference, abs=1e-9)
+    code, out, _ = unrolled("difference", "static.tsv.gz", "static.tsv.gz")
     assert code == 0
     assert "perplexity" in out
     for split in ("valid", "test"):
@@ -279,12 +283,12 @@ def test_eval_adapts_searches_and_compares(unrolled: Command, trained: Path) -> 
                 "eval", trained, "--split", split, "--temperature", temperature, "--per-token", f"e/{split}/{name}.tsv"
             )
             assert code == 0
-    code, out, _ = unrolled("eval", "--ensemble", "e", "--json")
+    code, out, _ = unrolled("ensemble", "e", "--json")
     assert code == 0
     mixed = json.loads(out)
     assert set(mixed["weights"]) == {"cool", "hot"}
     assert sum(mixed["weights"].values()) == pytest.approx(1)
-    code, out, _ = unrolled("eval", "--ensemble", "e")
+    code, out, _ = unrolled("ensemble", "e")
     assert "weights fitted on valid" in out
 
 
@@ -330,26 +334,23 @@ def test_eval_on_minimal_pairs(unrolled: Command, refused: Callable[..., str], t
     lines += [{"good": "under the hill", "bad": "under the hill", "UID": "same"}]
     Path("mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     keys = ["--set", "pairs.good=good", "--set", "pairs.bad=bad"]
-    code, out, err = unrolled("eval", trained, "--task", "mine.jsonl", *keys, "--out", "new/pairs.json")
+    code, out, err = unrolled("pairs", trained, "mine.jsonl", *keys, "--out", "new/pairs.json")
     assert (code, err) == (0, "")
     rows = [line.split("\t") for line in out.splitlines()]
     assert [row[0] for row in rows] == ["", "order", "same", "all"]
     assert rows[2][1:7] == ["50.0%", "5.5% to 94.5%", "1", "1", "1", "0"]
     record = json.loads(Path("new/pairs.json").read_text())
     assert rows[3][1] == f"{record['overall']['accuracy']:.1%}"
-    code, out, _ = unrolled("eval", trained, "--task", "mine.jsonl", *keys, "--json")
+    code, out, _ = unrolled("pairs", trained, "mine.jsonl", *keys, "--json")
     assert json.loads(out) == record
     assert record["protocol"]["prepare"] == "none"
-    found = json.loads(unrolled("eval", trained, "--task", "mine.jsonl", *keys, "--json", "--normalize", "tokens").out)
+    found = json.loads(unrolled("pairs", trained, "mine.jsonl", *keys, "--json", "--normalize", "tokens").out)
     assert found["protocol"]["normalize"] == "tokens"
-    task = ["eval", trained, "--task", "mine.jsonl"]
+    task = ["pairs", trained, "mine.jsonl"]
     assert "has no sentence 'sentence_good'" in refused(*task)
-    assert "--split does not go with --task" in refused(*task, "--split", "valid")
-    assert "--per-token does not go with --task" in refused(*task, "--per-token", "x.tsv")
-    assert "--prepare is for minimal pairs" in refused("eval", trained, "--prepare", "none")
     assert "config key 'prepare'" in refused(*task, "--prepare", "wsj")
-    assert "which leaves nothing to cache" in refused(*task, *keys, "--cache", 3)
-    assert "put the 67 .jsonl files" in refused("eval", trained, "--task", "blimp")
+    assert "which leaves nothing to cache" in refused(*task, *keys, "--predict", "cache=3")
+    assert "put the 67 .jsonl files" in refused("pairs", trained, "blimp")
 
 
 def test_profile(unrolled: Command, text: Path) -> None:

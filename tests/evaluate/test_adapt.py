@@ -11,7 +11,7 @@ import unrolled as ur
 from train.runs import experiment, write_text
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.evaluate import EvalConfig, evaluate_run, open_predictor
-from unrolled.evaluate.search import SEARCHES, search
+from unrolled.evaluate.search import search
 from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
 from unrolled.train import train
@@ -37,11 +37,10 @@ def _fresh(run: Path) -> None:
 
 def test_presets_and_settings() -> None:
     config = PredictorConfig.parse({"dynamic": "lamb"})
-    assert config.dynamic is not None
-    assert (config.dynamic.loss, config.dynamic.normalize) == ("sum", "scalars")
+    assert (config.get("dynamic").loss, config.get("dynamic").normalize) == ("sum", "scalars")
     changed = PredictorConfig.parse({"dynamic": {"preset": "lamb", "segment": 9}})
-    assert changed.dynamic == config.dynamic.model_copy(update={"segment": 9})
-    assert PredictorConfig.parse({"dynamic": {"lr": 0.5}}).dynamic is not None
+    assert changed.get("dynamic") == config.get("dynamic").model_copy(update={"segment": 9})
+    assert PredictorConfig.parse({"dynamic": {"lr": 0.5}}).get("dynamic").lr == 0.5
     with pytest.raises(UsageError, match="did you mean 'krause'"):
         PredictorConfig.parse({"dynamic": "kruase"})
     with pytest.raises(UsageError, match="not combined"):
@@ -110,23 +109,26 @@ def _measured(nats: Callable[[PredictorConfig], float]) -> tuple[PredictorConfig
     return best, len(tried)
 
 
+def _temperature(config: PredictorConfig) -> float:
+    given = config.get("temperature")
+    return 1.0 if given is None else given.value
+
+
 def test_the_temperature_search_stops_after_two_steps_without_gain() -> None:
-    best, count = _measured(lambda config: abs(1 / config.temperature - 1.0))
-    assert 1 / best.temperature == pytest.approx(1.0)
+    best, count = _measured(lambda config: abs(1 / _temperature(config) - 1.0))
+    assert 1 / _temperature(best) == pytest.approx(1.0)
     assert count == 6
-    assert _measured(lambda config: -config.temperature)[1] == 14
+    assert _measured(lambda config: -_temperature(config))[1] == 14
 
 
 def test_a_setting_that_diverges_loses() -> None:
     def nats(config: PredictorConfig) -> float:
-        assert config.dynamic is not None
-        if config.dynamic.lr > 0.02:
+        if config.get("dynamic").lr > 0.02:
             raise UnrolledError("diverged")
-        return -config.dynamic.lr
+        return -config.get("dynamic").lr
 
     best, tried = search("dynamic", PredictorConfig.parse({"dynamic": "sgd"}), nats)
-    assert best.dynamic is not None
-    assert best.dynamic.lr == pytest.approx(0.01)
+    assert best.get("dynamic").lr == pytest.approx(0.01)
     assert sum(one.nats_per_token == float("inf") for one in tried) == 4
 
     def never(config: PredictorConfig) -> float:
@@ -143,8 +145,41 @@ def test_refusals(run: Path) -> None:
         ur.evaluate(run, search=("tmperature",))
     with pytest.raises(UsageError, match="unknown weights 'rwa'"):
         Run(run, weights="rwa")  # type: ignore[arg-type]
-    assert set(SEARCHES) == {"temperature", "dynamic", "cache"}
+    with pytest.raises(UsageError, match="unknown search 'clamp'; known: cache, dynamic, temperature"):
+        ur.evaluate(run, search=("clamp",))
     assert EvalConfig().reset == "corpus"
+
+
+def test_prompts_of_rows_that_go_in_step(run: Path) -> None:
+    for one in ({"dropout": 2}, {"dynamic": "sgd"}):
+        assert len(ur.generate(run, ["the", "cat"], 3, predict=one)) == 2
+        with pytest.raises(UsageError, match="all prompts must have as many tokens; give them one at a time"):
+            ur.generate(run, ["the", "cats"], 3, predict=one)
+    assert len(ur.generate(run, ["the", "cats"], 3, predict={"cache": 5, "temperature": 0.5})) == 2
+
+
+def test_settings_in_every_form() -> None:
+    wanted = PredictorConfig.parse({"cache": {"length": 7}, "temperature": 0.5})
+    assert [one.name for one in wanted.adapters] == ["temperature", "cache"], "in the order in which they are applied"
+    for given in (
+        {"temperature": 0.5, "cache": 7, "quantize": None},
+        {"adapters": [{"name": "cache", "length": 7}, {"name": "temperature", "value": 0.5}]},
+        {"adapters": [{"name": "cache", "length": 7}], "temperature": {"value": 0.5}},
+        wanted.model_dump(),
+    ):
+        assert PredictorConfig.parse(given) == wanted
+    assert PredictorConfig.parse({"temperature": 1.0}) == PredictorConfig()
+    assert PredictorConfig.parse({"adapters": ["cache"]}) == PredictorConfig.parse({"cache": {}})
+    for given, says in (
+        ({"cahce": 5}, "unknown setting at test time 'cahce'; did you mean 'cache'"),
+        ({"cache": 5, "adapters": ["cache"]}, "cache is given twice"),
+        ({"cache": 0}, "config key 'cache': input should be greater than or equal to 1"),
+        ({"cache": {"lenght": 5}}, "unknown config key 'cache.lenght'; did you mean 'length'"),
+        ({"adapters": 3}, "the adapters are a list of tables"),
+        ({"adapters": [{"length": 3}]}, "needs the key 'name', one of: cache"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            PredictorConfig.parse(given)
 
 
 def test_all_of_a_text_of_ones_own_is_a_split(run: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from unrolled.evaluate import Pair, PairsConfig, PairsResult, compare_pairs, rea
 from unrolled.evaluate.text.pairs import score_sentences, wilson
 from unrolled.evaluate.text.spelling import ptb_words, split_words
 from unrolled.model import LanguageModel, ModelConfig
-from unrolled.predict import NeuralPredictor, PredictorConfig, make_predictor
+from unrolled.predict import NeuralPredictor, PredictorConfig, adapt
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
 WORDS = "the a cat cats dog dogs sleeps sleep sees see that who does n't not . <unk> mr. 's"
@@ -249,7 +249,7 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes | None, error: A
 def test_refusals(tokenizer):
     model, pairs = make_model(tokenizer.vocab_size), {"x": draw_pairs(2, 0)}
     for options in ({"cache": {}}, {"dynamic": "sgd"}):
-        learning = make_predictor(model, tokenizer.start_id, PredictorConfig.parse(options))
+        learning = adapt(NeuralPredictor(model, tokenizer.start_id), PredictorConfig.parse(options))
         with learning, pytest.raises(UsageError, match="scored by itself"):
             compare_pairs(learning, tokenizer, pairs)
     with torch.no_grad():

@@ -20,7 +20,7 @@ from unrolled.predict import (
     NeuralPredictor,
     Predictor,
     PredictorConfig,
-    make_predictor,
+    adapt,
 )
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 
@@ -242,7 +242,7 @@ def test_any_predictor(options, reset):
     config = PredictorConfig.parse(options)
     results = []
     for extra in ({}, {"rank": True, "window": 9}, {"boundary": "trailing"}):
-        with make_predictor(model, tokenizer.start_id, config) as predictor:
+        with adapt(NeuralPredictor(model, tokenizer.start_id), config) as predictor:
             results.append([one.nats for one in rows(predictor, tokenizer, reset=reset, **extra)])
     assert results[1] == pytest.approx(results[0], rel=1e-9)
     assert results[2] != pytest.approx(results[0], rel=1e-4)

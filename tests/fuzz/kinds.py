@@ -154,12 +154,12 @@ def _per_token(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
         data = sealed(data)
     if draw.random() < 0.5:
         (folder / "a.tsv").write_bytes(data)
-        return Case(["eval", seeds.scores, "--against", folder / "a.tsv", "--json"])
+        return Case(["difference", seeds.scores, folder / "a.tsv", "--json"])
     (folder / "e" / "test").mkdir(parents=True)
     (folder / "e" / "valid").mkdir()
     shutil.copy(seeds.scores, folder / "e" / "valid" / "a.tsv")
     (folder / "e" / "test" / "a.tsv").write_bytes(data)
-    return Case(["eval", "--ensemble", folder / "e", "--json"])
+    return Case(["ensemble", folder / "e", "--json"])
 
 
 def _pairs(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
@@ -167,7 +167,7 @@ def _pairs(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     run = draw.choice((seeds.chars, seeds.words))
     if draw.random() < 0.3:
         (folder / "p.zip").write_bytes(damage_bytes((seeds.home / "pairs.zip").read_bytes(), draw))
-        return Case(["eval", run, "--task", folder / "p.zip", "--json", "--device", "cpu"])
+        return Case(["pairs", run, folder / "p.zip", "--json", "--device", "cpu"])
     data = (seeds.pairs / "a.jsonl").read_bytes()
     if draw.random() < 0.5:
         lines = data.decode().splitlines()
@@ -176,7 +176,7 @@ def _pairs(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     else:
         data = damage_bytes(data, draw)
     (folder / "p.jsonl").write_bytes(data)
-    return Case(["eval", run, "--task", draw.choice((folder, folder / "p.jsonl")), "--json", "--device", "cpu"])
+    return Case(["pairs", run, draw.choice((folder, folder / "p.jsonl")), "--json", "--device", "cpu"])
 
 
 def _table(draw: random.Random, seeds: Seeds, folder: Path) -> Case:

@@ -55,9 +55,9 @@ def test_whole_inputs_are_accepted(seeds: Seeds) -> None:
         ["eval", seeds.chars, "--split", "test", "--json", *device],
         ["generate", seeds.words, "--tokens", 5, "--json", *device],
         *(["decompress", made, packed, "--out", folder / f"{made.name}.txt"] for made, packed in run_of.items()),
-        ["eval", seeds.scores, "--against", seeds.scores, "--json"],
-        ["eval", seeds.chars, "--task", seeds.pairs, "--json", *device],
-        ["eval", seeds.words, "--task", seeds.home / "pairs.zip", "--json", *device],
+        ["difference", seeds.scores, seeds.scores, "--json"],
+        ["pairs", seeds.chars, seeds.pairs, "--json", *device],
+        ["pairs", seeds.words, seeds.home / "pairs.zip", "--json", *device],
         ["score", seeds.words, seeds.table, "--column", "word", "--break", "sentence", *device],
     ):
         outcome = command.run(arguments)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unrolled.kernels.cell_loop.native.prepared import prepare_chain
+from unrolled.kernels.cell_loop.native.packed import prepare_chain
 from unrolled.kernels.cpu import instruction_sets, library, why_no_library
 
 pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from kernels.threads import assert_threads_change_no_bit
-from unrolled.kernels import window
 from unrolled.kernels.cell_loop.native.inputs import InputWeights
 from unrolled.kernels.cpu import Library, instruction_sets, library, why_no_library
-from unrolled.kernels.window import WindowMatrix, window_gradient, window_product
+from unrolled.kernels.linear import window
+from unrolled.kernels.linear.window import WindowMatrix, window_gradient, window_product
 
 pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 

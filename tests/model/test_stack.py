@@ -12,12 +12,12 @@ from conformance.tolerance import assert_close
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError
 from unrolled.model import LanguageModel, ModelConfig
-from unrolled.model.stack import Stack, StackConfig
+from unrolled.model.blocks import Stack, StackConfig, make_stack
 
 
 def make(cells: list[Any], widths: list[int], in_width: int = 5, **config: Any) -> Stack:
     torch.manual_seed(2)
-    stack = Stack(in_width, [CELLS.parse(cell) for cell in cells], widths, StackConfig.parse(config)).double()
+    stack = make_stack(in_width, [CELLS.parse(cell) for cell in cells], widths, StackConfig.parse(config)).double()
     with torch.no_grad():
         for k, parameter in enumerate(stack.parameters()):
             parameter.add_(0.1 * wave(*parameter.shape, phase=k))

@@ -43,7 +43,7 @@ def test_equals_the_lookup(monkeypatch: pytest.MonkeyPatch, options: dict[str, A
     masks = model.draw_masks(3, 5, RandomStreams(0), 0, drawn)
     assert isinstance(model._input(tokens, masks), TableInput)
     found = _results(model, tokens, masks)
-    monkeypatch.setattr("unrolled.model.stack.Stack.takes_table", lambda self: False)
+    monkeypatch.setattr("unrolled.model.blocks.Stack.takes_table", lambda self: False)
     assert not isinstance(model._input(tokens, masks), TableInput)
     torch.testing.assert_close(found, _results(model, tokens, masks), rtol=1e-12, atol=1e-12)
 

@@ -17,6 +17,7 @@ TOKENS = torch.tensor([[1, 4, 2, 2, 0, 3], [0, 0, 5, 1, 3, 2]])
 
 LSTM = ["i_pre", "f_pre", "g_pre", "o_pre", "i", "f", "g", "o", "c", "h"]
 NAMES = {
+    "mlp": ["hidden", "h"],
     "rnn": ["h_pre", "h"],
     "lstm": LSTM,
     "gru": ["r_pre", "z_pre", "n_pre", "r", "z", "n", "h"],

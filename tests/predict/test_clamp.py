@@ -86,7 +86,7 @@ def test_generation_clamps_the_prompt_too(tokenizer, predictor) -> None:
     for _ in range(12):
         ids[0].append(int(by_hand(model, ids[0], Clamp(0, "c", 1, 3.0))[-1].argmax()))
     assert text.tokens == ids[0][-12:]
-    assert clamped.options == {"clamps": [{"layer": 0, "name": "c", "unit": 1, "value": 3.0}]}
+    assert clamped.options == {"clamp": {"units": ["0.c.1=3.0"]}}
 
 
 def test_the_form() -> None:

@@ -1,7 +1,6 @@
 """Prepared weights: the model's own figures, or those of its weights in fewer bits."""
 
 import copy
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from unrolled.kernels.cell_loop import Weights
 from unrolled.kernels.cell_loop.loop import run_loop, silent
 from unrolled.kernels.cpu import why_no_library
 from unrolled.model import LanguageModel, ModelConfig
-from unrolled.predict import NeuralPredictor, PackedPredictor, Predictor, PredictorConfig, make_predictor
+from unrolled.predict import NeuralPredictor, PackedPredictor, Predictor, PredictorConfig, adapt, packed_program
 
 pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 
@@ -161,18 +160,18 @@ def test_a_state_stays_as_it_was() -> None:
 
 def test_what_is_recorded() -> None:
     model = build(dtype=torch.float32)
-    predictor = make_predictor(model, 0, PredictorConfig(quantize="int8"))
+    predictor = adapt(NeuralPredictor(model, 0), PredictorConfig.parse({"quantize": "int8"}))
     assert isinstance(predictor, PackedPredictor)
     assert predictor.precision == "int8"
     assert predictor.options == {"quantize": "int8"}
-    plain = make_predictor(model, 0, PredictorConfig(), stepwise=True)
+    plain = adapt(NeuralPredictor(model, 0), PredictorConfig(), stepwise=True)
     assert isinstance(plain, PackedPredictor)
     assert (plain.precision, plain.options, plain.kind) == ("float32", {}, "static")
 
 
 @pytest.mark.parametrize(("make", "quantize", "reason"), [
     (lambda: build("qrnn"), None, "qrnn is no cell that goes step by step"),
-    (lambda: build(stack={"kind": "residual", "mlp": 1.5}), None, "the MLPs of residual blocks"),
+    (lambda: build(stack={"kind": "residual", "mlp": 1.5}), None, "uses gelu, for which there is no native operation"),
     (lambda: build(), "int8", "that is for float32, not for float64; leave out quantize"),
     (lambda: build(compute={"precision": "bf16"}), None, "asks for bf16 products"),
     (lambda: build(compute={"backend": "generic"}), None, "backend generic is asked for"),
@@ -182,23 +181,24 @@ def test_what_cannot_be_prepared(make: Callable[[], LanguageModel], quantize: An
     with pytest.raises(UsageError, match=reason):
         PackedPredictor(model, 0, quantize=quantize)
     if quantize is None:
-        assert type(make_predictor(model, 0, PredictorConfig(), stepwise=True)) is NeuralPredictor
+        assert type(adapt(NeuralPredictor(model, 0), PredictorConfig(), stepwise=True)) is NeuralPredictor
 
 
 def test_without_the_library_only_quantised_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[PackedPredictor.__module__], "why_no_library", lambda: "it is not built")
+    monkeypatch.setattr(packed_program, "why_no_library", lambda: "it is not built")
     model = build(dtype=torch.float32)
-    assert type(make_predictor(model, 0, PredictorConfig(), stepwise=True)) is NeuralPredictor
+    assert type(adapt(NeuralPredictor(model, 0), PredictorConfig(), stepwise=True)) is NeuralPredictor
     with pytest.raises(UsageError, match="it is not built; leave out quantize"):
-        make_predictor(model, 0, PredictorConfig(quantize="int8"))
+        adapt(NeuralPredictor(model, 0), PredictorConfig.parse({"quantize": "int8"}))
 
 
 def test_quantised_weights_do_not_learn() -> None:
     for other in ({"dynamic": "krause"}, {"dropout": {"samples": 2}}):
-        with pytest.raises(UsageError, match="leave out quantize"):
+        with pytest.raises(UsageError, match=r"quantised weights.* not combined"):
             PredictorConfig.parse({"quantize": "int8", **other})
-    cached = make_predictor(
-        build(dtype=torch.float32), 0, PredictorConfig.parse({"quantize": "int8", "cache": {"length": 3}})
+    cached = adapt(
+        NeuralPredictor(build(dtype=torch.float32), 0),
+        PredictorConfig.parse({"quantize": "int8", "cache": {"length": 3}}),
     )
     assert cached.precision == "int8"
     assert stepwise(cached, ids(2, 6)).isfinite().all()

@@ -13,7 +13,7 @@ from unrolled.bench.plan import ONNX, PREPARED, Row, Sizes
 from unrolled.cells import CELLS
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.predict import NeuralPredictor, PackedPredictor
-from unrolled.predict.packed import why_not_packed
+from unrolled.predict.packed_program import why_not_packed
 
 __all__ = ["cannot_decode", "decode_amount", "decode_case"]
 

@@ -11,7 +11,7 @@ import torch
 from unrolled.bench.config import SCAN, BenchConfig
 from unrolled.bench.measure import Clock, timed
 from unrolled.bench.plan import Row
-from unrolled.kernels.bf16 import lowered
+from unrolled.kernels.linear.bf16 import lowered
 
 __all__ = ["KINDS", "Peaks", "kind_of", "peak_memory", "peak_speed"]
 

@@ -4,13 +4,27 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from unrolled.cells.base import Cell, CellConfig, Noise, StepCell, Tap, Weights
+from unrolled.cells.base import Cell, CellConfig, Noise, ParameterRule, Place, StepCell, Tap, Weights
+from unrolled.cells.mixer import Given, MixerCell
 from unrolled.core.registry import Registry
 
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["CELLS", "AnyCellConfig", "Cell", "CellConfig", "Noise", "StepCell", "Tap", "Weights"]
+__all__ = [
+    "CELLS",
+    "AnyCellConfig",
+    "Cell",
+    "CellConfig",
+    "Given",
+    "MixerCell",
+    "Noise",
+    "ParameterRule",
+    "Place",
+    "StepCell",
+    "Tap",
+    "Weights",
+]
 
 CELLS: "Registry[Any]" = Registry(
     "cell",
@@ -22,6 +36,7 @@ CELLS: "Registry[Any]" = Registry(
         "mlstm": "unrolled.cells.multiplicative.mlstm:MLSTM",
         "mgru": "unrolled.cells.multiplicative.mgru:MGRU",
         "qrnn": "unrolled.cells.scan.qrnn:QRNN",
+        "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",
     },
     default="lstm",

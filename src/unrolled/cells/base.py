@@ -7,10 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
+from unrolled.core.parameters import ParameterRule
 from unrolled.kernels.cell_loop import BACKENDS, Noise, TableInput, Tap, Weights, cell_loop
 from unrolled.kernels.dispatch import Compute
 
-__all__ = ["Cell", "CellConfig", "HiddenState", "Noise", "StepCell", "Tap", "Weights"]
+__all__ = [
+    "Cell",
+    "CellConfig",
+    "HiddenState",
+    "Noise",
+    "ParameterRule",
+    "Place",
+    "StepCell",
+    "Tap",
+    "Weights",
+]
 
 
 class CellConfig(Config):
@@ -25,6 +37,20 @@ class HiddenState(NamedTuple):
     h: Tensor
 
 
+class Place(NamedTuple):
+    """Where a cell stands in a stack.
+
+    layer, layers: counted over all of its cells, from 0. index, count: counted over those cells of its class, config
+    and sizes. shared: what these share, made by :meth:`Cell.make_shared`; None where they share nothing.
+    """
+
+    layer: int = 0
+    layers: int = 1
+    index: int = 0
+    count: int = 1
+    shared: nn.Module | None = None
+
+
 class Cell(nn.Module):
     """A recurrent cell or mixer, unrolled over time by its own ``forward``.
 
@@ -34,12 +60,21 @@ class Cell(nn.Module):
         config: the cell's frozen Config.
 
     Attributes:
-        Config: the config class; State: the NamedTuple of the state.
+        Config: the config class; State: the NamedTuple of the state, batch-first tensors of any shapes and types.
         EXAMPLES: configs that cover the cell's options, the rows of the conformance suite.
         out_width: width of the output.
         recurrent_weights: names of the parameters that weight drop may mask.
-        zoneout_fields: fields of the state that zoneout may keep; None: all.
+        zoneout_fields: fields of the state that zoneout may keep; () is none.
+        masks_state: whether the cell takes dropout masks on the field h of its state.
+        memory: whether an output depends on earlier inputs.
+        parameter_rules: parameter's name -> how it is trained, where that differs from the rest.
+        hands: names of the values that the cell hands to the layers above, within a window. Such a cell's ``forward``
+            takes one more argument, ``handed``, a mapping name -> tensor (batch, time, ...): what cells below have put
+            there, and where it puts its own; an empty one where it stands alone.
+        place: where it stands in its stack; see :meth:`take_place`.
         compute: backend and precision; set by the model that holds the cell.
+    Raises:
+        UsageError: a width that is not a multiple of :meth:`width_multiple`.
     """
 
     Config: ClassVar[type[CellConfig]]
@@ -47,12 +82,22 @@ class Cell(nn.Module):
     EXAMPLES: ClassVar[tuple[CellConfig, ...]]
     EQUATION: ClassVar[str]
     recurrent_weights: tuple[str, ...] = ()
-    zoneout_fields: tuple[str, ...] | None = None
+    zoneout_fields: tuple[str, ...] = ()
+    masks_state: bool = False
+    memory: bool = True
+    parameter_rules: Mapping[str, ParameterRule] = {}
+    hands: tuple[str, ...] = ()
 
     def __init__(self, in_width: int, width: int, config: Any):
         super().__init__()
+        multiple = self.width_multiple(config)
+        if width % multiple:
+            below = width - width % multiple
+            near = f"{below} or {below + multiple}" if below else str(multiple)
+            raise UsageError(f"the width of a {config.name} is a multiple of {multiple} here, not {width}; try {near}.")
         self.in_width, self.width, self.config = in_width, width, config
         self.out_width = self.output_width(config, width)
+        self.place = Place()
         self.compute = Compute()
 
     @property
@@ -83,6 +128,21 @@ class Cell(nn.Module):
             y (batch, time, out_width) and the state after the last token.
         """
         raise NotImplementedError
+
+    def take_place(self, place: Place) -> None:
+        """Learn where the cell stands. Called once, by the stack, before training. A cell whose parameters depend on it
+        extends this; one that shares some puts ``place.shared`` in the place of its own."""
+        self.place = place
+
+    @classmethod
+    def make_shared(cls, config: Any, in_width: int, width: int, count: int) -> nn.Module | None:
+        """Parameters that ``count`` cells of one stack share; None where they share nothing."""
+        return None
+
+    @classmethod
+    def width_multiple(cls, config: Any) -> int:
+        """The widths that the cell accepts are the multiples of this (of its heads, its blocks)."""
+        return 1
 
     @classmethod
     def output_width(cls, config: Any, width: int) -> int:
@@ -115,6 +175,13 @@ class StepCell(Cell):
     The State must have a field ``h``, which is what state dropout masks. Where the output is h itself,
     ``step`` returns that very tensor.
     """
+
+    masks_state = True
+
+    @property
+    def zoneout_fields(self) -> tuple[str, ...]:  # type: ignore[override]
+        """All fields of the state."""
+        return self.initial_state(1, "meta")._fields
 
     def effective_weights(self) -> Mapping[str, Tensor]:
         """Name -> tensor as ``project`` and ``step`` see them, derived once per window from the parameters."""

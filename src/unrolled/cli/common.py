@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +23,7 @@ __all__ = [
     "DynamicOption",
     "JsonOption",
     "PrecisionOption",
+    "PredictOption",
     "QuantizeOption",
     "SamplesOption",
     "SettingsOption",
@@ -31,12 +32,12 @@ __all__ = [
     "WeightsOption",
     "app",
     "as_json",
+    "at_test_time",
     "emit",
     "given_text",
     "out",
     "progress_bar",
     "table",
-    "test_time",
     "use_threads",
     "with_escapes",
     "write",
@@ -82,6 +83,14 @@ SamplesOption = Annotated[
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting of these, such as dynamic.lr=1e-4, cache.theta=0.6, dropout.rates=0.8."),
+]
+PredictOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--predict",
+        help="Anything that is done at test time, by NAME or NAME=VALUE: cache=500, dynamic=krause...; its options by "
+        "--set NAME.OPTION=VALUE; repeatable.",
+    ),
 ]
 WeightsOption = Annotated[
     str,
@@ -169,20 +178,42 @@ def progress_bar(title: str, wanted: bool) -> Iterator[Callable[[int, int, float
         yield advance
 
 
-def test_time(
-    temperature: float,
-    dynamic: str | None,
-    cache: int | None,
-    samples: int | None,
-    quantize: str | None,
-    **others: Any,
-) -> dict[str, Any]:
-    """Options of a predictor as a nested mapping, to which ``--set`` is then applied; ``others`` come along."""
-    given = {"dynamic": ("preset", dynamic), "cache": ("length", cache), "dropout": ("samples", samples)}
-    parts: dict[str, Any] = {part: {key: value} for part, (key, value) in given.items() if value is not None}
-    if quantize is not None:
-        parts["quantize"] = quantize
-    return {**others, "temperature": temperature, **parts}
+def at_test_time(
+    predict: Sequence[str] | None,
+    settings: Sequence[str] | None,
+    others: Mapping[str, Any] | None = None,
+    **flags: Any,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was asked for at test time, and the verb's other options, each as a nested mapping.
+
+    Args:
+        predict: of ``--predict``. settings: of ``--set``, ``cache.theta=0.6`` or ``predict.cache.theta=0.6``.
+        others: further options of the verb that ``--set`` may change.
+        flags: the main options of adapters by their names; None where not given.
+    Raises:
+        UsageError: an unknown name.
+    """
+    from unrolled.core.config import apply_settings, parse_setting
+    from unrolled.core.errors import UsageError
+    from unrolled.core.registry import unknown_name
+    from unrolled.predict import ADAPTERS
+    from unrolled.predict.config import as_table
+
+    parts = {name: as_table(name, value) for name, value in flags.items() if value is not None}
+    for text in predict or ():
+        given = parse_setting(text)[1] if "=" in text else {}
+        name = text.partition("=")[0].strip()
+        if name not in ADAPTERS:
+            raise unknown_name(ADAPTERS.kind, name, ADAPTERS)
+        parts[name] = {**parts.get(name, {}), **as_table(name, given)}
+    placed = [f"predict.{text}" if re.split("[.=]", text.strip())[0] in ADAPTERS else text for text in settings or ()]
+    values = apply_settings({**(others or {}), "predict": parts}, placed)
+    asked = values.pop("predict")
+    if not isinstance(asked, dict):
+        raise UsageError("predict is a table of what is done at test time; write predict.cache.length=500, say.")
+    if others is None and values:
+        raise unknown_name("config key", next(iter(values)), [*ADAPTERS, "predict"])
+    return asked, values
 
 
 def use_threads(threads: int | None) -> None:

@@ -10,13 +10,14 @@ from unrolled.cli.common import (
     DeviceOption,
     DynamicOption,
     JsonOption,
+    PredictOption,
     SettingsOption,
     TemperatureOption,
     ThreadsOption,
     app,
+    at_test_time,
     emit,
     progress_bar,
-    test_time,
     use_threads,
     write,
 )
@@ -41,6 +42,7 @@ def compress(
     temperature: TemperatureOption = 1.0,
     dynamic: DynamicOption = None,
     cache: CacheOption = None,
+    predict: PredictOption = None,
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
@@ -54,7 +56,6 @@ def compress(
     Example: unrolled compress runs/x book.txt --lanes 64
     """
     from unrolled.compress import CompressConfig, compress_file
-    from unrolled.core.config import apply_settings
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
     from unrolled.evaluate import open_predictor
@@ -65,13 +66,13 @@ def compress(
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists; say with --out where the compressed file goes.")
     ready_output(target, file)
-    options = test_time(temperature, dynamic, cache, None, None)
-    predict = PredictorConfig.parse(apply_settings(options, settings or ()))
+    options, _ = at_test_time(predict, settings, temperature=temperature, dynamic=dynamic, cache=cache)
+    asked = PredictorConfig.parse(options)
     opened = _open(run, device, threads)
     config = CompressConfig(lanes=lanes)
     with (
         progress_bar("compressing", not json) as advance,
-        open_predictor(opened, predict, progress=advance) as predictor,
+        open_predictor(opened, asked, progress=advance) as predictor,
     ):
         sizes = compress_file(file, target, predictor, opened.tokenizer, config, advance, opened.identity())
     _tell(target, sizes, json)

@@ -1,9 +1,9 @@
 """``unrolled generate``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,11 @@ from unrolled.cli.common import (
     DeviceOption,
     JsonOption,
     PrecisionOption,
+    PredictOption,
     QuantizeOption,
+    SettingsOption,
     app,
+    at_test_time,
     emit,
     given_text,
     with_escapes,
@@ -57,6 +60,8 @@ def generate(
         ),
     ] = None,
     quantize: QuantizeOption = None,
+    predict: PredictOption = None,
+    settings: SettingsOption = None,
     device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
@@ -89,7 +94,8 @@ def generate(
     )
     opened = Run(run, device, backend, precision)
     stops = [with_escapes(given_text(one, "a stop text")) for one in stop or ()]
-    print_generation(opened, text, tokens, sampler, stops, samples, json, clamp or (), quantize)
+    options, _ = at_test_time(predict, settings, quantize=quantize, clamp=clamp or None)
+    print_generation(opened, text, tokens, sampler, stops, samples, json, options)
 
 
 def print_generation(
@@ -100,33 +106,25 @@ def print_generation(
     stop: Sequence[str] = (),
     samples: int = 1,
     json: bool = False,
-    clamps: Sequence[str] = (),
-    quantize: str | None = None,
+    predict: Mapping[str, Any] | None = None,
 ) -> None:
     """Generate over a run and print: one sample as it comes, several when they are whole."""
-    from unrolled.core.errors import UsageError
     from unrolled.evaluate import open_predictor
     from unrolled.generate import generate as whole
     from unrolled.generate import stream
-    from unrolled.predict import Clamp, ClampedPredictor, NeuralPredictor, PredictorConfig
+    from unrolled.predict import PredictorConfig
 
-    if clamps:
-        if quantize is not None:
-            raise UsageError("clamped units need the weights as they are; leave out --quantize.")
-        parsed = [Clamp.parse(one) for one in clamps]
-        predictor = ClampedPredictor(NeuralPredictor(run.model, run.tokenizer.start_id), parsed)
-    else:
-        predictor = open_predictor(run, PredictorConfig.parse({"quantize": quantize}), stepwise=True)
-    arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples)
-    if json:
-        emit([done._asdict() for done in whole(*arguments)])
-    elif samples > 1:
-        for i, done in enumerate(whole(*arguments), 1):
-            write(f"--- {i}\n{text}{done.text}")
-    else:
-        pieces = stream(*arguments)  # refuses a prompt that it cannot read, before anything is printed
-        write(text, "")
-        for piece in pieces:
-            write(piece.text, "")
-            sys.stdout.flush()
-        write("")
+    with open_predictor(run, PredictorConfig.parse(predict or {}), stepwise=True) as predictor:
+        arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples)
+        if json:
+            emit([done._asdict() for done in whole(*arguments)])
+        elif samples > 1:
+            for i, done in enumerate(whole(*arguments), 1):
+                write(f"--- {i}\n{text}{done.text}")
+        else:
+            pieces = stream(*arguments)  # refuses a prompt that it cannot read, before anything is printed
+            write(text, "")
+            for piece in pieces:
+                write(piece.text, "")
+                sys.stdout.flush()
+            write("")

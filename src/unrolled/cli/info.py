@@ -12,7 +12,7 @@ def cells(
     width: Annotated[int, typer.Option(min=1, help="Width of input and cell for the counts.")] = 256,
     json: JsonOption = False,
 ) -> None:
-    """List the cells: equation, parameters, state per sequence, backends.
+    """List the cells: equation, widths, parameters at the largest width up to --width, state per sequence, backends.
 
     Example: unrolled cells --width 512
     """
@@ -22,24 +22,38 @@ def cells(
     for name in CELLS:
         cls = CELLS[name]
         config = cls.Config()
+        multiple = cls.width_multiple(config)
+        size = max(multiple, width - width % multiple)
         rows.append(
             {
                 "name": name,
                 "equation": cls.EQUATION,
                 "summary": (cls.__doc__ or "").strip().split("\n")[0],
                 "options": {key: field.description for key, field in cls.Config.model_fields.items() if key != "name"},
-                "parameters": cls.num_params(config, width, width),
-                "flops_per_token": cls.flops_per_token(config, width, width),
-                "state": cls(width, width, config).state_size(),
-                "backends": cls(1, 1, config).backends(),
+                "width_multiple": multiple,
+                "width": size,
+                "parameters": cls.num_params(config, size, size),
+                "flops_per_token": cls.flops_per_token(config, size, size),
+                "state": cls(size, size, config).state_size(),
+                "backends": cls(multiple, multiple, config).backends(),
             }
         )
     if json:
         emit(rows)
         return
     table(
-        ["cell", "equation", f"parameters at {width}", "state", "backends"],
-        [(r["name"], r["equation"], f"{r['parameters']:,}", f"{r['state']:,}", ", ".join(r["backends"])) for r in rows],
+        ["cell", "equation", "widths", f"parameters at {width}", "state", "backends"],
+        [
+            (
+                r["name"],
+                r["equation"],
+                "any" if r["width_multiple"] == 1 else f"multiples of {r['width_multiple']}",
+                f"{r['parameters']:,}",
+                f"{r['state']:,}",
+                ", ".join(r["backends"]),
+            )
+            for r in rows
+        ],
     )
 
 
@@ -56,8 +70,8 @@ def info(json: JsonOption = False) -> None:
     from unrolled.cells import CELLS
     from unrolled.core.places import cache_folder
     from unrolled.core.record import environment
-    from unrolled.kernels.bf16 import fast_products
     from unrolled.kernels.cpu import instruction_sets, why_no_library
+    from unrolled.kernels.linear.bf16 import fast_products
     from unrolled.model.heads import HEADS
     from unrolled.optim import OPTIMIZERS
     from unrolled.tokenizer import TOKENIZERS

@@ -1,77 +1,92 @@
-"""``unrolled eval --task``: minimal pairs."""
+"""``unrolled pairs``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unrolled.cli.common import emit, progress_bar, table
+from unrolled.cli.common import (
+    BackendOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    PrecisionOption,
+    PredictOption,
+    QuantizeOption,
+    SettingsOption,
+    TemperatureOption,
+    ThreadsOption,
+    WeightsOption,
+    app,
+    at_test_time,
+    emit,
+    progress_bar,
+    table,
+    use_threads,
+)
 
 if TYPE_CHECKING:
     from unrolled.evaluate.text.pairs import Group
-    from unrolled.runs import Run
-
-__all__ = ["check_alone", "check_given", "measure_pairs"]
-
-_OF_CORPORA = (
-    "corpus", "split", "window", "columns", "first", "reset", "denominator", "limit", "search", "search_tokens",
-    "per_token", "against", "ensemble",
-)  # fmt: skip
-_OF_PAIRS = ("prepare", "normalize")
 
 
-def check_given(context: typer.Context, task: str | None) -> None:
-    """Raises UsageError for options that nothing would read: those of corpora with a task, those of pairs without."""
-    from unrolled.core.errors import UsageError
+@app.command()
+def pairs(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    task: Annotated[str, typer.Argument(help="blimp, or JSON lines, a folder or a .zip of such.")],
+    prepare: Annotated[
+        str | None,
+        typer.Option(help="none, ptb (Penn Treebank spelling) or split (punctuation); absent: by the vocabulary."),
+    ] = None,
+    normalize: Annotated[
+        str, typer.Option(help="none compares log-probabilities, tokens their means per token.")
+    ] = "none",
+    temperature: TemperatureOption = 1.0,
+    quantize: QuantizeOption = None,
+    predict: PredictOption = None,
+    settings: SettingsOption = None,
+    weights: WeightsOption = "saved",
+    dtype: DtypeOption = "float32",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the record here as JSON.")] = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = None,
+    precision: PrecisionOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure a model on minimal pairs: how often the good sentence is more probable than the bad one.
 
-    for name in _OF_PAIRS if task is None else _OF_CORPORA:
-        if _given(context, name):
-            where = "is for minimal pairs; give --task too" if task is None else "does not go with --task; leave it out"
-            raise UsageError(f"{_flag(name)} {where}.")
+    Each sentence is scored by itself. The keys of a pair's sentences are --set pairs.good=KEY and pairs.bad=KEY.
 
-
-def check_alone(context: typer.Context, *read: str, why: str = "per-token files hold all that is compared") -> None:
-    """Raises UsageError for options beside those that are read, where something takes the place of a run's protocol."""
-    from unrolled.core.errors import UsageError
-
-    for name in context.params:
-        if name not in read and _given(context, name):
-            what = "the run" if name == "run" else _flag(name)
-            raise UsageError(f"{why}; leave out {what}.")
-
-
-def _given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    # by name, because releases of typer differ in whose class it is
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _flag(name: str) -> str:
-    names = {"record": "out", "settings": "set"}
-    return f"--{names.get(name, name).replace('_', '-')}"
-
-
-def measure_pairs(run: "Run", task: str, options: dict[str, Any], dtype: str, record: Path | None, json: bool) -> None:
-    """Measure a run on minimal pairs and print accuracies.
-
-    Args:
-        options: of :class:`PredictorConfig`, and under ``pairs`` those of :class:`PairsConfig`.
-        record: file for the JSON record.
+    Example: unrolled pairs runs/x blimp --out blimp.json
     """
+    from unrolled.core.files import ready_output
     from unrolled.core.registry import unknown_name
     from unrolled.evaluate import PairsConfig, compare_pairs, open_predictor, read_pairs
     from unrolled.evaluate.of_run import DTYPES
     from unrolled.predict import PredictorConfig
+    from unrolled.runs import Run
 
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    config = PairsConfig.parse(options.pop("pairs"))
-    predict = PredictorConfig.parse(options)
-    pairs = read_pairs(task, config.good, config.bad)
-    with open_predictor(run, predict, DTYPES[dtype]) as predictor, progress_bar(f"scoring {task}", not json) as advance:
-        result = compare_pairs(predictor, run.tokenizer, pairs, config, task, run.provenance(), advance)
-    if record is not None:
-        result.save(record)
+    if out is not None:
+        ready_output(out)
+    use_threads(threads)
+    options, others = at_test_time(
+        predict, settings, {"pairs": {"prepare": prepare, "normalize": normalize}}, temperature=temperature,
+        quantize=quantize,
+    )  # fmt: skip
+    opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+    config = PairsConfig.parse(others.pop("pairs"))
+    if others:
+        raise unknown_name("config key", next(iter(others)), ["pairs", "predict"])
+    given = read_pairs(task, config.good, config.bad)
+    with (
+        open_predictor(opened, PredictorConfig.parse(options), DTYPES[dtype]) as predictor,
+        progress_bar(f"scoring {task}", not json) as advance,
+    ):
+        result = compare_pairs(predictor, opened.tokenizer, given, config, task, opened.provenance(), advance)
+    if out is not None:
+        result.save(out)
     if json:
         emit(result.to_json())
         return

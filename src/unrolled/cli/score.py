@@ -15,6 +15,7 @@ from unrolled.cli.common import (
     DtypeOption,
     DynamicOption,
     PrecisionOption,
+    PredictOption,
     QuantizeOption,
     SamplesOption,
     SettingsOption,
@@ -23,7 +24,7 @@ from unrolled.cli.common import (
     WeightsOption,
     app,
     as_json,
-    test_time,
+    at_test_time,
     use_threads,
 )
 from unrolled.cli.streams import say
@@ -79,6 +80,7 @@ def score(
     cache: CacheOption = None,
     samples: SamplesOption = None,
     quantize: QuantizeOption = None,
+    predict: PredictOption = None,
     settings: SettingsOption = None,
     weights: WeightsOption = "saved",
     dtype: DtypeOption = "float32",
@@ -99,7 +101,6 @@ def score(
 
     Example: unrolled score runs/x stories.tsv --column word --keep item --break item --reset line
     """
-    from unrolled.core.config import apply_settings
     from unrolled.core.errors import UsageError
     from unrolled.core.files import open_output, ready_output
     from unrolled.core.registry import unknown_name
@@ -131,7 +132,9 @@ def score(
         ready_output(out, *names)
     use_threads(threads)
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
-    options = apply_settings(test_time(temperature, dynamic, cache, samples, quantize), settings or ())
+    options, _ = at_test_time(
+        predict, settings, temperature=temperature, dynamic=dynamic, cache=cache, dropout=samples, quantize=quantize
+    )
     ends = table is None if ends is None else ends
     texts = _Texts(opened.tokenizer, config, table, tuple(names), ends, "exact" if exact else "text")
     in_json = json or form == "jsonl"

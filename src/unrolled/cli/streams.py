@@ -17,6 +17,7 @@ from typing import Any
 
 import typer
 
+from unrolled.cli.moved import moved
 from unrolled.core.errors import UnrolledError
 from unrolled.core.notes import forget_notes
 from unrolled.core.registry import cut
@@ -174,6 +175,9 @@ def _told(error: Exception) -> int:
     if _out_of_memory(error):
         say("unrolled: out of memory: use a smaller model, fewer columns or a shorter window.")
         return 1
+    if (where := moved(error)) is not None:
+        say(f"unrolled: {where}")
+        return 2
     show = getattr(error, "show", None)
     if show is None:
         raise error

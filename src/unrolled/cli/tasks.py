@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from unrolled.cli.common import emit, progress_bar, table
 
 if TYPE_CHECKING:
     from unrolled.runs import Run
 
-__all__ = ["OF_TASKS", "measure_task"]
+__all__ = ["OF_TASKS", "check_alone", "measure_task"]
 
 OF_TASKS = ("run", "corpus", "split", "limit", "record", "weights", "threads", "device", "backend", "precision", "json")
 """The options that such a run is measured by."""
@@ -33,3 +35,20 @@ def measure_task(
         emit(result.to_json())
         return
     table(["", f"{result.provenance['corpus']} {split}"], result.rows())
+
+
+def check_alone(context: typer.Context, *read: str, why: str) -> None:
+    """Raises UsageError for options beside those that are read, where another protocol takes the place of a language
+    model's."""
+    from unrolled.core.errors import UsageError
+
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        # by name, because releases of typer differ in whose class it is
+        if name not in read and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{why}; leave out {_flag(name)}.")
+
+
+def _flag(name: str) -> str:
+    names = {"record": "out", "settings": "set"}
+    return f"--{names.get(name, name).replace('_', '-')}"

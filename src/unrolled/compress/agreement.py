@@ -36,32 +36,25 @@ def weights_checksum(model: nn.Module) -> str:
 
 
 def identity(predictor: Predictor, given: str | None) -> str:
-    """What names the model: the string ``given``, or else the checksum of the weights of ``predictor.model``.
+    """What names the model: the string ``given``, the predictor's own identity, or the checksum of its model's weights.
 
     Raises:
         UsageError: neither is there.
     """
-    model = _model(predictor)
+    given = predictor.identity if given is None else given
     if given is not None:
         return given
-    if isinstance(model, nn.Module):
-        return weights_checksum(model)
+    if isinstance(predictor.model, nn.Module):
+        return weights_checksum(predictor.model)
     raise UsageError(
         f"a predictor of kind {predictor.kind!r} has no weights of its own to recognise it by; give its identity."
     )
 
 
-def _model(predictor: Predictor) -> Any:
-    """The model of a predictor, or of the one that it is around."""
-    while isinstance(inner := getattr(predictor, "base", None), Predictor):
-        predictor = inner
-    return getattr(predictor, "model", None)
-
-
 def arithmetic(predictor: Predictor) -> dict[str, Any]:
     """What the last digit of a probability depends on, beside lanes and threads, as plain JSON values."""
     # Only a neural model chooses among backends: a count model has a config of another kind.
-    here, compute = environment(), getattr(getattr(_model(predictor), "config", None), "compute", None)
+    here, compute = environment(), getattr(getattr(predictor.model, "config", None), "compute", None)
     names = ("unrolled", "torch", "cpu", "cpu_capability")
     return {
         **{name: here[name] for name in names},

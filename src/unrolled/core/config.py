@@ -126,7 +126,7 @@ def _sentence(
     fault, location = max(faults, key=lambda found: (_part(found[0]) is not None, len(found[1])))
     part = _part(fault)
     if part is not None:
-        return _sentence(part.cause, part.cls, part.value, (*prefix, *location), top)
+        return _sentence(part.cause, part.cls, part.value, (*prefix, *location, *part.path), top)
     path = ".".join((*prefix, *location))
     if fault["type"] == "extra_forbidden" and location:
         return f"unknown config key {shown(path)}; {_remedy(location[-1], _config_at(cls, location[:-1]), top)}"

@@ -50,9 +50,10 @@ def _a(noun: str) -> str:
 class PartError(ValueError):
     """The config of a part is wrong: carries pydantic's report to the config around it, which knows the path."""
 
-    def __init__(self, cause: ValidationError, cls: type[BaseModel], value: Mapping[str, Any]):
+    def __init__(self, cause: ValidationError, cls: type[BaseModel], value: Any, path: tuple[str, ...] = ()):
+        """path: where the part lies in the config around it, if that is not where pydantic found the fault."""
         super().__init__(cls.__name__)  # pydantic's report is long, and would be copied into that of every part around
-        self.cause, self.cls, self.value = cause, cls, value
+        self.cause, self.cls, self.value, self.path = cause, cls, value, path
 
 
 class Registry(Generic[T]):

@@ -13,15 +13,13 @@ from unrolled.data.walk import Progress
 from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
 from unrolled.evaluate.opening import open_predictor
 from unrolled.evaluate.result import EvalResult
-from unrolled.evaluate.search import SEARCHES, search
+from unrolled.evaluate.search import search, start_of_search
 from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
 
 __all__ = ["DTYPES", "evaluate_run"]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# tokens of the validation text that a search looks at: Melis et al.; benkrause/dynamic-evaluation
-_SEARCH_TOKENS = {"temperature": 50_000, "dynamic": 30_000, "cache": 30_000}
 
 
 def evaluate_run(
@@ -39,8 +37,8 @@ def evaluate_run(
 
     Args:
         corpus: its config, a known name, or the path of your own text; absent: the run's own.
-        predict: what is done at test time. searches: parts of it that are chosen first on the validation split, see
-            :data:`unrolled.evaluate.search.SEARCHES`; what was chosen is in the record.
+        predict: what is done at test time. searches: adapters whose options are chosen first on the validation split;
+            what was chosen is in the record.
         search_tokens: of the validation split, for each setting tried.
         per_token: file for token ids and log-probabilities.
         dtype: of the arithmetic, float32 or float64.
@@ -52,10 +50,7 @@ def evaluate_run(
         raise unknown_name("dtype", dtype, DTYPES)
     config, predict = config or EvalConfig(), predict or PredictorConfig()
     for part in searches:
-        if part not in SEARCHES:
-            raise unknown_name("search", part, SEARCHES)
-        if part != "temperature" and getattr(predict, part) is None:
-            raise UsageError(f"there is no {part} to search the settings of; switch it on as well.")
+        start_of_search(part, predict)
     name, split, splits = run.to_measure(config.split, corpus)
     if searches and "valid" not in splits:
         raise UsageError(f"corpus {name} has no validation split to search on.")
@@ -63,7 +58,7 @@ def evaluate_run(
         ready_output(per_token)
     provenance = {"corpus": name, **run.provenance()}
     for part in searches:
-        tokens = search_tokens or _SEARCH_TOKENS[part]
+        tokens = search_tokens or start_of_search(part, predict)[0].tokens
         on = config.model_copy(update={"split": "valid", "limit": tokens, "columns": 1})
 
         def measure(candidate: PredictorConfig, on: EvalConfig = on) -> float:

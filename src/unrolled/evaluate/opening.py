@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +14,11 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, sha256_file
 from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
-from unrolled.optim.dynamic import DynamicConfig
-from unrolled.predict import Predictor, PredictorConfig, gradient_statistics, make_predictor
+from unrolled.predict import NeuralPredictor, Predictor, PredictorConfig, adapt
 from unrolled.runs import Run
 from unrolled.task import ClosedTask
 
-__all__ = ["open_predictor", "stored_statistics"]
+__all__ = ["RunSource", "open_predictor"]
 
 
 def open_predictor(
@@ -31,62 +32,74 @@ def open_predictor(
 
     Args:
         progress: hears of the batches, where gradient statistics have to be collected.
-        stepwise: as in :func:`make_predictor`.
+        stepwise: as in :func:`unrolled.predict.adapt`.
     Raises:
         UsageError: settings that the model or its corpus cannot serve. UnrolledError: damaged files.
     """
-    config = config or PredictorConfig()
+    return adapt(_plain(run, dtype), config or PredictorConfig(), RunSource(run, progress), stepwise)
+
+
+def _plain(run: Run, dtype: torch.dtype) -> Predictor:
+    """The run's model as it is."""
     run.check_language()
     if issubclass(run.task_class, ClosedTask):
-        if config != PredictorConfig():
-            noun = run.task_class.noun
-            raise UsageError(f"{noun} has no settings at test time; leave out temperature, dynamic, cache...")
         return run.task_class.predictor(run.trained)
-    model, statistics = run.model.to(dtype), None
+    model = run.model.to(dtype)
     if dtype == torch.float64 and model.precision != "float64":
         raise UsageError(f"float64 arithmetic has no {model.precision} products; give --precision float32 too.")
-    if config.dynamic is not None and config.dynamic.rule == "rms":
-        statistics = stored_statistics(run, config.dynamic, progress)
-    return make_predictor(model, run.tokenizer.start_id, config, statistics, stepwise)
+    return NeuralPredictor(model, run.tokenizer.start_id)
 
 
-def stored_statistics(run: Run, config: DynamicConfig, progress: Progress | None = None) -> dict[str, Tensor]:
-    """Gradient statistics of a run's training text: kept in its folder ``statistics``, collected when not there yet.
+class RunSource:
+    """A run as a :class:`unrolled.predict.Source`.
 
-    The file's name is a digest of all that they depend on: weights, text, tokenizer, and how they are collected.
+    Args:
+        progress: hears of what takes time.
     """
-    whole = config.model_copy(update={"parameters": ("*",)})
-    settings = {name: getattr(whole, name) for name in ("segment", "columns", "batches", "loss", "statistic")}
-    memo = f"statistics {settings} {run.model.precision}"
-    if memo in run.kept:
-        return run.kept[memo]
-    # the record knows the text's checksum, so that statistics on disk are found where the text itself is absent
-    text = run.record.get("checksums", {}).get("train") or _train_split(run).checksum
-    key = {
-        "weights": sha256_file(run.weights_file),
-        "text": text,
-        "tokenizer": run.tokenizer.fingerprint(),
-        "dtype": str(run.model.dtype),
-        **settings,
-    }
-    if run.model.precision == "bf16":
-        key["precision"] = "bf16"
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = run.path / "statistics" / f"{digest}.safetensors"
-    named = dict(run.model.named_parameters())
-    if path.is_file():
-        saved = tree.load_tensors(path, run.model.device)
-        if {name: value.shape for name, value in saved.items()} == {name: p.shape for name, p in named.items()}:
-            return run.kept.setdefault(memo, saved)
-    found = gradient_statistics(run.model, run.tokenizer.start_id, _train_split(run), whole, progress)
-    with contextlib.suppress(UnrolledError):  # a run that cannot be written to is still evaluated
-        make_folder(path.parent)
-        tree.save_tensors(path, found)
-    return run.kept.setdefault(memo, found)
 
+    def __init__(self, run: Run, progress: Progress | None = None):
+        self._run, self.progress = run, progress
 
-def _train_split(run: Run) -> TokenSplit:
-    text, splits = run.splits()
-    if "train" not in splits:
-        raise UsageError(f"corpus {text.name} has no training split, which gradient statistics are collected on.")
-    return splits["train"]
+    def stored(
+        self,
+        kind: str,
+        settings: Mapping[str, Any],
+        make: Callable[[TokenSplit], dict[str, Tensor]],
+        fits: Callable[[Mapping[str, Tensor]], bool],
+    ) -> dict[str, Tensor]:
+        """See :meth:`unrolled.predict.Source.stored`.
+
+        The file's name is a digest of all that they depend on: weights, text, tokenizer, and the settings.
+        """
+        run = self._run
+        memo = f"{kind} {dict(settings)} {run.model.precision}"
+        if memo in run.kept:
+            return run.kept[memo]
+        # the record knows the text's checksum, so that tensors on disk are found where the text itself is absent
+        text = run.record.get("checksums", {}).get("train") or self._train_split(kind).checksum
+        key = {
+            "weights": sha256_file(run.weights_file),
+            "text": text,
+            "tokenizer": run.tokenizer.fingerprint(),
+            "dtype": str(run.model.dtype),
+            **settings,
+        }
+        if run.model.precision == "bf16":
+            key["precision"] = "bf16"
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        path = run.path / kind / f"{digest}.safetensors"
+        if path.is_file():
+            saved = tree.load_tensors(path, run.model.device)
+            if fits(saved):
+                return run.kept.setdefault(memo, saved)
+        found = make(self._train_split(kind))
+        with contextlib.suppress(UnrolledError):  # a run that cannot be written to is still evaluated
+            make_folder(path.parent)
+            tree.save_tensors(path, found)
+        return run.kept.setdefault(memo, found)
+
+    def _train_split(self, kind: str) -> TokenSplit:
+        text, splits = self._run.splits()
+        if "train" not in splits:
+            raise UsageError(f"corpus {text.name} has no training split, which {kind} are collected on.")
+        return splits["train"]

@@ -1,13 +1,13 @@
 """Choosing settings of test time on validation text."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
-from unrolled.core.errors import UnrolledError
-from unrolled.predict import PredictorConfig
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.registry import unknown_name
+from unrolled.predict import ADAPTERS, AdapterConfig, PredictorConfig, Search
 
-__all__ = ["SEARCHES", "Tried", "search"]
+__all__ = ["Tried", "search", "start_of_search"]
 
 Measure = Callable[[PredictorConfig], float]
 """Nats per token of the validation text under some settings."""
@@ -20,56 +20,35 @@ class Tried(NamedTuple):
     nats_per_token: float
 
 
-# factors on the logits, tried in this order, as in the code of Melis et al.
-_SCALES = tuple(round(1.06 - 0.02 * i, 2) for i in range(14))
-_PATIENCE = 2
-# benkrause/dynamic-evaluation, its defaults being 5e-5 and 2e-3
-_LR_FACTORS, _DECAY_FACTORS = (0.6, 0.8, 1.0, 1.2, 1.4, 2.0), (0.5, 1.0, 1.5, 2.5)
-# wider, because the plain rules have no published scale
-_SGD_FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_THETAS, _WEIGHTS = (0.1, 0.3, 0.6, 1.0), (0.05, 0.1, 0.2, 0.3)
+def start_of_search(part: str, config: PredictorConfig) -> tuple[Search, AdapterConfig]:
+    """How the options of an adapter are searched, and those that the search begins from.
 
-
-def _dynamic(config: PredictorConfig) -> Iterator[tuple[dict[str, float], PredictorConfig]]:
-    rule = config.dynamic
-    assert rule is not None
-    # the published grid is given for segments of 5 tokens and scales with their length
-    scale = rule.segment / 5 if rule.rule == "rms" else 1.0
-    decays = (1.0,) if rule.rule == "sgd" else _DECAY_FACTORS
-    for decay, lr in itertools.product(decays, _LR_FACTORS if rule.rule == "rms" else _SGD_FACTORS):
-        values = {"lr": rule.lr * lr * scale, "decay": rule.decay * decay * scale}
-        changed = config.model_copy(update={"dynamic": rule.model_copy(update=values)})
-        yield {f"dynamic.{name}": value for name, value in values.items()}, changed
-
-
-def _cache(config: PredictorConfig) -> Iterator[tuple[dict[str, float], PredictorConfig]]:
-    assert config.cache is not None
-    for theta, weight in itertools.product(_THETAS, _WEIGHTS):
-        values = {"theta": theta, "weight": weight}
-        changed = config.model_copy(update={"cache": config.cache.model_copy(update=values)})
-        yield {f"cache.{name}": value for name, value in values.items()}, changed
-
-
-def _temperature(config: PredictorConfig) -> Iterator[tuple[dict[str, float], PredictorConfig]]:
-    for scale in _SCALES:
-        yield {"temperature": 1 / scale}, config.model_copy(update={"temperature": 1 / scale})
-
-
-SEARCHES = {"temperature": _temperature, "dynamic": _dynamic, "cache": _cache}
-"""What can be searched: factors on the logits from 1.06 downwards until two steps bring nothing; learning rate and
-decay of dynamic evaluation; theta and weight of the cache."""
+    Raises:
+        UsageError: there is no such adapter, none of its options are searched, or it is not switched on.
+    """
+    known = [name for name in ADAPTERS if ADAPTERS[name].search is not None]
+    if part not in known:
+        raise unknown_name("search", part, known)
+    adapter = ADAPTERS[part]
+    begin = config.get(part) or adapter.neutral
+    if begin is None:
+        raise UsageError(f"there is no {part} to search the settings of; switch it on as well.")
+    assert adapter.search is not None
+    return adapter.search, begin
 
 
 def search(part: str, config: PredictorConfig, measure: Measure) -> tuple[PredictorConfig, list[Tried]]:
     """The best settings of one part, and all that were tried.
 
     Args:
-        part: a key of :data:`SEARCHES`; the config has that part.
+        part: name of an adapter, see :func:`start_of_search`.
         measure: on validation text; a model that diverges counts as infinitely bad.
     """
+    how, begin = start_of_search(part, config)
     tried: list[Tried] = []
     best, lowest, since = config, float("inf"), 0
-    for values, candidate in SEARCHES[part](config):
+    for values, options in how.grid(begin):
+        candidate = config.having(options)
         try:
             nats = measure(candidate)
         except UnrolledError:
@@ -78,7 +57,7 @@ def search(part: str, config: PredictorConfig, measure: Measure) -> tuple[Predic
         since += 1
         if nats < lowest:
             best, lowest, since = candidate, nats, 0
-        if part == "temperature" and since >= _PATIENCE:
+        if how.patience is not None and since >= how.patience:
             break
     if lowest == float("inf"):
         raise UnrolledError(f"every setting of {part} that was tried diverged; lower its learning rate or weight.")

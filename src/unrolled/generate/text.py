@@ -176,6 +176,8 @@ def read_prompts(predictor: Predictor, prompts: Sequence[Sequence[int]]) -> Any:
     Rows are sorted by length and read together as far as the shortest goes, then without it, and so on: no
     row ever reads padding, and each reads exactly what it would read alone.
     """
+    if predictor.lockstep and len({len(prompt) for prompt in prompts}) > 1:
+        raise UsageError(f"with {predictor.kind} all prompts must have as many tokens; give them one at a time.")
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     state, order, done, finished = predictor.begin(len(prompts)), by_length, 0, []
     while order:

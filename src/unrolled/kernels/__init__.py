@@ -1,1 +1,19 @@
-"""Operations: each has a reference that defines it and faster backends with the same signature."""
+"""The operations that cells, stacks and heads compute through. A new one is one folder or file and one line here."""
+
+from typing import Any
+
+from unrolled.core.registry import Registry
+
+__all__ = ["OPERATIONS"]
+
+OPERATIONS: "Registry[Any]" = Registry(
+    "operation",
+    {
+        "cell_loop": "unrolled.kernels.cell_loop:OPERATION",
+        "diag_scan": "unrolled.kernels.diag_scan:OPERATION",
+        "linear": "unrolled.kernels.linear:OPERATION",
+        "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
+        "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
+    },
+)
+"""Rows are :class:`unrolled.kernels.dispatch.Operation`."""

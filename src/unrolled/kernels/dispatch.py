@@ -9,30 +9,72 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
+from unrolled.kernels import OPERATIONS
 
-__all__ = ["Backend", "Compute", "choices", "choose", "forget_choices"]
+__all__ = ["Backend", "Compute", "Operation", "Sizes", "choices", "choose", "forget_choices"]
 
 log = logging.getLogger("unrolled.kernels")
+
+_AUTO, _REFERENCE = "auto", "reference"
 
 
 class Compute(Config):
     """How the operations are computed."""
 
-    backend: str = Field(
-        default="auto",
-        description="auto, or one backend: native, torch, fused, generic or reference for cells with a step; native, "
-        "inplace or reference for the QRNN's scan (`unrolled cells` says which a cell has)",
+    backend: str | dict[str, str] = Field(
+        default=_AUTO,
+        description="auto, or a backend of the cells' operation: native, torch, fused, generic or reference for cells "
+        "with a step; native, inplace or reference for the QRNN's scan (`unrolled cells` says which a cell has); "
+        "reference is meant for all operations. A table, or operation=name with commas between, says it of each: "
+        "{softmax_loss = native, linear = window}",
     )
     precision: Literal["float32", "bf16"] = Field(
         default="float32",
         description="float32, or bf16: matrix products in bf16 with states, reductions, losses and optimiser "
         "in float32 (pays on CPUs with AMX or AVX512-BF16 and on GPUs)",
     )
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _table(cls, value: Any) -> Any:
+        """``a=b,c=d``, as a command line has it."""
+        if not isinstance(value, str) or "=" not in value:
+            return value
+        pairs = [part.partition("=") for part in value.split(",")]
+        return {name.strip(): backend.strip() for name, _, backend in pairs}
+
+    @field_validator("backend", mode="after")
+    @classmethod
+    def _known(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        """Raises UsageError for a backend that no operation has, or not the one that it is asked of."""
+        if isinstance(value, str):
+            known = {name for operation in OPERATIONS for name in OPERATIONS[operation].backends} | {_AUTO}
+            if value not in known:
+                raise unknown_name("backend", value, known)
+            return value
+        for operation, name in value.items():
+            known = [*OPERATIONS[operation].backends, _AUTO]
+            if name not in known:
+                raise unknown_name(f"{operation} backend", name, known)
+        return value
+
+    def wish(self, operation: str) -> str:
+        """The backend that is asked of an operation. One named alone is meant for the operations that cells compute
+        through, or for all that have it where none of those has; ``reference`` is meant for all."""
+        if not isinstance(self.backend, str):
+            return self.backend.get(operation, _AUTO)
+        row = OPERATIONS[operation]
+        if self.backend == _REFERENCE or row.of_cells:
+            return self.backend
+        of_cells = any(self.backend in OPERATIONS[name].backends for name in OPERATIONS if OPERATIONS[name].of_cells)
+        return self.backend if self.backend in row.backends and not of_cells else _AUTO
 
 
 class Backend(NamedTuple):
@@ -46,6 +88,48 @@ class Backend(NamedTuple):
     refuse: Callable[..., str | None]
     run: Callable[..., Any]
     pays: Callable[..., bool] = lambda *_: True
+
+
+class Sizes(NamedTuple):
+    """width of input and output; batch: sequences side by side; window: steps."""
+
+    width: int
+    batch: int
+    window: int
+
+
+class Operation(NamedTuple):
+    """A row of OPERATIONS: all that dispatch, bench, docs and tests know of an operation.
+
+    name, summary: what it computes, in one line. backends: by name, fastest first, the reference last.
+    of_cells: whether cells compute through it, so that a backend named alone is asked of it.
+    bound: what bounds its speed: the arithmetic of ``products``, or the ``bytes`` that it must move.
+    amount: (sizes, whether backward too) -> floating-point operations, or bytes of float32 numbers, of one call.
+    inputs: (sizes, draw) -> tensors by name, all that a call needs; ``draw(name, *shape)`` gives normal numbers.
+    call: (inputs, backend, precision) -> outputs, the first of them the output proper.
+    published: (inputs) -> outputs, the form in which it is usually written; None where that is the reference.
+    cell: the cell by which it is measured, for an operation whose input is a cell; it has no inputs or call of its own.
+    precisions: those in which it has products; float32 alone where it has none.
+    """
+
+    name: str
+    summary: str
+    backends: Mapping[str, Backend]
+    bound: Literal["products", "bytes"]
+    of_cells: bool = False
+    amount: Callable[[Sizes, bool], int] | None = None
+    inputs: Callable[[Sizes, Callable[..., Tensor]], dict[str, Tensor]] | None = None
+    call: Callable[[Mapping[str, Tensor], str, str], tuple[Tensor, ...]] | None = None
+    published: Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]] | None = None
+    cell: str | None = None
+    precisions: tuple[str, ...] = ("float32",)
+
+    def serving(self) -> list[str]:
+        """Names of the backends that can serve a plain call on this machine; of an operation whose ``refuse`` takes its
+        inputs in their order."""
+        assert self.inputs is not None
+        given = self.inputs(Sizes(2, 1, 2), lambda name, *shape: torch.zeros(*shape)).values()
+        return [backend.name for backend in self.backends.values() if backend.refuse(*given) is None]
 
 
 _choices: dict[str, list[str]] = {}
@@ -76,10 +160,10 @@ def choose(operation: str, backends: Mapping[str, Backend], wish: str, subject: 
     Raises:
         UsageError: unknown backend, or a named one that cannot serve this call.
     """
-    if wish == "auto":
+    if wish == _AUTO:
         backend = next(b for b in backends.values() if b.pays(*args) and b.refuse(*args) is None)
     elif wish not in backends:
-        raise unknown_name(f"{operation} backend", wish, [*backends, "auto"])
+        raise unknown_name(f"{operation} backend", wish, [*backends, _AUTO])
     else:
         backend = backends[wish]
         reason = backend.refuse(*args)

@@ -4,6 +4,7 @@ Backends: ``native`` (in C++ on a CPU, one pass forward and one back, where torc
 ``reference`` (``torch.nn.functional.rms_norm``, which defines the operation).
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unrolled.kernels.cpu import library, why_no_library
-from unrolled.kernels.dispatch import Backend, choose
+from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
 
-__all__ = ["BACKENDS", "rms_norm"]
+__all__ = ["BACKENDS", "OPERATION", "rms_norm"]
 
 _GROUP = 64  # as in csrc/norm.cpp
 
@@ -78,9 +79,28 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float, backend: str = "auto", s
 
     Args:
         x: (..., N), at least one row. weight: (N,).
-        backend: ``reference``; anything else is ``auto``. subject: who asks, for the record of choices.
+        backend: ``auto`` or a backend. subject: who asks, for the record of choices.
     Returns:
         (..., N), with the strides of x where its rows lie one after another.
+    Raises:
+        UsageError: an unknown backend, or one that cannot serve here.
     """
-    wish = backend if backend == "reference" else "auto"  # other names are of other operations
-    return choose("rms_norm", BACKENDS, wish, subject, x, weight, epsilon).run(x, weight, epsilon)
+    return choose("rms_norm", BACKENDS, backend, subject, x, weight, epsilon).run(x, weight, epsilon)
+
+
+def _amount(sizes: Sizes, backward: bool) -> int:
+    """Bytes of one pass: read x, write y; then read x and the gradient, write that of x."""
+    return (5 if backward else 2) * 4 * sizes.width * sizes.batch * sizes.window
+
+
+def _inputs(sizes: Sizes, draw: Callable[..., Tensor]) -> dict[str, Tensor]:
+    return {"x": draw("x", sizes.batch, sizes.window, sizes.width), "weight": 1 + 0.1 * draw("weight", sizes.width)}
+
+
+def _call(given: Mapping[str, Tensor], backend: str, precision: str) -> tuple[Tensor, ...]:
+    return (rms_norm(given["x"], given["weight"], 1e-6, backend),)
+
+
+OPERATION = Operation(
+    "rms_norm", "x / sqrt(mean(x^2) + epsilon) * weight", BACKENDS, "bytes", amount=_amount, inputs=_inputs, call=_call
+)

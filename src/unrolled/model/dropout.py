@@ -133,15 +133,14 @@ def draw_zoneout(
 
 def check_sites(config: DropoutConfig, cell: Any) -> None:
     """Raises UsageError when a cell lacks what a rate is meant for."""
-    fields = cell.initial_state(1, "meta")._fields
     if config.weight and not cell.recurrent_weights:
         raise UsageError(f"the cell {cell.name!r} has no recurrent matrices for dropout.weight; set it to 0.")
-    if config.state and "h" not in fields:
+    if config.state and not cell.masks_state:
         raise UsageError(f"the cell {cell.name!r} has no h in its state for dropout.state; set it to 0.")
-    fields = fields if cell.zoneout_fields is None else cell.zoneout_fields
     for name in config.zoneout:
-        if name not in fields:
-            raise UsageError(f"the cell {cell.name!r} has no {name!r} for zoneout, only {', '.join(fields)}.")
+        if name not in cell.zoneout_fields:
+            has = f"only {', '.join(cell.zoneout_fields)}" if cell.zoneout_fields else "nor any other field"
+            raise UsageError(f"the cell {cell.name!r} has no {name!r} for zoneout, {has}.")
 
 
 def apply_mask(x: Tensor, mask: Tensor | None) -> Tensor:

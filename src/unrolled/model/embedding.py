@@ -6,11 +6,13 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding
 
 from unrolled.cells.init import truncated_normal
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.kernels.dispatch import Compute
+from unrolled.kernels.linear import glue_linear
 
 __all__ = ["Embedding", "EmbeddingConfig"]
 
@@ -46,11 +48,14 @@ class Embedding(nn.Module):
 
     Args:
         vocab_size: number of rows. width: E where the config leaves it open.
+
+    Attributes:
+        compute: backend and precision of the projection; set by the model that holds the embedding.
     """
 
     def __init__(self, vocab_size: int, width: int, config: EmbeddingConfig):
         super().__init__()
-        self.config = config
+        self.config, self.compute = config, Compute()
         size = vocab_size if config.one_hot else config.size or width
         if config.one_hot:
             self.register_buffer("weight", torch.eye(vocab_size), persistent=False)
@@ -87,12 +92,15 @@ class Embedding(nn.Module):
         x = embedding(tokens, self.weight)
         if row_mask is not None:
             x = x * embedding(tokens, row_mask)
-        return linear(x, self.projection) if self.config.project else x
+        return self._project(x)
 
     def table(self, row_mask: Tensor | None = None) -> Tensor:
         """The rows that :meth:`forward` looks up, (vocabulary, out_width)."""
         rows = self.weight if row_mask is None else self.weight * row_mask
-        return linear(rows, self.projection) if self.config.project else rows
+        return self._project(rows)
+
+    def _project(self, x: Tensor) -> Tensor:
+        return glue_linear(x, self.projection, None, self.compute, "embedding") if self.config.project else x
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

@@ -1,59 +1,23 @@
 """The language model: embedding, stack of cells, head. There is one, for every cell."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from unrolled.cells import CELLS, AnyCellConfig, Noise
-from unrolled.core.config import Config
-from unrolled.core.errors import UsageError
+from unrolled.cells import CELLS, Noise
+from unrolled.core.parameters import rules_of
 from unrolled.core.random import RandomStreams
 from unrolled.kernels.cell_loop import TableInput
-from unrolled.kernels.dispatch import Compute
+from unrolled.model.blocks import make_stack
+from unrolled.model.config import ModelConfig
 from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_zoneout
-from unrolled.model.embedding import Embedding, EmbeddingConfig
-from unrolled.model.heads import HEADS, AnyHeadConfig
-from unrolled.model.heads.softmax import SoftmaxConfig
-from unrolled.model.stack import Stack, StackConfig
+from unrolled.model.embedding import Embedding
+from unrolled.model.heads import HEADS
 from unrolled.model.tracing import Wanted, trace_window
 
 __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState"]
-
-
-class ModelConfig(Config):
-    """A whole language model, but for the vocabulary size, which the tokenizer gives."""
-
-    width: int = Field(default=256, ge=1, le=1 << 20, description="width of every layer")
-    layers: int = Field(default=1, ge=1, le=1024, description="number of layers")
-    widths: tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...] | None = Field(
-        default=None, description="width of each layer, in place of width (absent: all equal)"
-    )
-    cell: AnyCellConfig | tuple[AnyCellConfig, ...] = Field(
-        default_factory=lambda: CELLS.parse("lstm"), description="the cell, or a list with one cell a layer"
-    )
-    embedding: EmbeddingConfig = Field(default=EmbeddingConfig(), description="token embedding")
-    stack: StackConfig = Field(default=StackConfig(), description="connection of the layers")
-    head: AnyHeadConfig = Field(default=SoftmaxConfig(), description="output layer")
-    dropout: DropoutConfig = Field(default=DropoutConfig(), description="dropout rates by site")
-    compute: Compute = Field(default=Compute(), description="backend and precision of the operations")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ModelConfig":
-        for name, value in (("widths", self.widths), ("cell", self.cell if isinstance(self.cell, tuple) else None)):
-            if value is not None and len(value) != self.layers:
-                raise UsageError(f"model.{name} has {len(value)} entries for {self.layers} layers; give one a layer.")
-        return self
-
-    def layer_cells(self) -> tuple[Any, ...]:
-        """The cell config of each layer."""
-        return self.cell if isinstance(self.cell, tuple) else (self.cell,) * self.layers
-
-    def layer_widths(self) -> tuple[int, ...]:
-        """The width of each layer."""
-        return self.widths or (self.width,) * self.layers
 
 
 class ModelState(NamedTuple):
@@ -83,7 +47,7 @@ class LanguageModel(nn.Module):
         self.config, self.vocab_size = config, vocab_size
         widths = config.layer_widths()
         self.embedding = Embedding(vocab_size, widths[0], config.embedding)
-        self.stack = Stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
+        self.stack = make_stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
         tied = self.embedding.weight if config.embedding.tied else None
         self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
         for layer in self.stack.cells():
@@ -91,7 +55,15 @@ class LanguageModel(nn.Module):
             check_sites(config.dropout, layer)
         for norm in self.stack.rms_norms():
             norm.compute = config.compute
-        self.head.compute = config.compute
+        if config.init_std is not None:
+            self._draw(config.init_std)
+        self.embedding.compute = self.stack.compute = self.head.compute = config.compute
+
+    def _draw(self, std: float) -> None:
+        kept = {parameter for parameter, rule in rules_of(self).items() if not rule.drawn}
+        for parameter in self.parameters():
+            if parameter.dim() > 1 and parameter not in kept and not parameter.is_meta:
+                nn.init.normal_(parameter, 0, std)
 
     @property
     def device(self) -> torch.device:

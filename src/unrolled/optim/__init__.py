@@ -1,7 +1,13 @@
 """Update rules, schedules and averages."""
 
 from unrolled.optim.averaging import AVERAGING, AnyAveragingConfig, Averager, AveragingConfig
-from unrolled.optim.optimizers import OPTIMIZERS, AnyOptimizerConfig, OptimizerConfig, build_optimizer
+from unrolled.optim.optimizers import (
+    OPTIMIZERS,
+    AnyOptimizerConfig,
+    OptimizerConfig,
+    build_optimizer,
+    set_rate,
+)
 from unrolled.optim.schedules import ScheduleConfig, learning_rate_factor
 
 __all__ = [
@@ -15,4 +21,5 @@ __all__ = [
     "ScheduleConfig",
     "build_optimizer",
     "learning_rate_factor",
+    "set_rate",
 ]

@@ -1,6 +1,6 @@
 """Optimisers by name, nearly all from torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -8,10 +8,13 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import nn
 
 from unrolled.core.config import Config
+from unrolled.core.parameters import ParameterRule
 from unrolled.core.registry import Registry
 from unrolled.optim.normed_rmsprop import NormedRMSprop
 
-__all__ = ["OPTIMIZERS", "AnyOptimizerConfig", "OptimizerConfig", "build_optimizer"]
+__all__ = ["OPTIMIZERS", "AnyOptimizerConfig", "OptimizerConfig", "build_optimizer", "set_rate"]
+
+_NO_RULE = ParameterRule()
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -111,17 +114,37 @@ AnyOptimizerConfig = Annotated[SerializeAsAny[OptimizerConfig], BeforeValidator(
 """A field that takes the config of any optimiser, or its name alone."""
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser for ``parameters``, in torch's fused form where there is one."""
-    parameters = [p for p in parameters if p.requires_grad]
+def build_optimizer(
+    config: OptimizerConfig,
+    parameters: Iterable[nn.Parameter],
+    rules: Mapping[nn.Parameter, ParameterRule] | None = None,
+) -> torch.optim.Optimizer:
+    """The optimiser for ``parameters``, in torch's fused form where there is one.
+
+    Args:
+        rules: of parameters that are trained in a way of their own. Every group has the key ``rate``, the factor on the
+            learning rate of its parameters (see :func:`set_rate`).
+    """
+    rules = rules or {}
     options = config.model_dump(exclude={"name", "decay", "weight_decay"})
-    groups: list[dict[str, Any]] = [{"params": parameters, "weight_decay": config.weight_decay}]
-    if config.decay == "matrices":
-        groups = [
-            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-        ]
+    kinds: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for p in parameters:
+        if p.requires_grad:
+            rule = rules.get(p, _NO_RULE)
+            decays = rule.decay and (config.decay == "all" or p.dim() > 1)
+            kinds.setdefault((decays, rule.rate), []).append(p)
+    groups: list[dict[str, Any]] = [
+        {"params": found, "weight_decay": config.weight_decay if decays else 0.0, "rate": rate}
+        for (decays, rate), found in kinds.items()
+        if found
+    ]
     row = OPTIMIZERS[config.name]
     if row.fused:
         options["fused"] = True
-    return row.make([g for g in groups if g["params"]], **options)
+    return row.make(groups, **options)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the next step; parameters with a factor of their own get that times ``lr``."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("rate", 1.0)

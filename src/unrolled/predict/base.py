@@ -46,6 +46,10 @@ class Predictor(ABC):
         device: where states and log-probabilities live.
         kind: what the protocol is called in records ("static", "cache", "dynamic", ...).
         precision: of the arithmetic, for records.
+        model: what it computes with, where that has weights of its own. identity: what names it where it has none.
+        gives_hidden: whether predictions have hidden states.
+        lockstep: whether all rows must have read equally many tokens, since something changes with their number.
+        independent: whether a row gives in a batch what it gives alone; not where rows share what is drawn or learnt.
     """
 
     vocab_size: int
@@ -53,6 +57,11 @@ class Predictor(ABC):
     device: torch.device = torch.device("cpu")
     kind: str = "static"
     precision: str = "float64"
+    model: Any = None
+    identity: str | None = None
+    gives_hidden: bool = True
+    lockstep: bool = False
+    independent: bool = True
 
     @property
     def options(self) -> dict[str, Any]:

@@ -2,26 +2,30 @@
 
 import itertools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
-from unrolled.core.tree import reset_rows
+from unrolled.predict.adapter import MEMORY, Adapter, AdapterConfig, Search, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
+from unrolled.predict.wrapped import WrappedPredictor
 
-__all__ = ["CacheConfig", "CachePredictor", "CacheState"]
+__all__ = ["Cache", "CacheConfig", "CachePredictor", "CacheState"]
 
 # scores held at once: rows x steps x positions looked at
 _SCORES = 2**23
 
 
-class CacheConfig(Config):
+class CacheConfig(AdapterConfig):
     """Options of the continuous cache."""
 
+    short: ClassVar[str | None] = "length"
+
+    name: Literal["cache"] = "cache"
     length: int = Field(default=500, ge=1, description="last tokens kept")
     theta: float = Field(default=1.0, ge=0, description="multiplies the inner products (flatness of the cache)")
     weight: float = Field(default=0.1, gt=0, lt=1, description="share of the cache in the mixture (lambda)")
@@ -43,7 +47,7 @@ class CacheState(NamedTuple):
     fill: Tensor
 
 
-class CachePredictor(Predictor):
+class CachePredictor(WrappedPredictor):
     r"""Any predictor with hidden states, mixed with a cache of the last ``length`` of them
     (Grave, Joulin and Usunier 2017, arXiv 1612.04426, linear interpolation).
 
@@ -55,45 +59,28 @@ class CachePredictor(Predictor):
     those of what it holds; while it is empty the model alone predicts. A reset empties it.
 
     Args:
-        base: gives the hidden states: a model, static or dynamic.
+        inner: gives the hidden states: a model, static or dynamic.
     Raises:
-        UsageError: at the first token, when ``base`` has no hidden states.
+        UsageError: at the first token, when ``inner`` has no hidden states.
     """
 
-    def __init__(self, base: Predictor, config: CacheConfig):
-        self.base, self.config = base, config
-        self.vocab_size, self.start_id = base.vocab_size, base.start_id
+    adds = "cache"
 
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """The inner predictor's."""
-        return self.base.device
-
-    @property
-    def precision(self) -> str:  # type: ignore[override]
-        """The inner predictor's."""
-        return self.base.precision
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        """``cache``, after the name of what adapts below it."""
-        return "cache" if self.base.kind == "static" else f"{self.base.kind} + cache"
+    def __init__(self, inner: Predictor, config: CacheConfig):
+        super().__init__(inner)
+        self.config = config
 
     @property
     def options(self) -> dict[str, Any]:
         """See :attr:`Predictor.options`."""
-        return {**self.base.options, "cache": self.config.model_dump(mode="json")}
-
-    def restore(self) -> None:
-        """See :meth:`Predictor.restore`."""
-        self.base.restore()
+        return {**self.inner.options, "cache": self.config.model_dump(mode="json", exclude={"name"})}
 
     def begin(self, batch: int, first: Tensor | None = None) -> CacheState:
         """See :meth:`Predictor.begin`."""
-        base = self.base.begin(batch, first)
-        hidden = self.base.predict(base).hidden
+        base = self.inner.begin(batch, first)
+        hidden = self.inner.predict(base).hidden
         if hidden is None:
-            raise UsageError(f"a cache needs hidden states, which the predictor {self.base.kind!r} does not give.")
+            raise UsageError(f"a cache needs hidden states, which the predictor {self.inner.kind!r} does not give.")
         length, width = self.config.length, hidden.shape[1]
         return CacheState(
             base,
@@ -105,7 +92,7 @@ class CachePredictor(Predictor):
     @torch.no_grad()
     def predict(self, state: CacheState) -> Prediction:
         """See :meth:`Predictor.predict`."""
-        log_prob, hidden = self.base.predict(state.base)
+        log_prob, hidden = self.inner.predict(state.base)
         assert hidden is not None
         length = self.config.length
         usable = state.fill > (0 if self.config.partial else length)
@@ -129,17 +116,27 @@ class CachePredictor(Predictor):
         for low, high in itertools.pairwise(borders):
             here = reset[:, low]
             if bool(here.any()):
-                state = reset_rows(state, self.begin(len(ids)), here)
+                state = self.restarted(state, here)
             parts.append(self._window(state, ids[:, low:high]))
             state = parts[-1].state
         return Scores(torch.cat([p.nll for p in parts], 1), torch.cat([p.hidden for p in parts], 1), state)
+
+    def restarted(self, state: CacheState, rows: Tensor) -> CacheState:
+        """See :meth:`Predictor.restarted`; empties the rows' caches."""
+        chosen = rows.unsqueeze(1)
+        return CacheState(
+            self.inner.restarted(state.base, rows),
+            state.keys.masked_fill(chosen.unsqueeze(2), 0.0),
+            state.ids.masked_fill(chosen, 0),
+            state.fill.masked_fill(chosen, 0),
+        )
 
     def consume(self, state: CacheState, ids: Tensor) -> CacheState:
         """See :meth:`Predictor.consume`."""
         return self.window(state, ids).state if ids.shape[1] else state
 
     def _window(self, state: CacheState, ids: Tensor) -> Scores:
-        scores = self.base.window(state.base, ids)
+        scores = self.inner.window(state.base, ids)
         nll, hidden = scores.nll, scores.hidden
         assert hidden is not None
         with torch.no_grad():
@@ -183,3 +180,28 @@ class CachePredictor(Predictor):
         cached = torch.where(usable, hit.logsumexp(2) - scores.logsumexp(2), 0.0).to(nll.dtype)
         mixed = -torch.logaddexp(math.log1p(-self.config.weight) - nll, math.log(self.config.weight) + cached)
         return torch.where(usable, mixed, nll)
+
+
+def _grid(config: CacheConfig) -> Iterator[tuple[dict[str, float], AdapterConfig]]:
+    for theta, weight in itertools.product((0.1, 0.3, 0.6, 1.0), (0.05, 0.1, 0.2, 0.3)):
+        values = {"theta": theta, "weight": weight}
+        yield {f"cache.{name}": value for name, value in values.items()}, config.model_copy(update=values)
+
+
+class Cache(Adapter):
+    """A continuous cache around whatever gives hidden states."""
+
+    Config = CacheConfig
+    EXAMPLES = (
+        CacheConfig(length=5, theta=0.3, weight=0.3),
+        CacheConfig(length=3, partial=False),
+    )
+    title = "a cache"
+    place = MEMORY + 9  # the last: what it mixes in follows the text most closely
+    needs_hidden = True
+    search = Search(_grid, tokens=30_000)
+
+    @classmethod
+    def apply(cls, inner: Predictor, config: Any, source: Source | None) -> Predictor:
+        """See :meth:`Adapter.apply`."""
+        return CachePredictor(inner, config)

@@ -4,18 +4,21 @@ import contextlib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
 from unrolled.model import LanguageModel
+from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Source
 from unrolled.predict.base import Prediction, Predictor
 from unrolled.predict.static import NeuralPredictor, NeuralState
+from unrolled.predict.wrapped import WrappedPredictor
 
-__all__ = ["Clamp", "ClampedPredictor"]
+__all__ = ["Clamp", "ClampConfig", "ClampedPredictor", "Clamping"]
 
 _FORM = re.compile(r"(\d+)\.([A-Za-z_]\w*)\.(\d+)=(.+)", re.ASCII)
 
@@ -37,6 +40,9 @@ class Clamp(NamedTuple):
                 return cls(int(found[1]), found[2], int(found[3]), value)
         raise UsageError(f"{text!r} is not of the form LAYER.NAME.UNIT=VALUE; write, for instance, 0.c.17=1.5.")
 
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.name}.{self.unit}={self.value!r}"
+
     def check(self, model: LanguageModel) -> None:
         """Raises UsageError where the model has no such layer, field of the state, or unit."""
         states = model.initial_state(1).cells
@@ -56,7 +62,18 @@ class Clamp(NamedTuple):
             )
 
 
-class ClampedPredictor(Predictor):
+class ClampConfig(AdapterConfig):
+    """Options of clamping."""
+
+    short: ClassVar[str | None] = "units"
+
+    name: Literal["clamp"] = "clamp"
+    units: tuple[str, ...] = Field(
+        default=(), description="LAYER.NAME.UNIT=VALUE each, layers and units from 0, such as 0.c.17=1.5"
+    )
+
+
+class ClampedPredictor(WrappedPredictor):
     """A neural model some of whose units are overwritten after every step, from the start symbol and the prompt on.
 
     What carries over to the next step has the values. Where a cell's output is its h, a clamped h is also what the
@@ -69,19 +86,18 @@ class ClampedPredictor(Predictor):
         UsageError: a clamp that does not fit the model.
     """
 
-    kind = "clamped"
+    adds = "clamped"
 
     def __init__(self, inner: NeuralPredictor, clamps: Sequence[Clamp]):
         for clamp in clamps:
             clamp.check(inner.model)
-        self.inner, self.clamps = inner, tuple(clamps)
-        self.vocab_size, self.start_id = inner.vocab_size, inner.start_id
-        self.device, self.precision = inner.device, inner.precision
+        super().__init__(inner)
+        self.clamps = tuple(clamps)
 
     @property
     def options(self) -> dict[str, Any]:
         """See :attr:`Predictor.options`."""
-        return {**self.inner.options, "clamps": [clamp._asdict() for clamp in self.clamps]}
+        return {**self.inner.options, "clamp": {"units": [str(clamp) for clamp in self.clamps]}}
 
     def begin(self, batch: int, first: Tensor | None = None) -> NeuralState:
         """See :meth:`Predictor.begin`."""
@@ -100,7 +116,7 @@ class ClampedPredictor(Predictor):
     @contextlib.contextmanager
     def _clamping(self) -> Iterator[None]:
         """Every layer's step ends with the clamps inside; nothing stays on the model."""
-        cells = self.inner.model.stack.cells()
+        cells = self.model.stack.cells()
         hooks = [cells[layer].register_forward_hook(self._hook(layer)) for layer in {c.layer for c in self.clamps}]
         try:
             yield
@@ -122,3 +138,19 @@ class ClampedPredictor(Predictor):
             return y, state._replace(**changed)
 
         return overwrite
+
+
+class Clamping(Adapter):
+    """Units held at values."""
+
+    Config = ClampConfig
+    EXAMPLES = (ClampConfig(units=("0.h.1=0.5",)), ClampConfig(units=("0.c.2=-1.5", "1.h.0=1")))
+    title = "clamped units"
+    place = READING
+    reads_model = True
+    neutral = ClampConfig()
+
+    @classmethod
+    def apply(cls, inner: Predictor, config: Any, source: Source | None) -> Predictor:
+        """See :meth:`Adapter.apply`."""
+        return ClampedPredictor(cls.plain(inner), [Clamp.parse(text) for text in config.units])

@@ -27,8 +27,10 @@ class KneserNeyPredictor(Predictor):
         model: the model; its ``start_id`` is the one fed before a text.
     """
 
+    gives_hidden = False
+
     def __init__(self, model: NgramModel):
-        self.model = model
+        self.model, self.identity = model, model.config.tables_sha256
         self.vocab_size = model.vocab_size
         self.start_id = model.config.start_id
 

@@ -1,21 +1,21 @@
 """Dynamic evaluation: a model that learns from the text as it reads it."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from unrolled.core import tree
-from unrolled.core.errors import UsageError
-from unrolled.data import TokenSplit
-from unrolled.data.walk import Columns, Progress, windows
 from unrolled.model import LanguageModel, ModelState
-from unrolled.optim.dynamic import DynamicConfig, DynamicRule, adapted_parameters
+from unrolled.optim.dynamic import DynamicConfig, DynamicRule, adapted_parameters, dynamic_preset
+from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Search, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
+from unrolled.predict.gradients import gradient_statistics
 
-__all__ = ["DynamicPredictor", "DynamicState", "gradient_statistics"]
+__all__ = ["Dynamic", "DynamicAdapterConfig", "DynamicPredictor", "DynamicState"]
 
 
 class DynamicState(NamedTuple):
@@ -23,7 +23,8 @@ class DynamicState(NamedTuple):
 
     start: the model's state before the segment's first input. here: before the next input. last: (batch, 1) the next
     input. inputs, targets: (batch, segment) ids of the segment under way; flags: (batch, segment) which inputs begin a
-    text. fill: (batch, 1) how many of them are filled; rows fill together.
+    text. fill: (batch, 1) how many of them are filled; rows fill together. begins: (batch, 1) whether the next input
+    begins a text.
     """
 
     start: ModelState
@@ -33,6 +34,7 @@ class DynamicState(NamedTuple):
     targets: Tensor
     flags: Tensor
     fill: Tensor
+    begins: Tensor
 
 
 class DynamicPredictor(Predictor):
@@ -55,6 +57,7 @@ class DynamicPredictor(Predictor):
     """
 
     kind = "dynamic"
+    lockstep, independent = True, False
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class DynamicPredictor(Predictor):
     @property
     def options(self) -> dict[str, Any]:
         """See :attr:`Predictor.options`."""
-        used = self.config.model_dump(mode="json")
+        used = self.config.model_dump(mode="json", exclude={"name"})
         if self.config.rule != "rms":
             for name in ("epsilon", "statistic", "normalize", "columns", "batches"):
                 del used[name]
@@ -105,7 +108,15 @@ class DynamicPredictor(Predictor):
         return DynamicState(
             start, start, first.unsqueeze(1), ids, ids, torch.zeros(shape, dtype=torch.bool, device=self.device),
             torch.zeros(batch, 1, dtype=torch.int64, device=self.device),
+            torch.zeros(batch, 1, dtype=torch.bool, device=self.device),
         )  # fmt: skip
+
+    def restarted(self, state: DynamicState, rows: Tensor) -> DynamicState:
+        """See :meth:`Predictor.restarted`; the segment goes on, since its rows fill together."""
+        here = tree.reset_rows(state.here, self.model.initial_state(len(rows)), rows)
+        chosen = rows.unsqueeze(1)
+        last = state.last.masked_fill(chosen, self.start_id)
+        return state._replace(here=here, last=last, begins=state.begins | chosen)
 
     @torch.no_grad()
     def predict(self, state: DynamicState) -> Prediction:
@@ -130,7 +141,8 @@ class DynamicPredictor(Predictor):
             fill = int(state.fill[0])
             high = min(low + self.config.segment - fill, ids.shape[1])
             targets = ids[:, low:high]
-            flags = torch.zeros_like(targets, dtype=torch.bool) if reset is None else reset[:, low:high]
+            flags = torch.zeros_like(targets, dtype=torch.bool) if reset is None else reset[:, low:high].clone()
+            flags[:, :1] |= state.begins
             inputs = torch.cat([state.last, targets[:, :-1]], 1).masked_fill(flags, self.start_id)
             whole = fill == 0 and high - low == self.config.segment
             if whole:
@@ -161,6 +173,7 @@ class DynamicPredictor(Predictor):
             targets=_filled(state.targets, part, targets),
             flags=_filled(state.flags, part, flags),
             fill=state.fill + inputs.shape[1],
+            begins=torch.zeros_like(state.begins),
         )
         if part.stop == self.config.segment:
             pending = self._learn(pending.start, pending.inputs, pending.targets, pending.flags)[2]
@@ -179,7 +192,7 @@ class DynamicPredictor(Predictor):
         state = tree.detach(ModelState(out.state.cells, head))
         fresh = DynamicState(
             state, state, targets[:, -1:], torch.zeros_like(inputs), torch.zeros_like(inputs),
-            torch.zeros_like(flags), torch.zeros_like(targets[:, :1]),
+            torch.zeros_like(flags), torch.zeros_like(targets[:, :1]), torch.zeros_like(flags[:, :1]),
         )  # fmt: skip
         return nll.detach(), out.raw.detach(), fresh
 
@@ -196,51 +209,69 @@ def _filled(buffer: Tensor, part: slice, values: Tensor) -> Tensor:
     return buffer
 
 
-def gradient_statistics(
-    model: LanguageModel, start_id: int, split: TokenSplit, config: DynamicConfig, progress: Progress | None = None
-) -> dict[str, Tensor]:
-    """Root of the mean (or sum) of squared gradients over batches of a training text, for the rule ``rms``.
+class DynamicAdapterConfig(AdapterConfig, DynamicConfig):
+    """Options of dynamic evaluation; besides, the name of a ``preset`` that they begin from."""
 
-    The text is read in ``config.columns`` columns, ``config.segment`` tokens at a time, with the state carried and
-    without dropout; a last, shorter batch is left out.
+    short: ClassVar[str | None] = "preset"
 
-    Returns:
-        name of each parameter that adapts -> S of its shape.
-    Raises:
-        UsageError: too little text for one batch.
-    """
-    model.eval()
-    parameters = adapted_parameters(model, config.parameters)
-    columns = Columns.cut(split, config.columns)
-    wanted = columns.length // config.segment
-    if not wanted:
-        raise UsageError(
-            f"{len(split)} tokens of training text are too few for {config.columns} columns of {config.segment}; "
-            "lower dynamic.columns."
+    name: Literal["dynamic"] = "dynamic"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or "preset" not in value:
+            return value
+        changes = {key: inner for key, inner in value.items() if key != "preset"}
+        return {**dynamic_preset(value["preset"]).model_dump(), **changes}
+
+
+# benkrause/dynamic-evaluation, its defaults being 5e-5 and 2e-3
+_LR_FACTORS, _DECAY_FACTORS = (0.6, 0.8, 1.0, 1.2, 1.4, 2.0), (0.5, 1.0, 1.5, 2.5)
+# wider, because the plain rules have no published scale
+_SGD_FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def _grid(config: DynamicAdapterConfig) -> Iterator[tuple[dict[str, float], AdapterConfig]]:
+    # the published grid is given for segments of 5 tokens and scales with their length
+    scale = config.segment / 5 if config.rule == "rms" else 1.0
+    decays = (1.0,) if config.rule == "sgd" else _DECAY_FACTORS
+    for decay, lr in itertools.product(decays, _LR_FACTORS if config.rule == "rms" else _SGD_FACTORS):
+        values = {"lr": config.lr * lr * scale, "decay": config.decay * decay * scale}
+        yield {f"dynamic.{name}": value for name, value in values.items()}, config.model_copy(update=values)
+
+
+class Dynamic(Adapter):
+    """Dynamic evaluation in place of the model that stays as it is."""
+
+    Config = DynamicAdapterConfig
+    EXAMPLES = (
+        DynamicAdapterConfig(rule="sgd", segment=4, lr=0.1),
+        DynamicAdapterConfig(rule="sgd_decay", segment=3, lr=0.1, decay=0.01),
+        DynamicAdapterConfig(columns=2, lr=0.01),
+    )
+    title = "dynamic evaluation"
+    place = READING
+    reads_model = True
+    search = Search(_grid, tokens=30_000)
+
+    @classmethod
+    def apply(cls, inner: Predictor, config: Any, source: Source | None) -> Predictor:
+        """See :meth:`Adapter.apply`; the rule ``rms`` asks the source for statistics of gradients."""
+        plain = cls.plain(inner)
+        statistics = (
+            _statistics(plain.model, plain.start_id, config, source) if source and config.rule == "rms" else None
         )
-    wanted = wanted if config.batches is None else min(wanted, config.batches)
-    squares = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    state, last, nats = None, torch.full((config.columns, 1), start_id, device=model.device), 0.0
-    for count, (_, array, flags) in enumerate(windows(split, columns, config.segment), 1):
-        if count > wanted:
-            break
-        ids = torch.from_numpy(array).to(model.device)
-        inputs, reset = torch.cat([last, ids[:, :-1]], 1), None
-        if flags is not None:
-            reset = torch.from_numpy(flags).to(model.device)
-            inputs = inputs.masked_fill(reset, start_id)
-        total, _, state = model.loss(inputs, ids, state, reset)
-        scale = ids.numel() if config.loss == "mean" else len(ids)
-        found = torch.autograd.grad(total / scale, list(parameters.values()), allow_unused=True)
-        for name, gradient in zip(parameters, found, strict=True):
-            if gradient is not None:
-                squares[name].addcmul_(gradient, gradient)
-        state, last, nats = tree.detach(state), ids[:, -1:], nats + float(total.detach()) / ids.numel()
-        if progress is not None:
-            progress(count, wanted, nats / count)
-    if config.statistic == "mean":
-        for value in squares.values():
-            value.div_(wanted)
-    if not all(np.isfinite(float(value.sum())) for value in squares.values()):
-        raise UsageError("a gradient of the training text is not a finite number; the model's weights are damaged.")
-    return {name: value.sqrt_() for name, value in squares.items()}
+        return DynamicPredictor(plain.model, plain.start_id, config, statistics, plain.temperature)
+
+
+def _statistics(model: LanguageModel, start_id: int, config: DynamicConfig, source: Source) -> dict[str, Tensor]:
+    """Gradient statistics of all parameters, whichever of them adapt: one file serves every choice."""
+    whole = config.model_copy(update={"parameters": ("*",)})
+    settings = {name: getattr(whole, name) for name in ("segment", "columns", "batches", "loss", "statistic")}
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    return source.stored(
+        "statistics",
+        settings,
+        lambda split: gradient_statistics(model, start_id, split, whole, source.progress),
+        lambda found: {name: value.shape for name, value in found.items()} == shapes,
+    )

@@ -1,26 +1,29 @@
 """Monte-Carlo dropout: the mean prediction of many randomly thinned models."""
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from unrolled.core import tree
-from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.dropout import Masks, cut_masks
+from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
 
-__all__ = ["MonteCarloConfig", "MonteCarloPredictor", "MonteCarloState"]
+__all__ = ["MonteCarlo", "MonteCarloConfig", "MonteCarloPredictor", "MonteCarloState"]
 
 
-class MonteCarloConfig(Config):
+class MonteCarloConfig(AdapterConfig):
     """Options of Monte-Carlo dropout."""
 
+    short: ClassVar[str | None] = "samples"
+
+    name: Literal["dropout"] = "dropout"
     samples: int = Field(default=20, ge=1, description="thinned models")
     rates: float = Field(default=1.0, gt=0, description="multiplies every dropout rate of training")
     mean: Literal["arithmetic", "geometric", "power"] = Field(
@@ -63,6 +66,7 @@ class MonteCarloPredictor(Predictor):
     """
 
     kind = "Monte-Carlo dropout"
+    gives_hidden, lockstep, independent = False, True, False
 
     def __init__(self, model: LanguageModel, start_id: int, config: MonteCarloConfig, temperature: float = 1.0):
         self.model = model.eval()
@@ -89,7 +93,7 @@ class MonteCarloPredictor(Predictor):
     @property
     def options(self) -> dict[str, Any]:
         """See :attr:`Predictor.options`."""
-        used = self.config.model_dump(mode="json")
+        used = self.config.model_dump(mode="json", exclude={"name"})
         if self.config.mean != "power":
             del used["power"]
         return {"dropout": used, **({} if self._temperature == 1.0 else {"temperature": self._temperature})}
@@ -209,3 +213,23 @@ class MonteCarloPredictor(Predictor):
         power = self.config.power if self.config.mean == "power" else 1.0
         mixed = (torch.logsumexp(power * log_prob, 1) - math.log(self.config.samples)) / power
         return mixed if power == 1.0 else torch.log_softmax(mixed, 1)
+
+
+class MonteCarlo(Adapter):
+    """Monte-Carlo dropout in place of the model without dropout."""
+
+    Config = MonteCarloConfig
+    EXAMPLES = (
+        MonteCarloConfig(samples=3, window=4),
+        MonteCarloConfig(samples=2, window=3, mean="geometric", rates=0.5),
+        MonteCarloConfig(samples=2, window=5, mean="power"),
+    )
+    title = "Monte-Carlo dropout"
+    place = READING
+    reads_model, gives_hidden = True, False
+
+    @classmethod
+    def apply(cls, inner: Predictor, config: Any, source: Source | None) -> Predictor:
+        """See :meth:`Adapter.apply`."""
+        model = cls.plain(inner)
+        return MonteCarloPredictor(model.model, model.start_id, config, model.temperature)

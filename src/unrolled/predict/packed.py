@@ -1,120 +1,24 @@
-"""A language model with its weights prepared for reading one token after another, as they are or in fewer bits."""
+"""A language model with its weights packed for reading one token after another, as they are or in fewer bits."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, map_tree
-from unrolled.kernels.cell_loop.native.prepared import Glue, Norm, Prepared, prepare_chain, trace_stack
-from unrolled.kernels.cell_loop.native.trace import Unsupported
-from unrolled.kernels.cpu import Products, library, why_no_library
+from unrolled.kernels.cpu import Products
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.heads.softmax import SoftmaxHead
-from unrolled.predict.base import Prediction
+from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Source
+from unrolled.predict.base import Prediction, Predictor
+from unrolled.predict.packed_program import PackedBody, PackedSoftmax, Quantize, why_not_packed
 from unrolled.predict.static import NeuralPredictor, NeuralState
 
-__all__ = ["PackedPredictor", "Quantize", "why_not_packed"]
-
-Quantize = Literal["bf16", "int8"]
-"""bf16: weights rounded to bf16, all arithmetic in float32. int8: weights and the vectors that they multiply rounded to
-8-bit integers, with a scale for each row of a matrix and for each vector; sums, gates and states stay float32."""
+__all__ = ["PackedPredictor", "Quantization", "QuantizeConfig", "in_steps"]
 
 _PRODUCTS: dict[Quantize | None, Products] = {None: "exact", "bf16": "bf16_weights", "int8": "int8_weights"}
-# Rows of logits that are held at once.
-_ROWS = 64
-
-
-def why_not_packed(model: LanguageModel, quantize: Quantize | None = None) -> str | None:
-    """Why the weights of a model cannot be prepared; None where they can."""
-    if model.device.type != "cpu":
-        return "that is for a CPU alone"
-    if model.dtype != torch.float32 and (quantize is not None or model.dtype != torch.float64):
-        return f"that is for float32, not for {model.precision}"
-    wish = model.config.compute.backend
-    if wish not in ("auto", "native"):
-        return f"that is the native backend's, and backend {wish} is asked for"
-    if quantize is None and model.precision == "bf16":
-        return "the model asks for bf16 products"
-    if model.stack.config.kind == "residual" and model.stack.config.mlp:
-        return "the MLPs of residual blocks have no native form"
-    for cell in model.stack.cells():
-        if not hasattr(cell, "step"):
-            return f"{cell.name} is no cell that goes step by step"
-    if (reason := why_no_library()) is not None:
-        return reason
-    layers: Any = model.stack.cells()
-    try:
-        trace_stack(layers, _glue(model), reset=quantize is not None)
-    except Unsupported as found:
-        return str(found)
-    return None
-
-
-class _Body:
-    """Embedding and cells: ids to raw outputs.
-
-    Raises:
-        Unsupported: a cell that the native library cannot follow.
-    """
-
-    def __init__(self, model: LanguageModel, products: Products, reset: bool):
-        layers: Any = model.stack.cells()
-        self.table = model.embedding.weight.detach()
-        self.step = Prepared(library(), *trace_stack(layers, _glue(model), reset), products)
-
-    def __call__(self, ids: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The outputs (batch, time, width) and the state. ids, reset: (batch, time)."""
-        given = {"x": torch.nn.functional.embedding(ids.t(), self.table)}
-        if reset is not None:
-            given["fresh"] = (~reset).to(self.table.dtype).t().unsqueeze(-1)
-        y, state = self.step(given, state)  # type: ignore[assignment]
-        return y.transpose(0, 1), state
-
-
-def _glue(model: LanguageModel) -> Glue:
-    stack, enter = model.stack, []
-    if model.embedding.config.project:
-        enter.append(model.embedding.projection)
-    if stack.widen is not None:
-        enter.append(stack.widen.weight)
-    norms = [_norm(one) for one in stack.norms] if stack.config.kind == "residual" else []
-    final = None if stack.final_norm is None else _norm(stack.final_norm)
-    return Glue(enter, stack.config.kind, norms, final, model.config.dropout.zoneout)
-
-
-def _norm(norm: Any) -> Norm:
-    centred = isinstance(norm, torch.nn.LayerNorm)
-    return Norm(centred, norm.eps, norm.weight, norm.bias if centred else None)
-
-
-class _PreparedSoftmax:
-    """The softmax head with its matrices prepared; as :class:`~unrolled.model.heads.base.Head` where it is read."""
-
-    def __init__(self, head: SoftmaxHead, temperature: float, products: Products):
-        matrices = [head.weight] if head.projection is None else [head.projection, head.weight]
-        self.step = prepare_chain(library(), matrices, head.bias, products)
-        self.temperature = temperature
-
-    def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """See ``Head.log_prob``."""
-        flat = h if h.dim() == 2 else h.flatten(0, -2)
-        ready = self.step.ready(1, len(flat))
-        ready.x.copy_(flat)
-        ready.call()
-        logits = ready.last if self.temperature == 1.0 else ready.last / self.temperature
-        log_prob = torch.log_softmax(logits, -1)
-        return log_prob if h.dim() == 2 else log_prob.view(*h.shape[:-1], -1), None
-
-    def loss(self, h: Tensor, targets: Tensor, *others: Any) -> tuple[Tensor, Tensor, None]:
-        """See ``Head.loss``; every position counts."""
-        parts = [
-            self.log_prob(rows)[0].gather(1, ids.unsqueeze(1))
-            for rows, ids in zip(h.flatten(0, 1).split(_ROWS), targets.flatten().split(_ROWS), strict=True)
-        ]
-        nll = -torch.cat(parts).view_as(targets)
-        return nll.sum(), nll, None
 
 
 class PackedPredictor(NeuralPredictor):
@@ -138,12 +42,12 @@ class PackedPredictor(NeuralPredictor):
             raise UsageError(f"the weights cannot be prepared: {reason}{remedy}.")
         self.quantize: Quantize | None = quantize
         self._products: Products = _PRODUCTS[quantize]
-        self._body = _Body(model, self._products, reset=False)
-        self._restarting: _Body | None = None
+        self._body = PackedBody(model, self._products, reset=False)
+        self._restarting: PackedBody | None = None
         self._form = model.initial_state(1).cells
         self._widths = [part.shape[1] for part in leaves(self._form)]
         if type(model.head) is SoftmaxHead:
-            self._head: Any = _PreparedSoftmax(model.head, temperature, self._products)
+            self._head: Any = PackedSoftmax(model.head, temperature, self._products)
 
     @property
     def precision(self) -> str:  # type: ignore[override]
@@ -157,7 +61,7 @@ class PackedPredictor(NeuralPredictor):
 
     def predict(self, state: NeuralState) -> Prediction:
         """See :meth:`Predictor.predict`."""
-        if not isinstance(self._head, _PreparedSoftmax):
+        if not isinstance(self._head, PackedSoftmax):
             return super().predict(state)
         return Prediction(self._head.log_prob(state.hidden)[0], state.hidden)
 
@@ -183,7 +87,7 @@ class PackedPredictor(NeuralPredictor):
             return raw, (_side_by_side(after),)
         body = self._body
         if reset is not None:
-            body = self._restarting = self._restarting or _Body(self.model, self._products, reset=True)
+            body = self._restarting = self._restarting or PackedBody(self.model, self._products, reset=True)
         raw, state = body(ids, cells[0], reset)
         return raw, (state,)
 
@@ -191,3 +95,39 @@ class PackedPredictor(NeuralPredictor):
 def _side_by_side(cells: tuple[Any, ...]) -> Tensor:
     """All fields of all layers as one tensor (batch, width)."""
     return torch.cat(list(leaves(cells)), 1)
+
+
+def in_steps(predictor: Predictor) -> Predictor:
+    """The predictor made ready for reading token by token: packed where it is a model as it is that can be packed."""
+    if type(predictor) is not NeuralPredictor or why_not_packed(predictor.model) is not None:
+        return predictor
+    return PackedPredictor(predictor.model, predictor.start_id, predictor.temperature)
+
+
+class QuantizeConfig(AdapterConfig):
+    """Options of weights in fewer bits."""
+
+    short: ClassVar[str | None] = "weights"
+
+    name: Literal["quantize"] = "quantize"
+    weights: Quantize = Field(
+        default="int8",
+        description="bf16 (rounded to it, arithmetic in float32) or int8 (8-bit integers with a scale for each row of "
+        "a matrix; so are the vectors that they multiply); on a CPU with the native library",
+    )
+
+
+class Quantization(Adapter):
+    """Packed weights in fewer bits in place of the model's own."""
+
+    Config = QuantizeConfig
+    EXAMPLES = (QuantizeConfig(weights="bf16"), QuantizeConfig(weights="int8"))
+    title = "quantised weights"
+    place = READING
+    reads_model = True
+
+    @classmethod
+    def apply(cls, inner: Predictor, config: Any, source: Source | None) -> Predictor:
+        """See :meth:`Adapter.apply`."""
+        plain = cls.plain(inner)
+        return PackedPredictor(plain.model, plain.start_id, plain.temperature, config.weights)

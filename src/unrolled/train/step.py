@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from unrolled.core import tree
+from unrolled.optim import set_rate
 from unrolled.task import Source, StepsTask, Watch, unwatched
 from unrolled.train.config import PhaseConfig
 from unrolled.train.objectives import add_l2
@@ -74,8 +75,7 @@ def train_step(
         norm = norm if math.isfinite(apart) else apart
     watch("clipping")
     if math.isfinite(norm):
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(optimizer, lr)
         optimizer.step()
         watch("optimizer")
         averager.sample()

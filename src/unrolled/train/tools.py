@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from unrolled.core.errors import UsageError
+from unrolled.core.parameters import rules_of
 from unrolled.optim import AVERAGING, Averager, build_optimizer
 from unrolled.optim.normed_rmsprop import NormedRMSprop
 from unrolled.task import StepsTask
@@ -30,7 +31,7 @@ def make_tools(phase: PhaseConfig, task: StepsTask, model: nn.Module) -> Tools:
         UsageError: an objective that the task or the model does not take.
     """
     objectives = Objectives(phase.objective, phase.extra, task, model)
-    optimizer = build_optimizer(phase.optimizer, model.parameters())
+    optimizer = build_optimizer(phase.optimizer, model.parameters(), rules_of(model))
     if side := objectives.parameters():
         if isinstance(optimizer, NormedRMSprop):
             raise UsageError(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from conformance.material import wave
 from unrolled.cells import CELLS, Cell, Noise
+from unrolled.core.errors import UsageError
 from unrolled.core.tree import flatten, leaves, map_tree
 from unrolled.kernels.cell_loop import TableInput
 from unrolled.kernels.dispatch import Compute
@@ -18,8 +19,10 @@ __all__ = [
     "IN",
     "WIDTH",
     "Case",
+    "Fitted",
     "MakeCell",
     "build",
+    "fitted",
     "noises",
     "outcome",
     "values",
@@ -30,6 +33,8 @@ MakeCell = Callable[[int, int], Cell]
 
 # All different, and none equal to the sizes in the cells' examples, so that no mix-up of sizes goes unseen.
 BATCH, IN, WIDTH = 2, 5, 4
+# A cell accepts some width among so many.
+_WIDEST = 64
 
 
 class Case(NamedTuple):
@@ -49,6 +54,28 @@ class Case(NamedTuple):
 CASES = [Case(name, index) for name in CELLS for index in range(len(CELLS[name].EXAMPLES))]
 
 
+class Fitted(NamedTuple):
+    """Makes a cell of the next width that it accepts. first: whether it is the first example of its cell, or the only
+    one."""
+
+    make: MakeCell
+    first: bool = True
+
+    def __call__(self, in_width: int, width: int) -> Cell:
+        for wider in range(width, width + _WIDEST):
+            try:
+                return self.make(in_width, wider)
+            except UsageError as refusal:
+                if "is a multiple of" not in str(refusal):
+                    raise
+        raise AssertionError(f"no width from {width} to {width + _WIDEST} is accepted")
+
+
+def fitted(make_cell: MakeCell) -> Fitted:
+    """See :class:`Fitted`."""
+    return make_cell if isinstance(make_cell, Fitted) else Fitted(make_cell, getattr(make_cell, "index", 0) == 0)
+
+
 def build(
     make_cell: MakeCell,
     dtype: torch.dtype = torch.float64,
@@ -58,7 +85,7 @@ def build(
 ) -> Any:
     """The cell with the weights of its own initialisation, moved a little, so that no bias is zero and no gain one."""
     torch.manual_seed(0)
-    cell = make_cell(*sizes).to(dtype)
+    cell = fitted(make_cell)(*sizes).to(dtype)
     with torch.no_grad():
         for k, parameter in enumerate(cell.parameters()):
             parameter.add_(0.2 * wave(*parameter.shape, phase=k).to(dtype))
@@ -67,33 +94,41 @@ def build(
 
 
 def values(cell: Any, batch: int, time: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Any]:
-    """An input and a state, neither of them special."""
+    """An input and a state, neither of them special. What is no real number in the state (a count, a position) is as it
+    is after some tokens, since not every value of it can be."""
     x = wave(batch, time, cell.in_width, phase=0.5, dtype=dtype)
-    start = cell.initial_state(batch, dtype=dtype)
-    state = map_tree(lambda part: part + 0.5 * wave(*part.shape, phase=len(part.shape)).to(part.dtype), start)
-    return x, map_tree(Tensor.detach, state)
+    state = cell.initial_state(batch, dtype=dtype)
+    if any(not part.is_floating_point() for part in leaves(state)):
+        with torch.no_grad():
+            state = cell(wave(batch, 3, cell.in_width, phase=0.25, dtype=dtype), state)[1]
+
+    def moved(part: Tensor) -> Tensor:
+        other = 0.5 * wave(*part.shape, phase=len(part.shape))
+        return (part + other.to(part.dtype) if part.is_floating_point() else part).detach()
+
+    return x, map_tree(moved, state)
 
 
-def noises(state: Any, time: int, fields: tuple[str, ...] | None = None) -> dict[str, Noise]:
-    """Every kind of mask, for the whole window and per step, and all at once; zoneout of ``fields``, or of all."""
+def noises(cell: Cell, state: Any, time: int) -> dict[str, Noise]:
+    """Every kind of mask that the cell takes, for the whole window and per step, and all at once; each of the shape of
+    its field."""
     generator = torch.Generator().manual_seed(5)
 
     def mask(part: Tensor, steps: int) -> Tensor:
-        keep = torch.rand(part.shape[0], steps, part.shape[1], generator=generator, dtype=part.dtype) > 0.3
-        return keep * 1.25
+        shape = (part.shape[0], steps, *part.shape[1:])
+        return (torch.rand(shape, generator=generator, dtype=part.dtype) > 0.3) * 1.25
 
     def zones(steps: int) -> dict[str, Tensor]:
-        return {name: 0.6 * mask(getattr(state, name), steps) for name in fields or state._fields}
+        return {name: 0.6 * mask(getattr(state, name), steps) for name in cell.zoneout_fields}
 
-    if not hasattr(state, "h"):
-        return {f"zoneout {label}": Noise(zoneout=zones(steps)) for label, steps in (("window", 1), ("step", time))}
-    h = state.h
     found = {}
     for label, steps in (("window", 1), ("step", time)):
-        found[f"state_in {label}"] = Noise(state_in=mask(h, steps))
-        found[f"state_out {label}"] = Noise(state_out=mask(h, steps))
-        found[f"zoneout {label}"] = Noise(zoneout=zones(steps))
-    return found | {"all": Noise(mask(h, 1), mask(h, time), zones(time))}
+        if cell.masks_state:
+            found[f"state_in {label}"] = Noise(state_in=mask(state.h, steps))
+            found[f"state_out {label}"] = Noise(state_out=mask(state.h, steps))
+        if cell.zoneout_fields:
+            found[f"zoneout {label}"] = Noise(zoneout=zones(steps))
+    return found | {"all": Noise(mask(state.h, 1), mask(state.h, time), zones(time))} if cell.masks_state else found
 
 
 def outcome(

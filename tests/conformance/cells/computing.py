@@ -1,31 +1,28 @@
 """Checks of how a cell is computed: backends, gradients, noise, weight drop, precision."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from conformance.material import resets, wave
 from conformance.tolerance import assert_close, relative_error
-from unrolled.cells import Noise, StepCell
+from unrolled.cells import Cell, Noise, StepCell
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, unflatten
 from unrolled.kernels.cell_loop import TableInput
 from unrolled.kernels.dispatch import Compute
 
-from .build import BATCH, MakeCell, build, noises, outcome, values
+from .build import BATCH, MakeCell, build, fitted, noises, outcome, values
 
 
-def _calls(
-    state_of: Any, fields: tuple[str, ...] | None, lengths: tuple[int, ...] = (1, 2, 3, 7)
-) -> list[tuple[str, int, bool, str | None]]:
-    """(label, time, with resets, kind of noise): lengths plain and with resets, then every noise at one length."""
+def _calls(cell: Cell, first: bool) -> list[tuple[str, int, bool, str | None]]:
+    """(label, time, with resets, kind of noise): lengths plain and with resets, then noise at one length: every kind
+    for the first example of a cell, for the others the last kind alone, in which all come together."""
     calls: list[tuple[str, int, bool, str | None]] = []
-    for time in lengths:
+    for time in (1, 2, 3, 7):
         calls += [(f"time {time}", time, False, None), (f"time {time} with resets", time, True, None)]
-    calls += [(f"{kind} with resets", 5, True, kind) for kind in noises(state_of, 5, fields)]
-    return calls
+    kinds = list(noises(cell, cell.initial_state(1), 5))
+    return calls + [(f"{kind} with resets", 5, True, kind) for kind in (kinds if first else kinds[-1:])]
 
 
 def check_backends(make_cell: MakeCell) -> None:
@@ -37,10 +34,10 @@ def check_backends(make_cell: MakeCell) -> None:
     names = cell.backends()
     assert names, "a cell names the backends that can run it"
     assert not isinstance(cell, StepCell) or {"generic", "reference"} <= set(names)
-    for label, time, with_resets, kind in _calls(cell.initial_state(1), cell.zoneout_fields):
+    for label, time, with_resets, kind in _calls(cell, fitted(make_cell).first):
         x, state = values(cell, BATCH, time)
         reset = resets(BATCH, time) if with_resets else None
-        noise = None if kind is None else noises(state, time, cell.zoneout_fields)[kind]
+        noise = None if kind is None else noises(cell, state, time)[kind]
         cell.compute = Compute(backend="reference")
         expected = outcome(cell, x, state, reset, noise)
         for name in names:
@@ -67,7 +64,7 @@ def check_table_input(make_cell: MakeCell) -> None:
         return
     table, ids = wave(3, cell.in_width), torch.tensor([[0, 2, 2, 0, 1], [1, 1, 0, 2, 0], [0, 0, 0, 0, 0]])
     state = values(cell, 3, 5)[1]
-    kinds = noises(state, ids.shape[1], cell.zoneout_fields)
+    kinds = noises(cell, state, ids.shape[1])
     for label, reset, noise in (("plain", None, None), ("resets, noise", resets(*ids.shape), kinds["all"])):
         cell.compute = Compute(backend="reference")
         expected = outcome(cell, table[ids], state, reset, noise)
@@ -103,12 +100,13 @@ def check_gradients(make_cell: MakeCell) -> None:
 
 
 def check_noise(make_cell: MakeCell) -> None:
-    """Masks of ones change nothing; masks of zeros do what they say."""
+    """Masks of ones change nothing, masks of zeros do what they say, and what the cell does not take is refused."""
     cell = build(make_cell)
     time = 4
     x, state = values(cell, BATCH, time)
     plain, last = cell(x, state)
-    fields = cell.zoneout_fields or state._fields
+    fields = cell.zoneout_fields
+    assert set(fields) <= set(state._fields), "zoneout_fields names fields of the state"
     never = {name: torch.zeros_like(getattr(state, name)).unsqueeze(1) for name in fields}
     y, final = cell(x, state, noise=Noise(zoneout=never))
     for part, other in zip([y, *final], [plain, *last], strict=True):
@@ -116,8 +114,19 @@ def check_noise(make_cell: MakeCell) -> None:
     y, final = cell(x, state, noise=Noise(zoneout={name: mask + 1 for name, mask in never.items()}))
     for name in fields:
         assert_close(getattr(final, name), getattr(state, name), f"zoneout of ones keeps {name}")
-    if not hasattr(state, "h"):
+    if not cell.masks_state:
+        refused = [Noise(state_in=x.new_ones(BATCH, 1, 1)), Noise(state_out=x.new_ones(BATCH, 1, 1))]
+        refused += [
+            Noise(zoneout={name: x.new_zeros(BATCH, 1, 1)}) for name in (*state._fields, "none") if name not in fields
+        ]
+        for noise in refused:
+            try:
+                cell(x, state, noise=noise)
+            except UsageError:
+                continue
+            raise AssertionError(f"{noise} is neither taken nor refused")
         return
+    assert "h" in state._fields, "a cell that takes masks on its state has an h"
 
     ones, zeros = torch.ones_like(state.h).unsqueeze(1), torch.zeros_like(state.h).unsqueeze(1)
     y, final = cell(x, state, noise=Noise(ones, ones, never))

@@ -10,23 +10,52 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from conformance.tolerance import assert_close
+from unrolled.cells import ParameterRule
+from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, load_tensors, save_tensors
 
-from .build import BATCH, IN, WIDTH, MakeCell, build, finite, values
+from .build import BATCH, IN, WIDTH, MakeCell, build, finite, fitted, values
 
 
 def check_num_params(make_cell: MakeCell) -> None:
     """The formula gives the number of parameters."""
-    for sizes in ((IN, WIDTH), (3, 8), (8, 3)):
-        cell = make_cell(*sizes)
+    for wanted in ((IN, WIDTH), (3, 8), (8, 3)):
+        cell = make_cell(*wanted)
+        sizes = cell.in_width, cell.width
         formula = type(cell).num_params(cell.config, *sizes)
         assert formula == sum(p.numel() for p in cell.parameters()), f"num_params says {formula} at {sizes}"
 
 
+def check_widths(make_cell: MakeCell) -> None:
+    """The cell makes every width that it says it accepts, and refuses the others in a sentence with the nearest."""
+    multiple = type(make_cell(IN, WIDTH)).width_multiple(make_cell(IN, WIDTH).config)
+    for width in range(1, 2 * multiple + 2):
+        refusal = None
+        try:
+            assert fitted(make_cell).make(IN, width).width == width
+        except UsageError as error:
+            refusal = str(error)
+        accepted = width % multiple == 0
+        assert (refusal is None) == accepted, f"width {width}, multiples of {multiple}: {refusal or 'accepted'}"
+        near = width - width % multiple or multiple
+        assert refusal is None or str(near) in refusal, f"the refusal of {width} does not name {near}: {refusal}"
+
+
+def check_rules(make_cell: MakeCell) -> None:
+    """Rules of training are about parameters that there are."""
+    cell = make_cell(IN, WIDTH)
+    named = dict(cell.named_parameters())
+    for name, rule in cell.parameter_rules.items():
+        assert name in named, f"parameter_rules speaks of {name}, which is no parameter"
+        assert isinstance(rule, ParameterRule)
+        assert rule.rate > 0
+
+
 def check_flops(make_cell: MakeCell) -> None:
     """The formula gives the arithmetic of the matrix products of one step."""
-    for sizes in ((IN, WIDTH), (3, 8)):
-        cell = build(make_cell, backend="reference", sizes=sizes)
+    for wanted in ((IN, WIDTH), (3, 8)):
+        cell = build(make_cell, backend="reference", sizes=wanted)
+        sizes = cell.in_width, cell.width
         x, state = values(cell, BATCH, 3)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             cell(x, state)
@@ -94,7 +123,7 @@ def check_tap(make_cell: MakeCell) -> None:
 def check_memorises(make_cell: MakeCell) -> None:
     """A tiny language model learns a short text in which every second letter depends on the letter before the last.
 
-    Without memory nothing below 0.34 nats a letter can be reached.
+    Without memory nothing below 0.34 nats a letter can be reached; so a cell that says that it has none must not.
     """
     text = torch.tensor([0, 1, 0, 2] * 4)
     torch.manual_seed(3)
@@ -108,8 +137,9 @@ def check_memorises(make_cell: MakeCell) -> None:
         loss = cross_entropy(head(y)[0, 2:], text[3:])
         nats = loss.item()
         if nats < 0.1:
+            assert cell.memory, "the cell remembers, and says that it does not"
             return
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    raise AssertionError(f"the loss is still {nats:.2f} nats a letter")
+    assert not cell.memory, f"the loss is still {nats:.2f} nats a letter"

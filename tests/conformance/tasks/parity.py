@@ -11,7 +11,7 @@ from unrolled.cells import CELLS, AnyCellConfig
 from unrolled.core import tree
 from unrolled.data import Stream, Window
 from unrolled.data.walk import Columns, Progress, windows
-from unrolled.model.stack import Stack, StackConfig
+from unrolled.model.blocks import StackConfig, make_stack
 from unrolled.task import Evaluation, Goal, Loss, Objective, Seen, StepsTask, TaskConfig, TaskResult, Watch, unwatched
 from unrolled.tasks.text import TextTask
 
@@ -32,7 +32,7 @@ class Labeller(nn.Module):
     def __init__(self, vocab_size: int, config: ParityConfig):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.width)
-        self.stack = Stack(config.width, [config.cell], [config.width], StackConfig())
+        self.stack = make_stack(config.width, [config.cell], [config.width], StackConfig())
         self.logits = nn.Linear(self.stack.out_width, 2)
 
     def initial_state(self, rows: int) -> Any:

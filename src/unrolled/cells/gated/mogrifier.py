@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
-from unrolled.cells.base import CellConfig, StepCell, Tap, Weights
+from unrolled.cells.base import CellConfig, Place, StepCell, Tap, Weights
 from unrolled.cells.gated.gru import GRUConfig
 from unrolled.cells.gated.lstm import LSTMConfig
 from unrolled.cells.init import fill_matrix, truncated_normal
@@ -92,6 +92,7 @@ class Mogrifier(StepCell):
         super().__init__(in_width, width, config)
         self.cell: StepCell = CELLS[config.cell.name](in_width, width, config.cell)
         self.recurrent_weights = tuple(f"cell.{name}" for name in self.cell.recurrent_weights)
+        self.parameter_rules = {f"cell.{name}": rule for name, rule in self.cell.parameter_rules.items()}
         for i in range(1, config.rounds + 1):
             source, target = self._sizes(i, in_width, self.out_width)
             if config.rank is None:
@@ -157,6 +158,25 @@ class Mogrifier(StepCell):
                 tap(f"h{i}", h)
         inner = w.scope("cell")
         return self.cell.step(self.cell.project(x, inner), state._replace(h=h), inner, tap)
+
+    def take_place(self, place: Place) -> None:
+        """The wrapped cell stands there too."""
+        super().take_place(place)
+        self.cell.take_place(place)
+
+    @classmethod
+    def make_shared(cls, config: Any, in_width: int, width: int, count: int) -> nn.Module | None:
+        """What the wrapped cells share."""
+        from unrolled.cells import CELLS
+
+        return CELLS[config.cell.name].make_shared(config.cell, in_width, width, count)
+
+    @classmethod
+    def width_multiple(cls, config: Any) -> int:
+        """That of the wrapped cell."""
+        from unrolled.cells import CELLS
+
+        return CELLS[config.cell.name].width_multiple(config.cell)
 
     @classmethod
     def output_width(cls, config: Any, width: int) -> int:

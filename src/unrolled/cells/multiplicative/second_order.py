@@ -141,6 +141,11 @@ class MultiplicativeCell(StepCell):
         return len(cls.GATES)
 
     @classmethod
+    def width_multiple(cls, config: Any) -> int:
+        """The number of gates, where each of them reads a slice of an m as wide as the cell."""
+        return cls.gate_count(config) if config.sharing == "block_readout" and config.factor is None else 1
+
+    @classmethod
     def _layout(cls, config: Any, width: int) -> Layout:
         gates, sharing = cls.gate_count(config), config.sharing
         size = config.factor or width

@@ -6,11 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from unrolled.cells.base import Cell, CellConfig, Noise, Tap
-from unrolled.core.errors import UsageError
-from unrolled.kernels import diag_scan as operation
-from unrolled.kernels.cell_loop.weights import product
-from unrolled.kernels.window import window_product
+from unrolled.cells.base import CellConfig
+from unrolled.cells.mixer import Given, MixerCell
+from unrolled.kernels.diag_scan import diag_scan
 
 __all__ = ["QRNN", "QRNNConfig"]
 
@@ -40,7 +38,7 @@ class WindowedState(NamedTuple):
     x: Tensor
 
 
-class QRNN(Cell):
+class QRNN(MixerCell):
     r"""Quasi-recurrent neural network (Bradbury et al. 2017) as the QRNN language models of Merity et al. 2018 have it.
 
     .. math::
@@ -69,6 +67,7 @@ class QRNN(Cell):
     EQUATION = "c = (1-f)*c + f*z; h = o*c"
     recurrent_weights = ("weight",)
     zoneout_fields = ("c",)
+    operation = "diag_scan"
 
     def __init__(self, in_width: int, width: int, config: QRNNConfig):
         super().__init__(in_width, width, config)
@@ -90,58 +89,31 @@ class QRNN(Cell):
             return PooledState(c)
         return WindowedState(c, torch.zeros(batch, self.in_width, device=device, dtype=dtype))
 
-    def backends(self) -> list[str]:
-        """Those of ``diag_scan`` that can run it."""
-        x = torch.zeros(1, 1, self.width)
-        return [backend.name for backend in operation.BACKENDS.values() if backend.refuse(x, x) is None]
-
-    def forward(
-        self,
-        x: Tensor,
-        state: Any = None,
-        reset: Tensor | None = None,
-        noise: Noise | None = None,
-        tap: Tap | None = None,
-    ) -> tuple[Tensor, Any]:
-        """See :meth:`Cell.forward`.
-
-        Raises:
-            UsageError: noise other than zoneout of c.
-        """
-        state = self.initial_state(x.shape[0], x.device, x.dtype) if state is None else state
-        u = x
+    def mix(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, Any]:
+        """One window of the class's equations."""
+        u, reset = x, given.reset
         if self.config.window == 2:
             before = torch.cat([state.x.unsqueeze(1), x[:, :-1]], 1)
             if reset is not None:
                 before = before.masked_fill(reset.unsqueeze(-1), 0)
             u = torch.cat([x, before], -1)
-        wish = self.compute.backend
-        affine = product if wish == "reference" else window_product
-        gates = affine(u, self.weight, self.bias, self.compute.precision).chunk(_GATES[self.config.pooling], -1)
+        gates = self.linear("weight", u, "bias").chunk(_GATES[self.config.pooling], -1)
         z, (f, *rest) = torch.tanh(gates[0]), [torch.sigmoid(gate) for gate in gates[1:]]
         a, b = 1 - f, (rest[1] if self.config.pooling == "ifo" else f) * z
-        kept = self._kept(noise)
+        kept = given.zoneout.get("c")
         if kept is not None:
             a, b = kept + (1 - kept) * a, (1 - kept) * b
-        c, last = operation.diag_scan(a, b, state.c, reset, backend=wish, subject=self.name)
+        c, last = diag_scan(a, b, state.c, reset, backend=self.wish, subject=self.name)
         h = rest[0] * c if rest else c
-        if tap is not None:
+        if given.show is not None:
             # f as in the other cells and the paper, the share that is kept; z is the update gate elsewhere
-            seen = {"g": z, "f": 1 - f, **dict(zip(("o", "i"), rest, strict=False)), "c": c, "h": h}
-            before = {"g_pre": gates[0], "f_pre": -gates[1]}
-            before |= {f"{name}_pre": gate for name, gate in zip(("o", "i"), gates[2:], strict=False)}
-            seen = before | seen | ({"x": x} if self.config.window == 2 else {})
-            for t in range(x.shape[1]):
-                for name, value in seen.items():
-                    tap(name, value[:, t])
+            names = ("o", "i")
+            seen = {"g_pre": gates[0], "f_pre": -gates[1]}
+            seen |= {f"{name}_pre": gate for name, gate in zip(names, gates[2:], strict=False)}
+            seen |= {"g": z, "f": 1 - f, **dict(zip(names, rest, strict=False)), "c": c, "h": h}
+            for name, value in (seen | ({"x": x} if self.config.window == 2 else {})).items():
+                given.show(name, value)
         return h, PooledState(last) if self.config.window == 1 else WindowedState(last, x[:, -1])
-
-    def _kept(self, noise: Noise | None) -> Tensor | None:
-        if noise is None:
-            return None
-        if noise.state_in is not None or noise.state_out is not None or set(noise.zoneout or {}) - {"c"}:
-            raise UsageError("the qrnn takes zoneout of c and no other noise on its state.")
-        return (noise.zoneout or {}).get("c")
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:

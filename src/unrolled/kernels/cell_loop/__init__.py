@@ -16,9 +16,9 @@ from unrolled.kernels.cell_loop import fused, native, torch_rnn
 from unrolled.kernels.cell_loop.loop import Noise, SteppedCell, Tap, foreign_step, run_loop, silent
 from unrolled.kernels.cell_loop.table import TableInput, dense
 from unrolled.kernels.cell_loop.weights import CollectingWeights, Weights
-from unrolled.kernels.dispatch import Backend, choose
+from unrolled.kernels.dispatch import Backend, Operation, choose
 
-__all__ = ["BACKENDS", "Noise", "TableInput", "Tap", "Weights", "cell_loop", "dense", "silent"]
+__all__ = ["BACKENDS", "OPERATION", "Noise", "TableInput", "Tap", "Weights", "cell_loop", "dense", "silent"]
 
 
 def _never(*_: Any) -> None:
@@ -63,6 +63,10 @@ BACKENDS = {
     )
 }
 
+OPERATION = Operation(
+    "cell_loop", "y(t), s(t) = step(x(t), s(t-1)), any StepCell", BACKENDS, "products", of_cells=True, cell="lstm"
+)
+
 
 def cell_loop(
     cell: SteppedCell,
@@ -86,5 +90,5 @@ def cell_loop(
         UsageError: the named backend cannot serve this call.
     """
     args = (cell, x, state, reset, noise, tap)
-    backend = choose("cell_loop", BACKENDS, cell.compute.backend, cell.name, *args)
+    backend = choose("cell_loop", BACKENDS, cell.compute.wish(OPERATION.name), cell.name, *args)
     return backend.run(*args)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.kernels.cell_loop.prepare import prepare
 from unrolled.kernels.cell_loop.table import TableInput, project_window
 from unrolled.kernels.cell_loop.weights import Weights
+from unrolled.kernels.linear.steps import prepare
 
 __all__ = ["FusedForm", "pays", "refuse", "run"]
 

@@ -17,7 +17,8 @@ Tap = Callable[[str, Tensor], None]
 
 
 class Noise(NamedTuple):
-    """Drawn masks, never rates; each (batch, 1, width) for the whole window or (batch, time, width) per step.
+    """Drawn masks, never rates; each (batch, 1, ...) for the whole window or (batch, time, ...) per step. The rest is
+    the shape of the state's field, mostly (width,).
 
     state_in: multiplies the field h of the state on entry to the step.
     state_out: multiplies h(t) as output and as carry.
@@ -75,6 +76,11 @@ def _unbind(pre: Any, steps: int) -> list[Any]:
     return columns
 
 
+def _type_of(state: Any) -> torch.dtype | None:
+    """The type of the state's real numbers; None where it has none."""
+    return next((part.dtype for part in leaves(state) if part.is_floating_point()), None)
+
+
 def noisy_step(
     cell: SteppedCell,
     pre: Any,
@@ -124,7 +130,7 @@ def run_loop(
         # one look at the whole mask on a CPU; on a GPU a look would be a synchronisation, so every step selects
         flags = reset.any(0).tolist() if reset.device.type == "cpu" else [True] * steps
         resets = [row if flag else None for row, flag in zip(reset.unbind(1), flags, strict=True)]
-        initial = cell.initial_state(batch, x.device, leaves(state)[0].dtype)
+        initial = cell.initial_state(batch, x.device, _type_of(state))
     outputs = []
     for t in range(steps):
         row = resets[t]

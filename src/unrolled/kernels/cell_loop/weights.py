@@ -11,31 +11,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.kernels.bf16 import lowered
-from unrolled.kernels.cell_loop.prepare import block_product, prepare
+from unrolled.kernels.linear.bf16 import lowered
+from unrolled.kernels.linear.plain import product
+from unrolled.kernels.linear.steps import prepare
 
-__all__ = ["CollectingWeights", "Weights", "product"]
+__all__ = ["CollectingWeights", "Weights"]
 
 # A collected product costs some 35 us of Python; below this many elements autograd's own product is faster. Measured
 # with 20 rows on one AVX-512 core: the mLSTM of width 128 takes 55 ms collected and 45 plain, of width 256 109 both.
 _WORTH_COLLECTING = 100_000
-
-
-def product(v: Tensor, weight: Tensor, add: Tensor | None, precision: str) -> Tensor:
-    """``v @ weight.T (+ add)``; a weight (blocks, out, in) is block-diagonal over the last dimension of v."""
-    if precision == "bf16":
-        dtype, v, weight = v.dtype, lowered(v), lowered(weight)
-        y = product(v, weight, None, "float32").to(dtype)
-        return y if add is None else y + add
-    if weight.dim() == 2:
-        if add is not None and v.dim() == 2:
-            return torch.addmm(add, v, weight.t())
-        if add is not None and add.dim() == 1:
-            return torch.nn.functional.linear(v, weight, add)
-        y = torch.nn.functional.linear(v, weight)
-    else:
-        y = block_product(v.reshape(-1, v.shape[-1]), weight).view(*v.shape[:-1], -1)
-    return y if add is None else y + add
 
 
 class Weights:

@@ -5,13 +5,15 @@ pass in place, with a backward written by hand) and ``reference`` (the plain loo
 operation).
 """
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
 from unrolled.kernels.diag_scan import inplace, native, reference
-from unrolled.kernels.dispatch import Backend, choose
+from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
 
-__all__ = ["BACKENDS", "diag_scan"]
+__all__ = ["BACKENDS", "OPERATION", "diag_scan"]
 
 
 def _never(*_: object) -> None:
@@ -62,3 +64,31 @@ def diag_scan(
     args = (a.to(work).expand(b.shape), b.to(work), h0, reset, initial)
     h, last = choose("diag_scan", BACKENDS, backend, subject or "scan", *args).run(*args)
     return h.to(kind), last.to(kind)
+
+
+def _amount(sizes: Sizes, backward: bool) -> int:
+    """Bytes of one fused pass: read a and b, write h; then read a, h and the gradient of h, write those of a and b."""
+    return (8 if backward else 3) * 4 * sizes.width * sizes.batch * sizes.window
+
+
+def _inputs(sizes: Sizes, draw: Callable[..., Tensor]) -> dict[str, Tensor]:
+    shape = (sizes.batch, sizes.window, sizes.width)
+    return {"a": draw("a", *shape).sigmoid(), "b": draw("b", *shape), "h0": draw("h0", sizes.batch, sizes.width)}
+
+
+def _call(given: Mapping[str, Tensor], backend: str, precision: str) -> tuple[Tensor, ...]:
+    return diag_scan(given["a"], given["b"], given["h0"], backend=backend)
+
+
+def _published(given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The loop that indexes time at each step."""
+    a, b, h, outputs = given["a"], given["b"], given["h0"], []
+    for t in range(b.shape[1]):
+        h = a[:, t] * h + b[:, t]
+        outputs.append(h)
+    return torch.stack(outputs, 1), h
+
+
+OPERATION = Operation(
+    "diag_scan", "h(t) = a(t) h(t-1) + b(t), elementwise", BACKENDS, "bytes", True, _amount, _inputs, _call, _published
+)

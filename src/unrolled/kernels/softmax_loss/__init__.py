@@ -6,16 +6,17 @@ Backends: ``native`` (in C++ on a CPU, once ``unrolled build`` has been run: til
 ``reference`` (torch's operations on a block of logits).
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.kernels.dispatch import Backend, choose
+from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
 from unrolled.kernels.softmax_loss import native, reference
 
-__all__ = ["BACKENDS", "softmax_loss"]
+__all__ = ["BACKENDS", "OPERATION", "softmax_loss"]
 
 BACKENDS = {
     backend.name: backend
@@ -107,17 +108,44 @@ def softmax_loss(
         shift: (V,) taken off every logit but the target's (sampled softmax). It, bias and weight are taken in h's type.
         log_prior: (n, K) log of the components' weights. floor: added to the probability of a mixture.
         block: logits held at once. low: products in bf16.
-        backend: ``reference``; anything else is ``auto``. subject: who asks, for the record of choices.
+        backend: ``auto`` or a backend. subject: who asks, for the record of choices.
     Returns:
         the weighted sum (differentiable) and the nats of every row (not differentiable).
+    Raises:
+        UsageError: an unknown backend, or one that cannot serve here.
     """
     h = h.unsqueeze(1) if h.dim() == 2 else h
     targets = targets.to(torch.int64).contiguous()
     bias, shift, weight = (None if t is None else t.to(h.dtype).contiguous() for t in (bias, shift, weight))
     given = (h, matrix, bias, log_prior)
     grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
-    wish = backend if backend == "reference" else "auto"  # other names are of other operations
-    chosen = choose("softmax_loss", BACKENDS, wish, subject, h, matrix, low)
+    chosen = choose("softmax_loss", BACKENDS, backend, subject, h, matrix, low)
     blocks = chosen.run(matrix.detach(), None if bias is None else bias.detach(), shift, grad, low)
     rows = max(1, block // max(1, len(matrix) * h.shape[1]))
     return _SoftmaxLoss.apply(*given, targets, weight, blocks, blocks.most_rows(rows, h.shape[1]), floor)  # type: ignore
+
+
+_VOCABULARY = 8  # ids for each number of the width, where it is measured
+
+
+def _amount(sizes: Sizes, backward: bool) -> int:
+    """Two operations a weight and row; gradients of rows and matrix, which are made in any case, one more each."""
+    return (3 if backward else 1) * 2 * _VOCABULARY * sizes.width**2 * sizes.batch * sizes.window
+
+
+def _inputs(sizes: Sizes, draw: Callable[..., Tensor]) -> dict[str, Tensor]:
+    rows, ids = sizes.batch * sizes.window, _VOCABULARY * sizes.width
+    matrix = draw("matrix", ids, sizes.width) * sizes.width**-0.5
+    targets = (draw("targets", rows).abs() * ids).long() % ids
+    return {"h": draw("h", rows, sizes.width), "matrix": matrix, "bias": draw("bias", ids), "targets": targets}
+
+
+def _call(given: Mapping[str, Tensor], backend: str, precision: str) -> tuple[Tensor, ...]:
+    h, matrix, bias, targets = (given[name] for name in ("h", "matrix", "bias", "targets"))
+    return softmax_loss(h, matrix, bias, targets, low=precision == "bf16", backend=backend)
+
+
+OPERATION = Operation(
+    "softmax_loss", "-log softmax(W h + b) of each row's target, with its gradients", BACKENDS, "products",
+    amount=_amount, inputs=_inputs, call=_call, precisions=("float32", "bf16"),
+)  # fmt: skip

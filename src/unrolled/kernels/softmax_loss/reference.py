@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from unrolled.kernels.window import WindowMatrix, window_gradient
+from unrolled.kernels.linear.window import WindowMatrix, window_gradient
 
 __all__ = ["TorchBlocks"]
 

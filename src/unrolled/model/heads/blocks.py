@@ -9,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
-from unrolled.kernels.bf16 import lowered
-
-__all__ = ["blockwise_loss", "low_linear"]
+__all__ = ["blockwise_loss"]
 
 
 Loss = Callable[[Sequence[Tensor], Tensor, Sequence[Tensor]], Tensor]
@@ -81,9 +78,3 @@ def blockwise_loss(
     """
     options = (loss, max(1, rows), torch.is_grad_enabled(), len(inputs))
     return _Blockwise.apply(*options, targets, weight, *inputs, *parameters)  # type: ignore[return-value]
-
-
-def low_linear(x: Tensor, matrix: Tensor, bias: Tensor | None, low: bool) -> Tensor:
-    """matrix x + bias, the product in bf16 where ``low``."""
-    y = linear(lowered(x), lowered(matrix)).to(x.dtype) if low else linear(x, matrix)
-    return y if bias is None else y + bias

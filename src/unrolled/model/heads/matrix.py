@@ -5,14 +5,13 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from unrolled.cells.init import truncated_normal
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
+from unrolled.kernels.linear import glue_linear
 from unrolled.model.dropout import apply_mask, draw_mask
 from unrolled.model.heads.base import Head, HeadConfig
-from unrolled.model.heads.blocks import low_linear
 
 __all__ = ["MatrixConfig", "MatrixHead"]
 
@@ -107,11 +106,16 @@ class MatrixHead(Head):
         """Whether products are in bf16."""
         return self.compute.precision == "bf16"
 
+    def linear(self, v: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+        """matrix v (+ bias), in the precision that is asked for."""
+        y = glue_linear(v, matrix, None, self.compute, self.config.name)
+        return y if bias is None else y + bias
+
     @property
     def loss_options(self) -> dict[str, Any]:
         """How this head asks for :func:`unrolled.kernels.softmax_loss.softmax_loss`."""
         options = {"block": self.config.block, "low": self.low}
-        return {**options, "backend": self.compute.backend, "subject": self.config.name}
+        return {**options, "backend": self.compute.wish("softmax_loss"), "subject": self.config.name}
 
     def scaled(self, value: Tensor) -> Tensor:
         """``value`` (what W multiplies, or a bias) times ``logit_scale``."""
@@ -124,9 +128,9 @@ class MatrixHead(Head):
 
     def project(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
         """P h, dropped by the mask, times ``logit_scale``."""
-        h = h if self.projection is None else linear(h, self.projection)
+        h = h if self.projection is None else self.linear(h, self.projection)
         return self.scaled(apply_mask(h, mask))
 
     def softmax(self, h: Tensor) -> Tensor:
         """log softmax(W h + b) of a projected h; b times ``logit_scale``."""
-        return torch.log_softmax(low_linear(h, self.weight, self.scaled_bias, self.low), -1)
+        return torch.log_softmax(self.linear(h, self.weight, self.scaled_bias), -1)

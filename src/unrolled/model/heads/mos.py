@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from unrolled.kernels.softmax_loss import softmax_loss
 from unrolled.model.dropout import apply_mask
-from unrolled.model.heads.blocks import low_linear
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
 __all__ = ["MixtureConfig", "MixtureHead"]
@@ -73,8 +72,8 @@ class MixtureHead(MatrixHead):
 
     def _mixture(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """log pi (..., K) and the latents (..., K, d)."""
-        log_prior = torch.log_softmax(low_linear(h, self.prior, None, self.low), -1)
-        latents = apply_mask(torch.tanh(low_linear(h, self.latent, self.latent_bias, self.low)), mask)
+        log_prior = torch.log_softmax(self.linear(h, self.prior), -1)
+        latents = apply_mask(torch.tanh(self.linear(h, self.latent, self.latent_bias)), mask)
         latents = self.scaled(latents)
         return log_prior, latents.unflatten(-1, (self.config.components, self.size))
 

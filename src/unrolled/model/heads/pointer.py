@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from unrolled.model.heads.blocks import blockwise_loss, low_linear
+from unrolled.model.heads.blocks import blockwise_loss
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
 __all__ = ["PointerConfig", "PointerHead", "PointerState"]
@@ -83,7 +83,7 @@ class PointerHead(MatrixHead):
         Args:
             h: (batch, time, D). keys: (batch, positions, D). valid: (batch, time, positions), where it may point.
         """
-        q = torch.tanh(low_linear(h, self.query, self.query_bias, self.low))
+        q = torch.tanh(self.linear(h, self.query, self.query_bias))
         scores = (q @ keys.transpose(1, 2)).masked_fill(~valid, -torch.inf)
         both = torch.log_softmax(torch.cat([scores, (q @ self.sentinel).unsqueeze(-1)], -1), -1)
         return both[..., :-1], both[..., -1]
@@ -131,7 +131,7 @@ class PointerHead(MatrixHead):
 
     def _nll(self, inputs: Sequence[Tensor], targets: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         h, gate, mass = inputs
-        logits = low_linear(h, parameters[0], parameters[1] if len(parameters) > 1 else None, self.low)
+        logits = self.linear(h, parameters[0], parameters[1] if len(parameters) > 1 else None)
         chosen = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
         return -torch.logaddexp(gate + chosen, mass)
 

@@ -8,7 +8,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unrolled.kernels.softmax_loss import softmax_loss
-from unrolled.model.heads.blocks import low_linear
 from unrolled.model.heads.frequency import check_cuts, check_frequency_order
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
@@ -113,8 +112,7 @@ class SplitHead(MatrixHead):
         h = self.project(h, masks)
         matrices, biases = self._parts()
         first, *tails = (
-            torch.log_softmax(low_linear(h, matrix, bias, self.low), -1)
-            for matrix, bias in zip(matrices, biases, strict=True)
+            torch.log_softmax(self.linear(h, matrix, bias), -1) for matrix, bias in zip(matrices, biases, strict=True)
         )
         if not tails:
             return first, None

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from unrolled.core.tree import leaves, reset_rows
-from unrolled.kernels.bf16 import fast_products
 from unrolled.kernels.cell_loop.loop import Noise
 from unrolled.kernels.cell_loop.native.compile import compiled, unsupported
 from unrolled.kernels.cell_loop.native.execute import Window
@@ -20,6 +19,7 @@ from unrolled.kernels.cell_loop.native.inputs import InputWeights
 from unrolled.kernels.cell_loop.native.trace import Kind
 from unrolled.kernels.cell_loop.table import TableInput
 from unrolled.kernels.cpu import library, why_no_library
+from unrolled.kernels.linear.bf16 import fast_products
 
 __all__ = ["pays", "refuse", "run"]
 

@@ -11,7 +11,7 @@ from unrolled.kernels.cell_loop.native.compile import Compiled, MatrixShare
 from unrolled.kernels.cell_loop.native.lower import Matrix, Program, Slice
 from unrolled.kernels.cell_loop.table import TableInput, dense
 from unrolled.kernels.cpu import Call, Library, Products
-from unrolled.kernels.window import rows_in_order, window_gradient
+from unrolled.kernels.linear.window import rows_in_order, window_gradient
 
 __all__ = ["Window", "make_call", "pack_matrices", "run_program"]
 

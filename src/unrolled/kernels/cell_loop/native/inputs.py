@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from unrolled.kernels.cell_loop.weights import Weights
-from unrolled.kernels.window import window_product
+from unrolled.kernels.linear.window import window_product
 
 __all__ = ["InputWeights"]
 

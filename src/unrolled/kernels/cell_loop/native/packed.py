@@ -4,7 +4,7 @@ A stack of cells is one program: the input products are inside it, since there i
 states are one tensor side by side. A chain of products (the output layer) is another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from unrolled.kernels.cell_loop.loop import SteppedCell, noisy_step, silent
 from unrolled.kernels.cell_loop.native.compile import Compiled, compile_step
 from unrolled.kernels.cell_loop.native.execute import make_call, pack_matrices
+from unrolled.kernels.cell_loop.native.glue import SymbolGlue
 from unrolled.kernels.cell_loop.native.graph import Node, Ref, apply, assemble
 from unrolled.kernels.cell_loop.native.trace import (
     Step,
@@ -25,7 +26,7 @@ from unrolled.kernels.cell_loop.native.trace import (
 )
 from unrolled.kernels.cpu import Call, Library, Products
 
-__all__ = ["Glue", "Norm", "Prepared", "Ready", "prepare_chain", "trace_stack"]
+__all__ = ["Between", "Prepared", "Ready", "prepare_chain", "trace_stack"]
 
 # Calls that are kept ready, one for each number of steps and rows.
 _READY = 4
@@ -113,50 +114,29 @@ class Prepared:
         return ready.y.clone(), None if ready.end is None else ready.end.clone()
 
 
-class Norm(NamedTuple):
-    """(x - mean) / sqrt(mean square of that + epsilon), or without the mean; times gain, plus shift if there is one."""
-
-    centred: bool
-    epsilon: float
-    gain: Tensor
-    shift: Tensor | None
+Between = Callable[[Any, Callable[[int, Any], Any], SymbolGlue], Any]
+"""(input, number of a cell and its input -> its output, operations) -> output: what is between the cells of a stack."""
 
 
-class Glue(NamedTuple):
-    """What is between the cells of a stack.
-
-    enter: matrices that the input is multiplied by first, one after another, each (out, in). kind: as
-    ``StackConfig.kind``. norms: of the input of each cell in a residual stack. final: of the output. zoneout: field ->
-    the part of its old value that is kept.
-    """
-
-    enter: Sequence[Tensor] = ()
-    kind: str = "plain"
-    norms: Sequence[Norm] = ()
-    final: Norm | None = None
-    zoneout: Mapping[str, float] | None = None
-
-
-def trace_stack(cells: Sequence[SteppedCell], glue: Glue, reset: bool = False) -> tuple[Step, dict[str, Tensor]]:
+def trace_stack(
+    cells: Sequence[SteppedCell],
+    between: Between,
+    in_width: int,
+    own: Mapping[str, Tensor],
+    zoneout: Mapping[str, float] | None = None,
+    reset: bool = False,
+) -> tuple[Step, dict[str, Tensor]]:
     """One step of a stack of cells, and its weights by name; what :class:`Prepared` is made of.
 
     Args:
+        between: connects the cells. own: its weights by name; it speaks of them by the tensors themselves.
+        in_width: of its input. zoneout: field -> the part of its old value that is kept.
         reset: whether ``fresh`` is given too: (steps, batch, 1), 0 where the state is put to zero before the step.
     Raises:
-        Unsupported: a cell's step or projection is not made of what the native library has.
+        Unsupported: a cell's step or projection, or what is between, is not made of what the native library has.
     """
     weights = {f"{i}.{name}": one for i, cell in enumerate(cells) for name, one in cell.effective_weights().items()}
-    weights |= {f"enter{i}": matrix for i, matrix in enumerate(glue.enter)}
-    norms = {f"norm{i}": norm for i, norm in enumerate(glue.norms)}
-    for name, norm in {**norms, "final": glue.final}.items():
-        if norm is not None:
-            weights[f"{name}.gain"] = norm.gain
-            if norm.shift is not None:
-                weights[f"{name}.shift"] = norm.shift
-    return _trace(cells, weights, glue, reset), weights
-
-
-def _trace(cells: Sequence[SteppedCell], weights: Mapping[str, Tensor], glue: Glue, reset: bool) -> Step:
+    weights |= own
     starts = [cell.initial_state(1) for cell in cells]
     widths = [field_widths(start) for start in starts]
     if reset and any(bool(part.any()) for start in starts for part in start):
@@ -168,37 +148,28 @@ def _trace(cells: Sequence[SteppedCell], weights: Mapping[str, Tensor], glue: Gl
         inputs[name] = Node("input", width, name=name, varies=False)
         return Ref(inputs[name], 0, width)
 
-    def normed(x: Symbol, name: str, norm: Norm) -> Symbol:
-        y = Symbol(apply("norm" if norm.centred else "rms", x.ref, shift=norm.epsilon)) * symbolic[f"{name}.gain"]
-        return y if norm.shift is None else y + symbolic[f"{name}.shift"]
-
-    first: Any = glue.enter[0].shape[1] if glue.enter else cells[0].in_width  # type: ignore[attr-defined]
-    x: Any = Symbol(given("x", first))
-    for i in range(len(glue.enter)):
-        x = symbolic.linear(f"enter{i}", x)
+    first = Symbol(given("x", in_width))
     carried = given("state.state", sum(sum(each.values()) for each in widths))
     if reset:
         carried = apply("select", carried, given("fresh", 1))
-    at, total, after = 0, None, []
-    for i, cell in enumerate(cells):
-        w, fields = symbolic.scope(str(i)), {}
+    begins = [sum(sum(each.values()) for each in widths[:i]) for i in range(len(cells))]
+    after: list[Ref] = []
+
+    def run(i: int, entry: Any) -> Any:
+        cell, w, at, fields = cells[i], symbolic.scope(str(i)), begins[i], {}
         for name, width in widths[i].items():
             fields[name] = Symbol(carried.part(at, width))
             at += width
-        entry: Any = normed(x, f"norm{i}", glue.norms[i]) if glue.kind == "residual" else x
         with followed("step"):
             pre = cell.project(entry, w)
-            y, new = noisy_step(cell, pre, type(starts[i])(**fields), w, silent, None, None, glue.zoneout or {})  # type: ignore
+            y, new = noisy_step(cell, pre, type(starts[i])(**fields), w, silent, None, None, zoneout or {})  # type: ignore
         for name, width in widths[i].items():
             check_field(name, getattr(new, name), width)
             after.append(getattr(new, name).ref)
-        x = x + y if glue.kind == "residual" else y
-        total = y if total is None else total + y
-    if glue.kind == "sum":
-        x = total
-    if glue.final is not None:
-        x = normed(x, "final", glue.final)
-    return Step(x.ref, {"state": assemble(after)}, inputs)
+        return y
+
+    x = between(first, run, SymbolGlue(own, symbolic))
+    return Step(x.ref, {"state": assemble(after)}, inputs), weights
 
 
 def prepare_chain(library: Library, matrices: Sequence[Tensor], bias: Tensor | None, products: Products) -> Prepared:

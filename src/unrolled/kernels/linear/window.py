@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.kernels.bf16 import lowered
 from unrolled.kernels.cpu import beats_torch, library, why_no_library
+from unrolled.kernels.linear.bf16 import lowered
 
 __all__ = ["WindowMatrix", "rows_in_order", "window_gradient", "window_product"]
 

@@ -5,8 +5,8 @@ import torch
 
 from conformance.material import wave
 from conformance.tolerance import assert_close
-from unrolled.kernels.cell_loop.prepare import prepare
 from unrolled.kernels.cell_loop.weights import product
+from unrolled.kernels.linear.steps import prepare
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)

@@ -1,0 +1,1 @@
+"""Layers without memory, which stand between recurrent ones."""

@@ -1,0 +1,32 @@
+"""Layers one upon another."""
+
+from typing import Any
+
+from unrolled.model.blocks.glue import Drop, Glue, Layer
+from unrolled.model.blocks.stack import Stack
+
+__all__ = ["PlainStack", "SumStack"]
+
+
+class PlainStack(Stack):
+    """Each layer reads the one below."""
+
+    def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
+        """See :meth:`Stack.connect`."""
+        for i in range(len(self.layers)):
+            x = drop(i, layer(i, x))
+        return x
+
+
+class SumStack(Stack):
+    """Each layer reads the one below, and the output is the sum of all layers' outputs (Mogrifier LSTM)."""
+
+    one_width = True
+
+    def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
+        """See :meth:`Stack.connect`."""
+        outputs = []
+        for i in range(len(self.layers)):
+            outputs.append(layer(i, x))
+            x = drop(i, outputs[-1])
+        return glue.total(outputs) if len(outputs) > 1 else x

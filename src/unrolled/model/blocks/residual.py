@@ -1,0 +1,59 @@
+"""Residual blocks: a norm and a cell, then a norm and an MLP, each added to what came in."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from unrolled.cells.feedforward.mlp import GATED, hidden_of, hidden_width
+from unrolled.model.blocks.glue import Drop, Glue, Layer
+from unrolled.model.blocks.norm import make_norm
+from unrolled.model.blocks.stack import Stack
+
+__all__ = ["ResidualStack"]
+
+
+class _Mlp(nn.Module):
+    """Parameters of a block's MLP; see :mod:`unrolled.cells.feedforward.mlp` for what the kinds are."""
+
+    def __init__(self, kind: str, width: int, hidden: int):
+        super().__init__()
+        self.kind = kind
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.gate = nn.Linear(width, hidden) if kind in GATED else None
+
+    def through(self, x: Any, glue: Glue) -> Any:
+        """The MLP of x, on whatever ``glue`` works on."""
+
+        def product(part: nn.Linear, x: Any) -> Any:
+            return glue.linear(x, part.weight, part.bias)
+
+        gate = None if self.gate is None else product(self.gate, x)
+        return product(self.down, hidden_of(self.kind, product(self.up, x), gate))
+
+
+class ResidualStack(Stack):
+    """x + cell(norm(x)), then x + mlp(norm(x)) where ``mlp`` is set; the output is normed."""
+
+    one_width = residual = True
+
+    def build(self) -> None:
+        """See :meth:`Stack.build`."""
+        config, width = self.config, self.out_width
+        self.norms = nn.ModuleList(make_norm(config.norm, width) for _ in self.layers)
+        if config.mlp:
+            hidden = hidden_width(config.mlp, width)
+            self.mlp_norms = nn.ModuleList(make_norm(config.norm, width) for _ in self.layers)
+            self.mlps = nn.ModuleList(_Mlp(config.mlp_kind, width, hidden) for _ in self.layers)
+
+    def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
+        """See :meth:`Stack.connect`."""
+        x = glue.dense(x)
+        if self.widen is not None:
+            weight: Tensor = self.widen.weight
+            x = glue.linear(x, weight)
+        for i in range(len(self.layers)):
+            x = x + drop(i, layer(i, glue.norm(self.norms[i], x)))
+            if self.config.mlp:
+                mlp: Any = self.mlps[i]
+                x = x + mlp.through(glue.norm(self.mlp_norms[i], x), glue)
+        return x

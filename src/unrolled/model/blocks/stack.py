@@ -1,0 +1,193 @@
+"""Stacks of cells: what all kinds of connection share."""
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from unrolled.cells import CELLS, Cell, CellConfig, Noise, Place, StepCell
+from unrolled.cells.feedforward.mlp import MLPKind
+from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
+from unrolled.core.registry import Registry
+from unrolled.kernels.cell_loop import TableInput
+from unrolled.kernels.dispatch import Compute
+from unrolled.model.blocks.glue import Drop, Glue, Layer, TensorGlue
+from unrolled.model.blocks.norm import NormKind, RMSNorm, make_norm
+from unrolled.model.dropout import apply_mask
+
+__all__ = ["BLOCKS", "Stack", "StackConfig", "make_stack"]
+
+LayerTap = Callable[[int, str, Tensor], None]
+
+BLOCKS: "Registry[type[Stack]]" = Registry(
+    "kind of stack",
+    {
+        "plain": "unrolled.model.blocks.plain:PlainStack",
+        "sum": "unrolled.model.blocks.plain:SumStack",
+        "residual": "unrolled.model.blocks.residual:ResidualStack",
+    },
+)
+
+
+class StackConfig(Config):
+    """How the layers are connected."""
+
+    kind: str = Field(
+        default="plain",
+        description="plain: each layer reads the one below; sum: likewise, and the stack's output is the sum of all "
+        "layers' outputs (Mogrifier LSTM); residual: x + cell(norm(x)), then x + mlp(norm(x)) where mlp is set",
+    )
+    norm: NormKind = Field(default="layer", description="normalisation of residual blocks: layer or rms")
+    output_norm: NormKind | Literal["none"] = Field(
+        default="none", description="normalisation of the stack's output (a residual stack always has its own)"
+    )
+    mlp: float = Field(
+        default=0.0,
+        ge=0,
+        le=1024,
+        description="hidden width of a residual block's MLP, as a multiple of the width (0: none)",
+    )
+    mlp_kind: MLPKind = Field(
+        default="gelu", description="that MLP: gelu or relu2 (squared relu); swiglu or geglu with a gate"
+    )
+
+    @field_validator("kind", mode="after")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        _ = BLOCKS[value]
+        return value
+
+
+class Stack(nn.Module):
+    """Layers of cells, each of its own kind and width. A subclass says how they are connected.
+
+    Args:
+        in_width: width of the input. cells: one config a layer. widths: one a layer.
+
+    Attributes:
+        one_width: whether all outputs must have one width. residual: whether that is the width of what the layers read.
+        compute: backend and precision of what stands between the cells; set by the model that holds the stack.
+    Raises:
+        UsageError: outputs that differ in width where they may not; a width that a cell does not accept.
+    """
+
+    one_width = residual = False
+
+    def __init__(self, in_width: int, cells: Sequence[CellConfig], widths: Sequence[int], config: StackConfig):
+        super().__init__()
+        self.config, self.compute = config, Compute()
+        outs = [CELLS[c.name].output_width(c, w) for c, w in zip(cells, widths, strict=True)]
+        if self.one_width and len(set(outs)) > 1:
+            raise UsageError(f"a {config.kind} stack needs layers of one output width, not {outs}.")
+        self.widen = nn.Linear(in_width, outs[0], bias=False) if self.residual and in_width != outs[0] else None
+        layers: list[Cell] = []
+        width = outs[0] if self.residual else in_width
+        for cell, size, out in zip(cells, widths, outs, strict=True):
+            layers.append(CELLS[cell.name](width, size, cell))
+            width = out
+        self.layers = nn.ModuleList(layers)
+        _place(layers)
+        self.out_width = width
+        final = config.output_norm if config.output_norm != "none" else config.norm if self.residual else None
+        self.final_norm = None if final is None else make_norm(final, width)
+        self.build()
+
+    def build(self) -> None:
+        """Make what stands between the layers, which exist."""
+
+    def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
+        """The stack's output, before its norm, from its input; on tensors or on symbols, as ``glue`` has it.
+
+        Args:
+            x: the input. layer: runs one cell. drop: drops one layer's output.
+        """
+        raise NotImplementedError
+
+    def through(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
+        """:meth:`connect`, and the norm of the output."""
+        y = self.connect(x, layer, drop, glue)
+        return y if self.final_norm is None else glue.norm(self.final_norm, y)
+
+    def cells(self) -> list[Cell]:
+        """The layers, as cells."""
+        return [layer for layer in self.layers if isinstance(layer, Cell)]
+
+    def takes_table(self) -> bool:
+        """Whether an input of rows of a table saves work: the first layer alone reads it, and projects it ahead."""
+        return not self.residual and isinstance(self.layers[0], StepCell)
+
+    def rms_norms(self) -> list[RMSNorm]:
+        """The norms by root mean square."""
+        return [part for part in self.modules() if isinstance(part, RMSNorm)]
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> tuple[Any, ...]:
+        """The initial state of every layer."""
+        return tuple(layer.initial_state(batch, device, dtype) for layer in self.cells())
+
+    def forward(
+        self,
+        x: Tensor | TableInput,
+        state: tuple[Any, ...],
+        reset: Tensor | None = None,
+        between: Sequence[Tensor | None] = (),
+        noise: Sequence[Noise | None] = (),
+        tap: LayerTap | None = None,
+        weight_masks: Sequence[Mapping[str, Tensor] | None] = (),
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Run all layers over a window.
+
+        Args:
+            x: (batch, time, in_width), or rows of a table. state: one a layer. reset: boolean (batch, time).
+            between: dropout masks between layers, one for each but the last. noise: one a layer.
+            tap: receives (layer, name, value).
+            weight_masks: one a layer, parameter's name -> mask that multiplies it.
+        Returns:
+            the output (batch, time, out_width), undropped, and the layers' states.
+        """
+        states: list[Any] = []
+        handed: MutableMapping[str, Tensor] = {}
+
+        def run(i: int, entry: Tensor | TableInput) -> Tensor:
+            layer: Any = self.layers[i]
+            options: dict[str, Any] = {"noise": noise[i] if noise else None}
+            if tap is not None:
+                options["tap"] = partial(tap, i)
+            if layer.hands:
+                options["handed"] = handed
+            call = (entry, state[i], reset)
+            masked = weight_masks[i] if weight_masks else None
+            if masked:
+                # the cell computes with the product; its parameters stay as they are and receive the gradient
+                weights = {name: layer.get_parameter(name) * mask for name, mask in masked.items()}
+                y, new = functional_call(layer, weights, call, options)
+            else:
+                y, new = layer(*call, **options)
+            states.append(new)
+            return y
+
+        def drop(i: int, y: Tensor) -> Tensor:
+            return apply_mask(y, between[i]) if between and i < len(self.layers) - 1 else y
+
+        return self.through(x, run, drop, TensorGlue(self.compute)), tuple(states)
+
+
+def _place(layers: Sequence[Cell]) -> None:
+    """Tell each cell where it stands, and those of a kind what they share."""
+    kinds: dict[Any, list[int]] = {}
+    for i, cell in enumerate(layers):
+        kinds.setdefault((type(cell), cell.config.model_dump_json(), cell.in_width, cell.width), []).append(i)
+    for places in kinds.values():
+        first = layers[places[0]]
+        shared = first.make_shared(first.config, first.in_width, first.width, len(places))
+        for index, i in enumerate(places):
+            layers[i].take_place(Place(i, len(layers), index, len(places), shared))
+
+
+def make_stack(in_width: int, cells: Sequence[CellConfig], widths: Sequence[int], config: StackConfig) -> Stack:
+    """The stack of the kind that ``config`` names; see :class:`Stack`."""
+    return BLOCKS[config.kind](in_width, cells, widths, config)

@@ -1,0 +1,87 @@
+"""Configuration of a whole language model."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from unrolled.cells import CELLS, AnyCellConfig
+from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
+from unrolled.core.registry import cut
+from unrolled.kernels.dispatch import Compute
+from unrolled.model.blocks import StackConfig
+from unrolled.model.dropout import DropoutConfig
+from unrolled.model.embedding import EmbeddingConfig
+from unrolled.model.heads import AnyHeadConfig
+from unrolled.model.heads.softmax import SoftmaxConfig
+
+__all__ = ["ModelConfig"]
+
+
+class ModelConfig(Config):
+    """A whole language model, but for the vocabulary size, which the tokenizer gives."""
+
+    width: int = Field(default=256, ge=1, le=1 << 20, description="width of every layer")
+    layers: int = Field(default=1, ge=1, le=1024, description="number of layers")
+    widths: tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...] | None = Field(
+        default=None, description="width of each layer, in place of width (absent: all equal)"
+    )
+    cell: AnyCellConfig | tuple[AnyCellConfig, ...] = Field(
+        default_factory=lambda: CELLS.parse("lstm"), description="the cell, or a list with one cell a layer"
+    )
+    embedding: EmbeddingConfig = Field(default=EmbeddingConfig(), description="token embedding")
+    stack: StackConfig = Field(default=StackConfig(), description="connection of the layers")
+    head: AnyHeadConfig = Field(default=SoftmaxConfig(), description="output layer")
+    dropout: DropoutConfig = Field(default=DropoutConfig(), description="dropout rates by site")
+    init_std: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e4,
+        description="draw every matrix anew from a normal distribution of this standard deviation, but for those that "
+        "a cell begins in a way of its own (absent: each part's initialisation)",
+    )
+    compute: Compute = Field(default=Compute(), description="backend and precision of the operations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pattern(cls, value: Any) -> Any:
+        """Layers as a pattern, ``"mamba, window_attention*2, mlp"``: the list of cells in short. It is repeated where
+        ``layers`` asks for a multiple of its length."""
+        if not isinstance(value, Mapping) or not isinstance(pattern := value.get("cell"), str):
+            return value
+        if "," not in pattern and "*" not in pattern:
+            return value
+        cells = _layers_of(pattern)
+        layers = value.get("layers", len(cells))
+        times = layers // len(cells) if isinstance(layers, int) and layers % len(cells) == 0 else 1
+        return {**value, "cell": cells * times, "layers": layers}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        for name, value in (("widths", self.widths), ("cell", self.cell if isinstance(self.cell, tuple) else None)):
+            if value is not None and len(value) != self.layers:
+                raise UsageError(f"model.{name} has {len(value)} entries for {self.layers} layers; give one a layer.")
+        return self
+
+    def layer_cells(self) -> tuple[Any, ...]:
+        """The cell config of each layer."""
+        return self.cell if isinstance(self.cell, tuple) else (self.cell,) * self.layers
+
+    def layer_widths(self) -> tuple[int, ...]:
+        """The width of each layer."""
+        return self.widths or (self.width,) * self.layers
+
+
+def _layers_of(pattern: str) -> list[str]:
+    """The names of a pattern's layers. Raises UsageError for what is no pattern, or names no cell."""
+    found: list[str] = []
+    for part in pattern.split(","):
+        name, star, times = (piece.strip() for piece in part.partition("*"))
+        if not name or (star and not times.isdecimal()) or times == "0" or len(times) > 4:
+            raise UsageError(
+                f"{cut(pattern)!r} is no pattern of layers: write names with commas between, as in lstm*2, mlp."
+            )
+        _ = CELLS[name]
+        found += [name] * (int(times) if star else 1)
+    return found

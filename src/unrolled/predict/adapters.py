@@ -1,0 +1,18 @@
+"""The table of adapters: a test-time method is one file and one line here."""
+
+from unrolled.core.registry import Registry
+from unrolled.predict.adapter import Adapter
+
+__all__ = ["ADAPTERS"]
+
+ADAPTERS: Registry[type[Adapter]] = Registry(
+    "setting at test time",
+    {
+        "temperature": "unrolled.predict.temperature:Temperature",
+        "quantize": "unrolled.predict.packed:Quantization",
+        "dropout": "unrolled.predict.monte_carlo:MonteCarlo",
+        "dynamic": "unrolled.predict.dynamic:Dynamic",
+        "clamp": "unrolled.predict.clamp:Clamping",
+        "cache": "unrolled.predict.cache:Cache",
+    },
+)

@@ -1,0 +1,46 @@
+"""Every adapter of the table through every verb, by its name and options alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Command
+from unrolled.predict import ADAPTERS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny run with dropout, and texts; its backend is the machine's choice, as quantised weights need it."""
+    made = Path(shutil.copytree(Path(__file__).parents[1] / "fixtures" / "old", tmp_path / "old"))
+    config = json.loads((made / "run/config.json").read_text())
+    config["model"]["compute"]["backend"] = "auto"
+    (made / "run/config.json").write_text(json.dumps(config))
+    return made
+
+
+@pytest.mark.parametrize("name", list(ADAPTERS))
+def test_an_adapter_in_every_verb(unrolled: Command, folder: Path, name: str) -> None:
+    options = ADAPTERS[name].EXAMPLES[0].model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    on = ["--predict", name]
+    for option, value in options.items():
+        on += ["--set", f"predict.{name}.{option}={json.dumps(value)}"]
+    run, note = folder / "run", folder / "note.txt"
+    plain = json.loads(unrolled("eval", run, "--corpus", folder / "text.txt", "--json").out)
+    code, out, err = unrolled("eval", run, "--corpus", folder / "text.txt", "--json", *on)
+    if "the native library" in err:
+        pytest.skip("the native library is not built")
+    assert code == 0, err
+    found = json.loads(out)
+    assert name in found["protocol"]["options"]
+    assert found["nats"] != plain["nats"]
+    assert unrolled("score", run, note, *on).out != unrolled("score", run, note).out
+    code, out, err = unrolled("generate", run, "--prompt", "the ", "--tokens", 6, "--samples", 2, "--json", *on)
+    assert code == 0, err
+    assert [len(one["tokens"]) for one in json.loads(out)] == [6, 6]
+    code, _, err = unrolled("compress", run, note, "--lanes", 2, *on)
+    assert code == 0, err
+    code, _, err = unrolled("decompress", run, folder / "note.txt.unr", "--out", folder / "back.txt")
+    assert code == 0, err
+    assert (folder / "back.txt").read_bytes() == note.read_bytes()

@@ -1,0 +1,92 @@
+"""A test-time method of one file (tests/predict/neighbours.py) and one line: every verb has it."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import unrolled as ur
+from cli.conftest import Command
+from conformance.predictors.build import Case
+from conformance.predictors.checks import CHECKS
+from predict.neighbours import Neighbours
+from unrolled.predict import ADAPTERS, NeuralPredictor
+from unrolled.runs import Run
+
+
+@pytest.fixture(autouse=True)
+def _one_line() -> Iterator[None]:
+    ADAPTERS.add("neighbours", "predict.neighbours:Neighbours")
+    yield
+    ADAPTERS.remove("neighbours")
+
+
+ON = ["--predict", "neighbours=4", "--set", "neighbours.weight=0.5"]
+SETTINGS = {"count": 4, "weight": 0.5, "temperature": 1.0, "limit": None}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize("config", Neighbours.EXAMPLES, ids=range(2))
+def test_the_suite(check: Callable[[Case], None], config: object) -> None:
+    check(Case(Neighbours, config))  # type: ignore[arg-type]
+
+
+def by_hand(run: Run, count: int) -> list[float]:
+    """Nats of the first tokens of the test split: probabilities, one neighbour after another."""
+    model, (_, splits) = NeuralPredictor(run.model, run.tokenizer.start_id), run.splits()
+    text, store, state = splits["train"], [], model.begin(1)
+    for token in text.ids(0, len(text)).tolist():
+        store.append((state.hidden[0], token))
+        state = model.observe(state, torch.tensor([token]))
+    state, nats = model.begin(1), []
+    for token in splits["test"].ids(0, count).tolist():
+        near = sorted((float((key - state.hidden[0]).square().sum()), value) for key, value in store)[:4]
+        shares = [math.exp(-distance) for distance, _ in near]
+        found = sum(share for share, (_, value) in zip(shares, near, strict=True) if value == token) / sum(shares)
+        nats.append(-math.log(0.5 * float(model.predict(state).log_prob[0, token].exp()) + 0.5 * found))
+        state = model.observe(state, torch.tensor([token]))
+    return nats
+
+
+def test_eval(unrolled: Command, trained: Path) -> None:
+    code, out, err = unrolled("eval", trained, *ON, "--limit", 12, "--per-token", "n.tsv", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["protocol"]["kind"] == "neighbours"
+    assert found["protocol"]["options"] == {"neighbours": SETTINGS}
+    assert found["nats"] == pytest.approx(sum(by_hand(Run(trained, "cpu"), 12)), rel=1e-4)
+    assert len(list((trained / "neighbours").glob("*.safetensors"))) == 1
+    code, out, _ = unrolled("eval", trained, *ON, "--limit", 12, "--cache", 20, "--dynamic", "sgd", "--json")
+    assert json.loads(out)["protocol"]["kind"] == "dynamic + neighbours + cache"
+    code, out, _ = unrolled("eval", trained, *ON, "--search", "neighbours", "--search-tokens", 60, "--json")
+    assert len(json.loads(out)["provenance"]["search"]["neighbours"]["tried"]) == 4
+    assert ur.evaluate(trained, limit=12, neighbours=SETTINGS).nats == found["nats"]
+    assert ur.evaluate(trained, limit=12, predict={"neighbours": SETTINGS}).nats == found["nats"]
+
+
+def test_score_generate_and_pairs(unrolled: Command, refused: Callable[..., str], trained: Path) -> None:
+    Path("t.txt").write_text("the green cat sleeps\n")
+    plain, mixed = unrolled("score", trained, "t.txt"), unrolled("score", trained, "t.txt", *ON)
+    assert (plain.code, mixed.code) == (0, 0)
+    assert len(plain.out.splitlines()) == len(mixed.out.splitlines())
+    assert plain.out != mixed.out
+    code, out, err = unrolled("generate", trained, *ON, "--tokens", 5, "--prompt", "the", "--json")
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)[0]["tokens"]) == 5
+    assert len(ur.generate(trained, "the", 5, predict={"neighbours": 4})[0].tokens) == 5
+    Path("p.jsonl").write_text(json.dumps({"sentence_good": "the cat", "sentence_bad": "cat the"}) + "\n")
+    assert "which leaves nothing to neighbours" in refused("pairs", trained, "p.jsonl", *ON)
+    assert "did you mean 'neighbours'" in refused("eval", trained, "--predict", "neigbours")
+    assert "config key 'neighbours.weight'" in refused("eval", trained, "--set", "neighbours.weight=2")
+    assert "leave out dropout or neighbours" in refused("eval", trained, *ON, "--samples", 3)
+
+
+def test_compress_and_back(unrolled: Command, trained: Path) -> None:
+    Path("t.txt").write_text("the green cat sleeps under the hill\n" * 3)
+    code, _, err = unrolled("compress", trained, "t.txt", *ON, "--lanes", 2)
+    assert code == 0, err
+    assert unrolled("decompress", trained, "t.txt.unr", "--out", "back.txt").code == 0
+    assert Path("back.txt").read_bytes() == Path("t.txt").read_bytes()

@@ -1,0 +1,1 @@
+"""What every operation must do, by its row of the table."""
