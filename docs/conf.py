@@ -110,12 +110,31 @@ def _adapters_page() -> str:
     return "\n".join(parts)
 
 
+def _objectives_page() -> str:
+    """The objectives page, made from the table: docstrings and options."""
+    from unrolled.train.objectives import OBJECTIVES
+
+    parts = [
+        "# Objectives",
+        "",
+        "`[[train.extra]]` with a `name` and a `weight` adds one to the loss of a phase (see",
+        "[adding a task](../adding-a-task.md)); cross-entropy, AR, TAR and L2 are `train.objective`.",
+        "",
+    ]
+    for name in OBJECTIVES:
+        cls = OBJECTIVES[name]
+        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
+        _options(cls, parts)
+        parts.append("")
+    return "\n".join(parts)
+
+
 def _recipes_page() -> str:
     """The recipes page: what each recipe states, the published figures beside ours (docs/measured.toml)."""
     import pathlib
     import tomllib
 
-    from unrolled.train.dry_run import dry_size
+    from unrolled.tasks.lm_size import facts_of
     from unrolled.train.recipes import list_recipes, load_experiment
 
     measured = tomllib.loads((pathlib.Path(__file__).parent / "measured.toml").read_text(encoding="utf-8"))
@@ -136,8 +155,8 @@ def _recipes_page() -> str:
 
     for name, title in list_recipes().items():
         config = load_experiment(name)
-        sized = config.vocabulary is not None and config.counts is None
-        size = f"{dry_size(config, config.vocabulary or 0)['parameters']:,}" if sized else "-"
+        sized = config.vocabulary is not None and config.task.name == "lm"
+        size = f"{facts_of(config, config.vocabulary or 0)['parameters']:,}" if sized else "-"
         ours = measured.get(name, "not run")
         for i, row in enumerate(config.published or (None,)):
             start = f"`{name}` | {config.corpus.label} | {size}" if i == 0 else " | | "
@@ -160,4 +179,5 @@ def setup(app: object) -> None:
     (folder / "cells.md").write_text(_cells_page(), encoding="utf-8")
     (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
     (folder / "adapters.md").write_text(_adapters_page(), encoding="utf-8")
+    (folder / "objectives.md").write_text(_objectives_page(), encoding="utf-8")
     (folder / "recipes.md").write_text(_recipes_page(), encoding="utf-8")

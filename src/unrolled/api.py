@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unrolled.core.errors import UsageError
 from unrolled.data import CorpusConfig, corpus_named
 from unrolled.data.walk import Progress
 from unrolled.evaluate import EvalConfig, EvalResult, evaluate_run, open_predictor
@@ -13,6 +14,7 @@ from unrolled.generate import generate as _generate
 from unrolled.model import LanguageModel
 from unrolled.predict import ADAPTERS, PredictorConfig
 from unrolled.runs import Run
+from unrolled.tasks.measure import evaluate_task
 from unrolled.train import Clock, ExperimentConfig, Reporter
 from unrolled.train import train as _train
 from unrolled.train.recipes import load_experiment
@@ -94,12 +96,20 @@ def evaluate(
         predict: what is done at test time, such as ``{"dynamic": "krause", "cache": {"length": 500}}``.
         options: fields of :class:`EvalConfig` (split, window, columns, first, reset, limit), and what is done at test
             time by name, such as ``dynamic="krause"`` or ``cache={"length": 500}``.
+    Returns:
+        the record; for a run whose task is no language model a :class:`unrolled.task.TaskResult`, where ``split`` and
+        ``limit`` are the options.
     Raises:
         UsageError: no run, unknown corpus, split or option. UnrolledError: damaged files.
     """
+    opened = _opened(run, device)
+    if not opened.task_class.language:
+        if others := [key for key in options if key not in ("split", "limit")]:
+            raise UsageError(f"{opened.path} is {opened.task_class.noun}, measured by its own figures: no {others[0]}.")
+        return evaluate_task(opened, corpus, advance=progress, **options)
     named = {key: options.pop(key) for key in ADAPTERS if key in options}
     return evaluate_run(
-        _opened(run, device), corpus, EvalConfig.parse(options), _test_time(predict, named), search,
+        opened, corpus, EvalConfig.parse(options), _test_time(predict, named), search,
         search_tokens, per_token, dtype, progress,
     )  # fmt: skip
 

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import unrolled as ur
 from cli.conftest import Command
 from conformance.tasks.parity import Parity
+from unrolled.core.errors import UsageError
 from unrolled.task import TASKS
 
 SETTINGS = [
@@ -47,6 +50,10 @@ def test_train_and_eval(unrolled: Command, refused: Callable[..., str], text: Pa
     assert found == json.loads(Path("e.json").read_text())
     assert found["figures"]["accuracy"] == record["valid_exact"]["figures"]["accuracy"] == max(valid)
     assert found["provenance"]["run"] == "run"
+    again: Any = ur.evaluate("run", split="valid", device="cpu")
+    assert again.figures == found["figures"]
+    with pytest.raises(UsageError, match="measured by its own figures: no temperature"):
+        ur.evaluate("run", temperature=0.9)
     assert "accuracy" in unrolled("eval", "run", "--corpus", text / "test.txt", "--split", "whole").out
     assert "measured by its own figures; leave out --temperature" in refused("eval", "run", "--temperature", "0.9")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.core.errors import UnrolledError
+from unrolled.task import TASKS
 from unrolled.train import ExperimentConfig, resume, train
 
 _servers = multiprocessing.get_context("forkserver")
@@ -23,8 +24,11 @@ _servers.set_forkserver_preload(
 )
 
 
-def _work(values: dict[str, Any], out: Path, die: tuple[str, int, bool] | None) -> None:
+def _work(values: dict[str, Any], out: Path, die: tuple[str, int, bool] | None, tasks: dict[str, str]) -> None:
     import torch
+
+    for name, row in tasks.items():
+        TASKS.add(name, row)
 
     torch.set_num_threads(1)
     # what a killed process has written is safe in the system's memory; only a power cut needs the flush, which is slow
@@ -79,10 +83,14 @@ def run_limited(config: ExperimentConfig, out: Path, size: int) -> str:
 
 
 def run(
-    config: ExperimentConfig, out: Path, die: tuple[str, int, bool] | None = None, kill_after: float | None = None
+    config: ExperimentConfig,
+    out: Path,
+    die: tuple[str, int, bool] | None = None,
+    kill_after: float | None = None,
+    tasks: dict[str, str] | None = None,
 ) -> int:
-    """Train or resume in a process; returns its exit code, -9 when it was killed."""
-    process = _servers.Process(target=_work, args=(config.model_dump(mode="json"), out, die))
+    """Train or resume in a process; returns its exit code, -9 when it was killed. tasks: added to the table there."""
+    process = _servers.Process(target=_work, args=(config.model_dump(mode="json"), out, die, tasks or {}))
     process.start()
     process.join(kill_after)
     if process.is_alive():

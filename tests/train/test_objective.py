@@ -9,13 +9,13 @@ import torch
 from train.runs import events, experiment
 from unrolled.core.random import RandomStreams
 from unrolled.data import Stream
-from unrolled.data.stream import StreamConfig
+from unrolled.data.stream import StreamConfig, Window
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.task import Saved, Seen
 from unrolled.tasks.lm import LM
 from unrolled.train import train
 from unrolled.train.config import PhaseConfig
-from unrolled.train.objective import ObjectiveConfig, add_l2, objective
+from unrolled.train.objectives import ObjectiveConfig, add_l2, objective
 from unrolled.train.step import train_step
 from unrolled.train.tools import make_tools
 
@@ -98,7 +98,7 @@ def step(accumulate: int = 1, lr: float = 0.1, length: int = 20, **phase: Any) -
     values = {"steps": 1, "clip": None, "optimizer": {"name": "sgd", "lr": lr}, "accumulate": accumulate, **phase}
     config = PhaseConfig.parse(values)
     stream = Stream(Text(), StreamConfig(columns=4, window=length), RandomStreams(1), 0)
-    train_step(TASK, lm, make_tools(config, lm), stream, 0, None, config, lr)
+    train_step(TASK, lm, make_tools(config, TASK, lm), stream, 0, None, config, lr)
     return {name: (before[name] - p.detach()) / lr for name, p in lm.named_parameters()}
 
 
@@ -148,7 +148,7 @@ def test_the_rate_follows_the_length_of_the_window() -> None:
     )
     stream = Stream(Text(), StreamConfig(columns=4, window=80), RandomStreams(1), 0, short=True)
     before = lm.embedding.weight.detach().clone()
-    train_step(TASK, lm, make_tools(config, lm), stream, 0, None, config, 0.1)
+    train_step(TASK, lm, make_tools(config, TASK, lm), stream, 0, None, config, 0.1)
     expected = full["embedding.weight"] * 0.1 * 60 / 80
     torch.testing.assert_close(before - lm.embedding.weight.detach(), expected, rtol=0, atol=1e-12)
 
@@ -169,3 +169,71 @@ def test_every_option_changes_a_run(text: Path, tmp_path: Path, change: dict[str
     first = train(experiment(text, train=base, **parts), tmp_path / "a", "cpu")
     second = train(experiment(text, train={**base, **change}, **parts), tmp_path / "b", "cpu")
     assert events(first)[-1]["nats"] != events(second)[-1]["nats"]
+
+
+class Padded:
+    """One window of 4 rows and 16 steps, of which 4 positions count."""
+
+    full_batch = 64
+
+    def __init__(self, weight: float = 1.0):
+        generator = torch.Generator().manual_seed(5)
+        self.ids = torch.randint(V, (4, 17), generator=generator)
+        self.weight = torch.zeros(4, 16)
+        self.weight[0, 3] = self.weight[1, 8] = self.weight[1, 9] = self.weight[3, 15] = weight
+
+    def at(self, position: int) -> Window:
+        return Window(self.ids[:, :-1], self.ids[:, 1:], None, self.weight, 0, position, False)
+
+    def windows_per_epoch(self) -> int:
+        return 1
+
+    def tokens_per_epoch(self) -> int:
+        return 4
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_gradient_of_a_window_is_the_mean_over_the_positions_that_count(accumulate: int, weight: float) -> None:
+    """Not over all 64: the step would be 16 times too small."""
+    lm, source = model(), Padded(weight)
+    before = {name: p.detach().clone() for name, p in lm.named_parameters()}
+    values = {"steps": 1, "clip": None, "optimizer": {"name": "sgd", "lr": 0.1}, "accumulate": accumulate}
+    config = PhaseConfig.parse(values)
+    result = train_step(TASK, lm, make_tools(config, TASK, lm), source, 0, None, config, 0.1)
+    assert result.tokens == 4 * accumulate
+    plain, window, wanted, nats = model(), source.at(0), {}, 0.0
+    for position in range(accumulate):
+        out = plain(window.inputs, masks=plain.draw_masks(4, 16, RandomStreams(1), position))
+        log_prob, _ = plain.head.log_prob(out.dropped)
+        own = -log_prob.gather(2, window.targets.unsqueeze(2)).squeeze(2)
+        chosen = torch.stack([own[0, 3], own[1, 8], own[1, 9], own[3, 15]])
+        nats += float(chosen.sum())
+        for name, grad in zip(before, torch.autograd.grad(chosen.mean(), list(plain.parameters())), strict=True):
+            wanted[name] = wanted.get(name, 0) + grad / accumulate
+    assert result.nats == pytest.approx(nats, rel=1e-12)
+    for name, p in lm.named_parameters():
+        torch.testing.assert_close((before[name] - p.detach()) / 0.1, wanted[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_window_in_which_nothing_counts_changes_nothing() -> None:
+    lm, source = model(), Padded(0.0)
+    before = [p.detach().clone() for p in lm.parameters()]
+    config = PhaseConfig.parse({"steps": 1, "optimizer": {"name": "sgd", "lr": 0.1}})
+    result = train_step(TASK, lm, make_tools(config, TASK, lm), source, 0, None, config, 0.1)
+    assert (result.tokens, result.nats) == (0, 0.0)
+    assert all(torch.equal(p, q) for p, q in zip(lm.parameters(), before, strict=True))
+
+
+def test_outputs_are_regularised_whatever_their_targets_count() -> None:
+    """AR and TAR are about outputs; weights are about targets."""
+    lm, source = model(), Padded()
+    window = source.at(0)
+    out = lm(window.inputs)
+    total, nll, _ = lm.score(out, window.targets, None, window.weight)
+    shown = Seen(lm, window, None, None, total, nll, window.targets, window.weight, None, out)
+    plain = objective(ObjectiveConfig(), shown)
+    torch.testing.assert_close(plain, (nll * source.weight).sum() / 4)
+    torch.testing.assert_close(objective(ObjectiveConfig(ar=2.0), shown), plain + 2 * out.dropped.square().mean())
+    change = (out.raw[:, 1:] - out.raw[:, :-1]).square().mean()
+    torch.testing.assert_close(objective(ObjectiveConfig(tar=2.0), shown), plain + 2 * change)

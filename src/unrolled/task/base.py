@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import nn
 
 from unrolled.core.errors import UsageError
@@ -168,7 +169,9 @@ class StepsTask(Task):
     def size(cls, config: Any) -> Size:
         """See :class:`Task`; by opening the data and building a model."""
         task = cls(config, RandomStreams(config.seed))
-        source, parameters = task.source(), sum(p.numel() for p in task.build().parameters())
+        with torch.random.fork_rng(devices=[]):
+            parameters = sum(p.numel() for p in task.build().parameters())
+        source = task.source()
         return Size({"parameters": parameters}, parameters, None, source.tokens_per_epoch(), source.full_batch)
 
 

@@ -97,7 +97,8 @@ class Seen(NamedTuple):
     model, batch: what made the loss, the batch on the model's device; state: carried into it; drawn: by
     :meth:`StepsTask.draw`. total: the sum of the targets' nats, each times its weight; differentiable.
     nll: the nats of every position, not differentiable. targets, weight, reset: (rows, time); weight None is 1
-    everywhere. out: the outputs, where the model has some (see :class:`unrolled.model.ModelOutput`).
+    everywhere. out: the outputs, where the model has some (see :class:`unrolled.model.ModelOutput`). again: the sum
+    with other weights (rows, time), differentiable, where the task can weigh its targets.
     """
 
     model: nn.Module
@@ -110,6 +111,14 @@ class Seen(NamedTuple):
     weight: Tensor | None = None
     reset: Tensor | None = None
     out: Any = None
+    again: Callable[[Tensor], Tensor] | None = None
+
+    def counted(self) -> tuple[Tensor, int]:
+        """For reports: the nats of the targets that count, those of a weight other than 0, and their number."""
+        if self.weight is None:
+            return self.total.detach(), self.targets.numel()
+        counts = self.weight != 0
+        return self.nll[counts].sum(), int(counts.sum())
 
 
 Objective = Callable[[Seen], Tensor]

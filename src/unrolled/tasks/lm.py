@@ -92,8 +92,12 @@ class LM(LanguageTask, StepsTask):
         watch("forward")
         total, nll, after = model.score(out, batch.targets, batch.reset, batch.weight, drawn)
         watch("loss")
-        seen = Seen(model, batch, state, drawn, total, nll, batch.targets, batch.weight, batch.reset, out)
-        return Loss(objective(seen), total.detach(), batch.targets.numel(), after)
+
+        def again(weight: torch.Tensor) -> torch.Tensor:
+            return model.score(out, batch.targets, batch.reset, weight, drawn)[0]
+
+        seen = Seen(model, batch, state, drawn, total, nll, batch.targets, batch.weight, batch.reset, out, again)
+        return Loss(objective(seen), *seen.counted(), after)
 
     def evaluate(
         self, model: LanguageModel, examples: Any, how: Evaluation, advance: Advance | None = None

@@ -63,7 +63,7 @@ def probe(task: StepsTask, model: nn.Module, source: Source, phase: PhaseConfig,
         at_least: measure for this many wall-clock seconds, and three steps in any case.
     """
     trial = copy.deepcopy(model)
-    tools = make_tools(phase.model_copy(update={"averaging": AVERAGING.parse("none")}), trial)
+    tools = make_tools(phase.model_copy(update={"averaging": AVERAGING.parse("none")}), task, trial)
     state, position, steps = None, 0, -1
     wall = cpu = 0.0
     while steps < _PROBE_STEPS or time.perf_counter() - wall < at_least:

@@ -58,13 +58,14 @@ def sweep(run: Path) -> None:
 
 
 def pack(model: nn.Module, tools: Tools, carried: Any) -> dict[str, Tensor]:
-    """The tensors of a training state: ``model.<parameter>``, ``optimizer.<number>.<key>``,
-    ``average.<name>.<number>``, ``carried.<path>``."""
+    """The tensors of a training state: ``model.<parameter>``, ``side.<objective>.<parameter>``,
+    ``optimizer.<number>.<key>``, ``average.<name>.<number>``, ``carried.<path>``."""
     named = {f"model.{name}": value for name, value in weights(model).items()}
     for i, parameter in enumerate(_parameters(tools.optimizer)):
         for key, value in tools.optimizer.state[parameter].items():
             if isinstance(value, Tensor):
                 named[f"optimizer.{i}.{key}"] = value
+    named |= {f"side.{name}": value for name, value in tools.objectives.weights().items()}
     named |= {f"average.{name}": value for name, value in tools.averager.tensors().items()}
     if carried is not None:
         named |= {f"carried.{path}": value for path, value in tree.flatten(carried).items()}
@@ -94,12 +95,13 @@ def restore(run: Path, model: nn.Module, tools: Tools, numbers: dict[str, float]
     Raises:
         UnrolledError: the state is damaged or of another model.
     """
-    path, (optimizer, averager) = saved_states(run)[-1], tools
+    path, (optimizer, averager, objectives) = saved_states(run)[-1], tools
     tensors = tree.load_tensors(path / STATE_TENSORS)
     if odd := tree.not_finite(tensors):
         raise UnrolledError(f"{path}: {shown(odd)} is not a finite number everywhere; {_REMEDY}.")
-    own, parameters, keys = weights(model), _parameters(optimizer), None
-    wanted, state = {f"model.{name}": value for name, value in own.items()}, None
+    own = {f"model.{name}": value for name, value in weights(model).items()}
+    own |= {f"side.{name}": value for name, value in objectives.weights().items()}
+    wanted, state, parameters, keys = dict(own), None, _parameters(optimizer), None
     if any(name.startswith("carried.") for name in tensors):
         state = initial
         wanted |= {f"carried.{name}": value for name, value in tree.flatten(state).items()}
@@ -126,7 +128,7 @@ def restore(run: Path, model: nn.Module, tools: Tools, numbers: dict[str, float]
         raise _foreign(path)
     with torch.no_grad():
         for name, value in own.items():
-            value.copy_(tensors[f"model.{name}"])
+            value.copy_(tensors[name])
     try:
         averager.restore(means, numbers)
     except (KeyError, ValueError) as error:

@@ -12,7 +12,7 @@ from unrolled.model import ModelConfig
 from unrolled.optim import AVERAGING, OPTIMIZERS, AnyAveragingConfig, AnyOptimizerConfig, ScheduleConfig
 from unrolled.runs import RunConfig
 from unrolled.task import TASKS
-from unrolled.train.objective import ObjectiveConfig
+from unrolled.train.objectives import AnyObjectiveConfig, ObjectiveConfig
 
 __all__ = ["BUDGETS", "ExperimentConfig", "PhaseConfig", "TrainConfig"]
 
@@ -34,6 +34,9 @@ class PhaseConfig(Config):
     optimizer: AnyOptimizerConfig = Field(default_factory=lambda: OPTIMIZERS.parse("adam"), description="update rule")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning rate over the budget")
     objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is minimised")
+    extra: tuple[AnyObjectiveConfig, ...] = Field(
+        default=(), description="further objectives, each with a name and a weight, that are added to it"
+    )
     lr_by_length: bool = Field(
         default=False,
         description="multiply the learning rate of a step by the length of its window over stream.window (AWD-LSTM, "
@@ -50,6 +53,14 @@ class PhaseConfig(Config):
         description="end the phase at a validation worse than the best one more than this many before it",
     )
     accumulate: int = Field(default=1, ge=1, le=10**6, description="windows whose gradients are averaged for one step")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Any:
+        names = [one.name for one in self.extra]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"train.extra has the objective {name} twice; keep one of them.")
+        return self
 
     @model_validator(mode="after")
     def _one_budget(self) -> Any:

@@ -47,7 +47,7 @@ class Trainer:
         self.state: Any = None
         self.status = "running"
         self.validator = Validator(self.task, self.model, self.config.train) if "valid" in splits else None
-        self.tools = make_tools(self.phase_config, self.model)
+        self.tools = make_tools(self.phase_config, self.task, self.model)
         self._saved_at = self.clock.wall()
         # seconds, by the budget's clock, and number of the steps since the last plan
         self._timed, self._timed_steps = 0.0, 0
@@ -93,7 +93,7 @@ class Trainer:
                     "with; bring that text back, or train anew with another --out."
                 )
         self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
-        self.tools = make_tools(self.phase_config, self.model)
+        self.tools = make_tools(self.phase_config, self.task, self.model)
         initial = self.task.initial_state(self.model)
         self.state = checkpoint.restore(self.out, self.model, self.tools, self.progress.averaging, initial)
         self.metrics.cut(self.progress.metrics_bytes)
@@ -120,7 +120,7 @@ class Trainer:
         progress.plans, progress.checks, progress.history, progress.averaging_began = [], 0, [], None
         progress.validations = 0
         load_weights(self.model, self.out / MODEL)
-        self.tools = make_tools(self.phase_config, self.model)
+        self.tools = make_tools(self.phase_config, self.task, self.model)
         progress.phase_began = (self.clock.wall(), self.clock.cpu())
         self._timed, self._timed_steps = 0.0, 0
 
@@ -152,7 +152,7 @@ class Trainer:
         begun = self._now()
         result = train_step(self.task, self.model, self.tools, parts.source, progress.position, self.state, phase, lr)
         self._timed, self._timed_steps = self._timed + self._now() - begun, self._timed_steps + 1
-        nats = result.nats / result.tokens
+        nats = result.nats / max(result.tokens, 1)
         self._check(nats, result)
         self.state, progress.position = result.state, result.position
         progress.step, progress.phase_step = progress.step + 1, progress.phase_step + 1

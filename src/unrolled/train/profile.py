@@ -70,7 +70,7 @@ def profile_steps(parts: Parts, steps: int) -> Profile:
     if steps < 1:
         raise UsageError(f"a profile needs at least 1 step (got {steps}).")
     phase, model = parts.config.train.phases()[0], copy.deepcopy(parts.model)
-    tools, device = make_tools(phase, model), next(model.parameters()).device
+    tools, device = make_tools(phase, parts.task, model), next(model.parameters()).device
     state, position, tokens = None, 0, 0
     watch = _Watch(device)
     for step in range(_WARM + steps):

@@ -1,6 +1,6 @@
 """The only training step."""
 
-from functools import partial
+import math
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -9,7 +9,7 @@ from unrolled.core import tree
 from unrolled.optim import set_rate
 from unrolled.task import Source, StepsTask, Watch, unwatched
 from unrolled.train.config import PhaseConfig
-from unrolled.train.objective import add_l2, objective
+from unrolled.train.objectives import add_l2
 from unrolled.train.tools import Tools
 
 __all__ = ["StepResult", "train_step"]
@@ -40,7 +40,7 @@ def train_step(
 ) -> StepResult:
     """Truncated backpropagation through ``phase.accumulate`` batches, then one update.
 
-    The loss is that of :mod:`unrolled.train.objective`; with accumulation, its mean over the batches. An update whose
+    The loss is that of :mod:`unrolled.train.objectives`; with accumulation, its mean over the batches. An update whose
     gradient is not finite is left out; the caller sees it by ``grad_norm``.
 
     Args:
@@ -48,19 +48,19 @@ def train_step(
         lr: learning rate of this step, for a batch of full size.
         watch: hears the name of each part of the step at its end.
     """
-    nats, tokens, (optimizer, averager) = 0.0, 0, tools
+    nats, tokens, (optimizer, averager, objectives) = 0.0, 0, tools
     parts: dict[str, float] = {}
     for _ in range(phase.accumulate):
-        batch = source.at(position)
+        batch = objectives.prepare(source.at(position), position)
         watch("data")
         drawn = task.draw(model, batch, position)
         watch("masks")
-        loss = task.loss(model, batch, state, drawn, partial(objective, phase.objective), watch)
+        loss = task.loss(model, batch, state, drawn, objectives, watch)
         (loss.value / phase.accumulate).backward()
         state = tree.detach(loss.state)
         nats += float(loss.nats)
         tokens += loss.count
-        for name, value in loss.parts.items():
+        for name, value in {**loss.parts, **objectives.values}.items():
             parts[name] = parts.get(name, 0.0) + float(value) / phase.accumulate
         position += 1
         watch("backward")
@@ -69,8 +69,12 @@ def train_step(
         lr *= tokens / (phase.accumulate * source.full_batch)
     lr = averager.rate(lr)
     norm = _clip([p for p in model.parameters() if p.grad is not None], phase.clip)
+    if side := [p for p in objectives.parameters() if p.grad is not None]:
+        # apart: a norm over both would change the steps of the model
+        apart = _clip(side, phase.clip)
+        norm = norm if math.isfinite(apart) else apart
     watch("clipping")
-    if norm == norm and norm != float("inf"):
+    if math.isfinite(norm):
         set_rate(optimizer, lr)
         optimizer.step()
         watch("optimizer")

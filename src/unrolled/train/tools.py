@@ -5,9 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from unrolled.core.errors import UsageError
 from unrolled.core.parameters import rules_of
 from unrolled.optim import AVERAGING, Averager, build_optimizer
+from unrolled.optim.normed_rmsprop import NormedRMSprop
+from unrolled.task import StepsTask
 from unrolled.train.config import PhaseConfig
+from unrolled.train.objectives.combined import Objectives
 
 __all__ = ["Tools", "make_tools"]
 
@@ -17,9 +21,22 @@ class Tools(NamedTuple):
 
     optimizer: torch.optim.Optimizer
     averager: Averager
+    objectives: Objectives
 
 
-def make_tools(phase: PhaseConfig, model: nn.Module) -> Tools:
-    """The optimiser and the average of a phase."""
+def make_tools(phase: PhaseConfig, task: StepsTask, model: nn.Module) -> Tools:
+    """The optimiser, the average and the objectives of a phase.
+
+    Raises:
+        UsageError: an objective that the task or the model does not take.
+    """
+    objectives = Objectives(phase.objective, phase.extra, task, model)
     optimizer = build_optimizer(phase.optimizer, model.parameters(), rules_of(model))
-    return Tools(optimizer, AVERAGING[phase.averaging.name](phase.averaging, model.parameters()))
+    if side := objectives.parameters():
+        if isinstance(optimizer, NormedRMSprop):
+            raise UsageError(
+                "the optimiser normed_rmsprop gives the step of all parameters one length, and an objective of "
+                "train.extra has parameters of its own; choose another train.optimizer.name, or leave it out."
+            )
+        optimizer.add_param_group({"params": side})  # after the model's, whose numbers in a training state stay
+    return Tools(optimizer, AVERAGING[phase.averaging.name](phase.averaging, model.parameters()), objectives)

@@ -77,9 +77,11 @@ class Parity(TextTask, StepsTask):
             state = model.initial_state(len(ids))
         logits, after = model(ids, state, batch.reset)
         nll = cross_entropy(logits.transpose(1, 2), ids % 2, reduction="none")
-        seen = Seen(model, batch, state, drawn, nll.sum(), nll.detach(), ids % 2)
+        seen = Seen(
+            model, batch, state, drawn, nll.sum(), nll.detach(), ids % 2, again=lambda weight: (nll * weight).sum()
+        )
         right = (logits.argmax(2) == ids % 2).float().mean()
-        return Loss(objective(seen), seen.total.detach(), ids.numel(), after, {"right": right})
+        return Loss(objective(seen), *seen.counted(), after, {"right": right})
 
     def chance(self) -> float:
         return 0.6931471805599453

@@ -11,6 +11,7 @@ from conformance.tasks.broken import BROKEN
 from conformance.tasks.build import CLOSED, STEPS, closed_task, experiment_of, steps_task
 from conformance.tasks.checks import alone_as_in_a_batch, drawn_from_streams, finite_gradients
 from conformance.tasks.parity import Parity
+from train import killing
 from train.runs import events, record
 from unrolled.core.errors import StoppedError, UsageError
 from unrolled.runs import Run
@@ -90,6 +91,27 @@ def test_a_stopped_run_resumes_to_the_byte(config: TaskConfig, text: Path, tmp_p
     assert events(run) == events(tmp_path / "whole")
     for key in ("task", "steps", "tokens", "best_step", "valid"):
         assert record(run)[key] == record(tmp_path / "whole")[key]
+
+
+MOMENTS = (
+    ("unrolled.train.loop:plan_steps", 1, True),
+    ("unrolled.train.checkpoint:save_state", 4, True),
+    ("unrolled.train.validation:Validator.quick", 2, False),
+    ("unrolled.core.tree:save_tensors", 1, True),
+)
+
+
+@pytest.mark.parametrize("config", STEPS, ids=name_of)
+def test_a_killed_run_resumes_to_the_byte(config: TaskConfig, text: Path, tmp_path: Path) -> None:
+    whole, run = experiment_of(config, text, steps=8, validations=4), tmp_path / "run"
+    train(whole, tmp_path / "whole", "cpu")
+    added = {"parity": "conformance.tasks.parity:Parity"}
+    for moment in MOMENTS:
+        assert killing.run(whole, run, die=moment, tasks=added) in (0, -signal.SIGKILL)
+    if record(run)["status"] != "finished":
+        assert killing.run(whole, run, tasks=added) == 0
+    assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert events(run) == events(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("config", STEPS, ids=name_of)

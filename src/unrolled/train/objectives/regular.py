@@ -1,4 +1,4 @@
-"""What a training step minimises."""
+"""Cross-entropy, and the regularisers of language models."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -11,7 +11,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.task import Seen
 
-__all__ = ["ObjectiveConfig", "add_l2", "objective"]
+__all__ = ["ObjectiveConfig", "add_l2", "divisor", "objective"]
 
 
 class ObjectiveConfig(Config):
@@ -19,8 +19,8 @@ class ObjectiveConfig(Config):
 
     reduction: Literal["mean", "sum"] = Field(
         default="mean",
-        description="mean over all targets of a window; or the mean over columns of the sum over time (Mogrifier), to "
-        "whose scale clip and l2 then belong",
+        description="mean over all targets of a window, by their weights where it has some; or the mean over columns "
+        "of the sum over time (Mogrifier), to whose scale clip and l2 then belong",
     )
     ar: float = Field(
         default=0.0,
@@ -43,16 +43,30 @@ class ObjectiveConfig(Config):
     )
 
 
+def divisor(config: ObjectiveConfig, seen: Seen) -> Tensor | int:
+    """What sums over the targets are divided by: the sum of their weights, or the number of columns.
+
+    Positions of weight 0, padding mostly, so change no gradient of the others: their number does not matter.
+    """
+    if config.reduction == "sum":
+        return len(seen.targets)
+    if seen.weight is None:
+        return seen.targets.numel()
+    total = seen.weight.sum()
+    return torch.where(total > 0, total, torch.ones_like(total))
+
+
 def objective(config: ObjectiveConfig, seen: Seen) -> Tensor:
     """The differentiable value of one window, but for its l2 (see :func:`add_l2`).
 
     AR and TAR are those of the published AWD-LSTM code (Merity et al. 2018): means over all elements of the last
-    layer's output, where the paper writes L2 norms. TAR takes no difference across a reset.
+    layer's output, where the paper writes L2 norms. TAR takes no difference across a reset. Weights are of targets:
+    both look at every output, whatever its target counts.
 
     Raises:
         UsageError: AR or TAR of a task whose model has no outputs.
     """
-    value = seen.total / (seen.targets.numel() if config.reduction == "mean" else len(seen.targets))
+    value = seen.total / divisor(config, seen)
     out, reset = seen.out, seen.reset
     if out is None:
         if config.ar or config.tar:

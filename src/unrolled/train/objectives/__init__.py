@@ -1,0 +1,32 @@
+"""What a training step minimises. A further objective is one file and one line in this table."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from unrolled.core.registry import Registry
+from unrolled.train.objectives.base import Extra, ExtraConfig, Given
+from unrolled.train.objectives.regular import ObjectiveConfig, add_l2, divisor, objective
+
+__all__ = [
+    "OBJECTIVES",
+    "AnyObjectiveConfig",
+    "Extra",
+    "ExtraConfig",
+    "Given",
+    "ObjectiveConfig",
+    "add_l2",
+    "divisor",
+    "objective",
+]
+
+OBJECTIVES: "Registry[type[Extra]]" = Registry(
+    "objective",
+    {
+        "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
+        "smooth": "unrolled.train.objectives.smooth:Smooth",
+    },
+)
+
+AnyObjectiveConfig = Annotated[SerializeAsAny[ExtraConfig], BeforeValidator(OBJECTIVES.parse)]
+"""A field that takes the config of any further objective, or its name alone."""

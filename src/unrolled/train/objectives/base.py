@@ -1,0 +1,60 @@
+"""The contract of a further objective: a term that is added to the loss of a phase."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from unrolled.core.config import Config
+from unrolled.core.random import RandomStreams
+from unrolled.task import Seen
+
+__all__ = ["Extra", "ExtraConfig", "Given"]
+
+
+class ExtraConfig(Config):
+    """Base of the further objectives' configurations. A subclass fixes ``name`` to its name in the table."""
+
+    name: str
+    weight: float = Field(default=1.0, ge=0, le=1e6, description="times its value (0: as if it were not there)")
+
+
+class Given(NamedTuple):
+    """What a value is made from. seen: model, batch, outputs, nats. side: the objective's own module, or None.
+    divisor: what sums over the targets are divided by. position: number of the batch, for random draws."""
+
+    seen: Seen
+    side: Any
+    divisor: Tensor | int
+    position: int
+
+
+class Extra(ABC):
+    """A term of the loss.
+
+    Args:
+        config: its settings. streams: source of all random draws; those of an objective are named after it.
+        model: whose loss it is.
+    Raises:
+        UsageError: a model that it cannot serve, in one sentence.
+    """
+
+    Config: ClassVar[type[ExtraConfig]]
+    EXAMPLES: ClassVar[tuple[ExtraConfig, ...]]
+
+    def __init__(self, config: Any, streams: RandomStreams, model: nn.Module):
+        self.config, self.streams = config, streams
+
+    def side(self, model: nn.Module) -> nn.Module | None:
+        """Parameters of its own; the caller has seeded torch. They are trained with the model's, clipped apart from
+        them, and kept in the training state alone."""
+        return None
+
+    def prepare(self, batch: Any, position: int) -> Any:
+        """The batch, perhaps with other targets or weights, before anything is drawn for it."""
+        return batch
+
+    @abstractmethod
+    def value(self, given: Given) -> Tensor:
+        """The differentiable value of a batch, before its weight."""

@@ -1,0 +1,1 @@
+"""What every further objective must do."""

@@ -1,0 +1,5 @@
+"""A private cache and a generated text."""
+
+from train.conftest import _private, text
+
+__all__ = ["_private", "text"]
