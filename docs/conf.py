@@ -39,8 +39,8 @@ def _cells_page() -> str:
         widths = "Any width." if multiple == 1 else f"Widths: multiples of {multiple}."
         parts += [
             "",
-            f"{widths} At I = N = {size}: {cls.num_params(config, size, size):,} parameters, {cell.state_size():,} numbers of state; "
-            f"backends: {', '.join(cell.backends())}.",
+            f"{widths} At I = N = {size}: {cls.num_params(config, size, size):,} parameters, "
+            f"{cell.state_size():,} numbers of state; backends: {', '.join(cell.backends())}.",
             "",
             f"Internals by name: {', '.join(f'`{name}`' for name in tapped(cls, config))}.",
             "",
@@ -99,7 +99,7 @@ def _operations_page() -> str:
         "# Operations",
         "",
         "What cells, stacks and heads compute through; `unrolled bench NAME` measures one. Backends fastest first; the",
-        "reference defines the operation, and every other one is compared with it: outputs and all gradients, in float64.",
+        "reference defines the operation; the others are compared with it in float64, outputs and all gradients.",
         "",
         "| operation | what it computes | backends | what bounds it |",
         "| --- | --- | --- | --- |",
