@@ -1,7 +1,7 @@
 """Runs a cell's ``step`` on symbols and so learns the graph of one step.
 
-Any StepCell whose step is made of products by ``w.linear`` and of what :class:`Symbol` knows gets a native form this way, without a line of its own. A step that does anything else (a softmax, a look at values) is refused with
-the reason.
+Any StepCell whose step is made of products by ``w.linear`` and of what :class:`Symbol` knows gets a native form this
+way, without a line of its own. A step that does anything else (a softmax, a look at values) is refused with the reason.
 """
 
 import contextlib
