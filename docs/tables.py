@@ -3,10 +3,10 @@
     python docs/tables.py            # write every page anew
     python docs/tables.py --check    # exit code 1 if a page is not what its records render to
 
-A page ``results/NAME.md`` has ``records/NAME.toml``. Where the page says ``<!-- table X -->`` ... ``<!-- end -->``, stands
-the table ``[tables.X]``: its rows as they were noted, a record that ``unrolled bench --out`` wrote (``bench = FILE``), or
-runs that ``docs/picture.py --collect`` gathered (``runs = FILE``). The ``[[summary]]`` entries of all files are the table
-of ``results.md``.
+A page ``results/NAME.md`` has ``records/NAME.toml``. Where the page says ``<!-- table X -->`` ... ``<!-- end -->``,
+stands the table ``[tables.X]``: its rows as they were noted, a record that ``unrolled bench --out`` wrote
+(``bench = FILE``), or runs that ``docs/picture.py --collect`` gathered (``runs = FILE``). The ``[[summary]]`` entries
+of all files are the table of ``results.md``.
 """
 
 import json
