@@ -1,6 +1,7 @@
-"""The pages of results are what their records render to."""
+"""The pages of results, and the picture of the README, are what their records render to."""
 
 import importlib.util
+import json
 import re
 import shutil
 import tomllib
@@ -13,14 +14,24 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
 
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
+def loaded(name: str) -> ModuleType:
+    """A script of docs as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    return loaded("tables")
+
+
+@pytest.fixture(scope="module")
+def picture() -> ModuleType:
+    return loaded("picture")
 
 
 @pytest.fixture
@@ -78,3 +89,24 @@ def test_figures_of_the_summary_stand_on_the_page_that_it_names(tables: ModuleTy
         for entry in record["summary"]:
             missing = set(re.findall(r"\d[\d.,]*(?:e-\d+)?(?<![.,])", entry["figure"])) - numbers
             assert not missing, f"{name}: {missing} of {entry['figure']!r}"
+
+
+def test_the_picture_is_what_its_record_draws(picture: ModuleType):
+    record = json.loads(picture.RECORD.read_text(encoding="utf-8"))
+    assert picture.drawn(record) == picture.PICTURE.read_text(encoding="utf-8")
+    assert picture.PICTURE.stat().st_size < 60_000
+    record[0]["points"][-1][2] -= 0.1
+    assert picture.drawn(record) != picture.PICTURE.read_text(encoding="utf-8")
+
+
+def test_the_record_of_the_picture_is_gathered_from_runs(picture: ModuleType, tmp_path: Path):
+    import unrolled as ur
+
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat\n" * 60, encoding="utf-8")
+    few = ["tokenizer.name=char", "model.width=8", "model.cell.factor=4", "train.steps=2", "train.final_eval=false"]
+    run = ur.train(ur.experiment(corpus=str(text), settings=few), tmp_path / "run")
+    (found,) = picture.collected([run])
+    assert (found["cell"], found["width"]) == ("mlstm", 8)
+    assert found["points"][-1][1] == found["tokens"]
+    assert found["points"][-1][2] == pytest.approx(ur.Run(run).record["valid"]["figures"]["bits_per_token"], abs=1e-4)
