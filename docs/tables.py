@@ -51,7 +51,7 @@ def rendered(entry: Mapping[str, Any], records: Path) -> str:
         body = table(entry["columns"], entry["align"], entry["rows"])
     known = [
         *([f"processor: {entry['processor']}"] if "processor" in entry else []),
-        *([f"command: `{entry['command']}`"] if "command" in entry else []),
+        *(f"command: `{command}`" for command in entry.get("command", "").split("; ") if command),
         *([f"entered {entry['entered']}"] if "entered" in entry else []),
     ]
     told = "; ".join(known)
