@@ -33,11 +33,14 @@ def _cells_page() -> str:
         config = cls.Config()
         parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
         _options(cls, parts)
-        cell = cls(256, 256, config)
+        multiple = cls.width_multiple(config)
+        size = 256 - 256 % multiple
+        cell = cls(size, size, config)
+        widths = "Any width." if multiple == 1 else f"Widths: multiples of {multiple}."
         parts += [
             "",
-            f"At I = N = 256: {cls.num_params(config, 256, 256):,} parameters, {cell.state_size():,} numbers of state; "
-            f"backends: {', '.join(cell.backends())}.",
+            f"{widths} At I = N = {size}: {cls.num_params(config, size, size):,} parameters, "
+            f"{cell.state_size():,} numbers of state; backends: {', '.join(cell.backends())}.",
             "",
             f"Internals by name: {', '.join(f'`{name}`' for name in tapped(cls, config))}.",
             "",
@@ -86,6 +89,26 @@ def _heads_page() -> str:
         _options(cls, parts)
         parts.append("")
     return "\n".join(parts)
+
+
+def _operations_page() -> str:
+    """The page of operations, made from the table."""
+    from unrolled.kernels import OPERATIONS
+
+    parts = [
+        "# Operations",
+        "",
+        "What cells, stacks and heads compute through; `unrolled bench NAME` measures one. Backends fastest first; the",
+        "reference defines the operation; the others are compared with it in float64, outputs and all gradients.",
+        "",
+        "| operation | what it computes | backends | what bounds it |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in OPERATIONS:
+        row = OPERATIONS[name]
+        bound = "products" if row.bound == "products" else "bytes of memory"
+        parts.append(f"| `{name}` | {row.summary} | {', '.join(row.backends)} | {bound} |")
+    return "\n".join([*parts, ""])
 
 
 def _adapters_page() -> str:
@@ -177,6 +200,7 @@ def setup(app: object) -> None:
     folder = pathlib.Path(__file__).parent / "generated"
     folder.mkdir(exist_ok=True)
     (folder / "cells.md").write_text(_cells_page(), encoding="utf-8")
+    (folder / "operations.md").write_text(_operations_page(), encoding="utf-8")
     (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
     (folder / "adapters.md").write_text(_adapters_page(), encoding="utf-8")
     (folder / "objectives.md").write_text(_objectives_page(), encoding="utf-8")

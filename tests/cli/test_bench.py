@@ -123,7 +123,7 @@ def test_a_wrong_backend_is_shown_and_fails(
 
 
 REFUSED: list[tuple[list[Any], str]] = [
-    (["lstn"], "unknown cell 'lstn'; did you mean 'lstm'?"),
+    (["lstn"], "unknown cell or operation 'lstn'; did you mean 'lstm'?"),
     (["diag_scna"], "did you mean 'diag_scan'?"),
     (["{name='mlstn'}"], "unknown cell 'mlstn'; did you mean 'mlstm'?"),
     (["{name='mlstm', facter=3}"], "unknown config key 'cells.0.facter'; did you mean 'factor'?"),

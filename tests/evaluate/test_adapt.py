@@ -175,6 +175,10 @@ def test_settings_in_every_form() -> None:
         ({"cache": 5, "adapters": ["cache"]}, "cache is given twice"),
         ({"cache": 0}, "config key 'cache': input should be greater than or equal to 1"),
         ({"cache": {"lenght": 5}}, "unknown config key 'cache.lenght'; did you mean 'length'"),
+        ({"cache": "cache"}, "config key 'cache': input should be a valid integer"),
+        ({"dynamic": ["krause"]}, "config key 'dynamic': a preset is given by its name"),
+        ({"dynamic": {"preset": {}}}, "config key 'dynamic': a preset is given by its name"),
+        ({"quantize": "int4"}, "config key 'quantize': input should be 'bf16' or 'int8'"),
         ({"adapters": 3}, "the adapters are a list of tables"),
         ({"adapters": [{"length": 3}]}, "needs the key 'name', one of: cache"),
     ):

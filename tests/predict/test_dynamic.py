@@ -15,7 +15,7 @@ from unrolled.data import TokenSplit
 from unrolled.evaluate import EvalConfig, evaluate_predictor
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.optim.dynamic import DYNAMIC_PRESETS, DynamicConfig, DynamicRule, dynamic_preset
-from unrolled.predict import DynamicPredictor, NeuralPredictor, gradient_statistics
+from unrolled.predict import CacheConfig, CachePredictor, DynamicPredictor, NeuralPredictor, gradient_statistics
 
 V, START = 11, 3
 IDS = np.random.default_rng(4).integers(0, V, 103)
@@ -226,6 +226,17 @@ def test_resets_restart_the_state_and_not_the_parameters(key: str, tokenizer: An
         still = evaluate_predictor(predictor, split(tokenizer, starts=starts), EvalConfig()).nats
     static = evaluate_predictor(NeuralPredictor(made, START), split(tokenizer, starts=starts), EvalConfig()).nats
     assert still == pytest.approx(static, rel=1e-12)
+
+
+@pytest.mark.parametrize("window", [3, 50])
+def test_a_reset_under_a_cache_leaves_the_segment_whole(window: int, tokenizer: Any) -> None:
+    """With next to no share of the cache the figure is that of dynamic evaluation alone, in several columns too."""
+    starts, config = np.array([0, 7, 18, 30, 31]), settings("sgd", segment=5, lr=0.05)
+    text, on = split(tokenizer, starts=starts), EvalConfig(columns=2, window=window)
+    with DynamicPredictor(model(), START, config) as alone:
+        wanted = evaluate_predictor(alone, text, on).nats
+    with CachePredictor(DynamicPredictor(model(), START, config), CacheConfig(length=4, weight=1e-12)) as cached:
+        assert evaluate_predictor(cached, text, on).nats == pytest.approx(wanted, rel=1e-9)
 
 
 def test_only_the_named_parameters_adapt(tokenizer: Any) -> None:

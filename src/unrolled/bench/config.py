@@ -7,12 +7,9 @@ from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, field_
 from unrolled.cells import CELLS, CellConfig
 from unrolled.core.config import Config
 from unrolled.core.registry import unknown_name
-from unrolled.kernels import cell_loop, diag_scan
+from unrolled.kernels import OPERATIONS
 
-__all__ = ["SCAN", "BenchConfig", "Mode", "Precision"]
-
-SCAN = "diag_scan"
-"""The name under which the operation ``diag_scan`` itself is measured."""
+__all__ = ["BenchConfig", "Mode", "Precision"]
 
 # A table of one cell ends in about a minute, and a larger one has as much time for each row.
 _SECONDS, _SECONDS_A_ROW = 60.0, 8.0
@@ -22,12 +19,15 @@ Precision = Literal["float32", "bf16", "int8"]
 
 
 def _subject(value: Any) -> Any:
-    if isinstance(value, str) and value != SCAN and value not in CELLS:
-        raise unknown_name("cell", value, [*CELLS, SCAN])
-    return value if value == SCAN else CELLS.parse(value)
+    if isinstance(value, str) and value in OPERATIONS:
+        # an operation whose input is a cell is measured by that
+        return value if OPERATIONS[value].cell is None else CELLS.parse(OPERATIONS[value].cell)
+    if isinstance(value, str) and value not in CELLS:
+        raise unknown_name("cell or operation", value, [*CELLS, *OPERATIONS])
+    return CELLS.parse(value)
 
 
-AnySubject = Annotated[SerializeAsAny[CellConfig] | Literal["diag_scan"], BeforeValidator(_subject)]
+AnySubject = Annotated[SerializeAsAny[CellConfig] | str, BeforeValidator(_subject)]
 
 
 class BenchConfig(Config):
@@ -36,7 +36,7 @@ class BenchConfig(Config):
     cells: tuple[AnySubject, ...] = Field(
         default=tuple(_subject(name) for name in ("lstm", "gru", "mlstm", "mgru", "mogrifier")),
         min_length=1,
-        description="cells by name or as tables; diag_scan for the operation itself",
+        description="cells by name or as tables, or operations by name",
     )
     backends: tuple[str, ...] = Field(
         default=(),
@@ -86,7 +86,7 @@ class BenchConfig(Config):
     @field_validator("backends")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = {*cell_loop.BACKENDS, *diag_scan.BACKENDS, "auto"}
+        known = {name for operation in OPERATIONS for name in OPERATIONS[operation].backends} | {"auto"}
         for name in value:
             if name not in known:
                 raise unknown_name("backend", name, known)

@@ -42,7 +42,7 @@ class Material:
 
     def _draw(self, name: str, shape: Sequence[int]) -> Tensor:
         generator = torch.Generator().manual_seed(zlib.crc32(repr((name, *shape)).encode()))
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.dtype)
+        return torch.randn(tuple(shape), generator=generator, dtype=torch.float64).to(self.dtype)
 
     def module(self, key: Any, make: Callable[[], nn.Module]) -> Any:
         """A module, its weights moved a little from where they begin, so that no bias is zero and no gain one."""

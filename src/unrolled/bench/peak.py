@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from unrolled.bench.config import SCAN, BenchConfig
+from unrolled.bench.config import BenchConfig
 from unrolled.bench.measure import Clock, timed
 from unrolled.bench.plan import Row
+from unrolled.kernels import OPERATIONS
 from unrolled.kernels.linear.bf16 import lowered
 
 __all__ = ["KINDS", "Peaks", "kind_of", "peak_memory", "peak_speed"]
@@ -20,11 +21,12 @@ KINDS = {"float32": "GFLOP/s", "bf16": "GFLOP/s", "copy": "GB/s", "read": "GB/s"
 
 
 def kind_of(row: Row) -> str:
-    """The peak that bounds a row: products of its precision, for a scan the copying of memory, for decoding the reading
-    of weights."""
+    """The peak that bounds a row: products of its precision, for an operation without any the copying of memory, for
+    decoding the reading of weights."""
     if row.mode == "decode":
         return "read"
-    return "copy" if row.subject == SCAN else row.precision
+    moves = row.config is None and row.subject in OPERATIONS and OPERATIONS[row.subject].bound == "bytes"
+    return "copy" if moves else row.precision
 
 
 class Peaks:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from unrolled.bench.config import SCAN, BenchConfig
+from unrolled.bench.config import BenchConfig
 from unrolled.cells import CELLS, CellConfig, StepCell
-from unrolled.kernels import diag_scan
+from unrolled.kernels import OPERATIONS
+from unrolled.kernels.dispatch import Sizes
 
 __all__ = [
     "ONNX",
@@ -28,18 +29,10 @@ PREPARED, PLAIN, ONNX = "prepared", "plain", "onnxruntime"
 _LIKE_GRU = ("gru", "mgru")
 
 
-class Sizes(NamedTuple):
-    """width of input and cell; batch: sequences; window: steps."""
-
-    width: int
-    batch: int
-    window: int
-
-
 class Row(NamedTuple):
     """One line of the table.
 
-    subject: a cell's name, ``diag_scan``, or a peer such as ``torch.nn.LSTM``. config: of the cell, else None.
+    subject: the name of a cell or an operation, or a peer such as ``torch.nn.LSTM``. config: of the cell, else None.
     backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch. layers,
     vocabulary: of the model that decodes; 0 in other passes.
     """
@@ -77,6 +70,13 @@ def _torch_peer(subject: str, config: CellConfig | None) -> str | None:
     return f"{TORCH}.GRU" if subject in _LIKE_GRU else f"{TORCH}.LSTM"
 
 
+def _published(row: Row) -> bool:
+    """Whether there is a form in which the subject is usually written."""
+    if row.config is not None:
+        return issubclass(CELLS[row.subject], StepCell)
+    return row.subject in OPERATIONS and OPERATIONS[row.subject].published is not None
+
+
 def peers_of(row: Row) -> dict[str, Row]:
     """What a row is compared with, by the name of the ratio; a row is no peer of itself."""
     if row.mode == "decode":
@@ -84,7 +84,7 @@ def peers_of(row: Row) -> dict[str, Row]:
         others["float32"] = row._replace(precision="float32")
         return {name: other for name, other in others.items() if other != row}
     found = {REFERENCE: row._replace(backend=REFERENCE), "float32": row._replace(precision="float32")}
-    if row.config is None or issubclass(CELLS[row.subject], StepCell):
+    if _published(row):
         found[PUBLISHED] = row._replace(backend=PUBLISHED)
     peer = _torch_peer(row.subject, row.config)
     if peer is not None:
@@ -95,7 +95,7 @@ def peers_of(row: Row) -> dict[str, Row]:
 
 def serving(config: CellConfig | str, build: Callable[[CellConfig], Any]) -> list[str]:
     """The backends that are measured where none is named; the reference is a peer. ``build`` makes the cell."""
-    names = list(diag_scan.BACKENDS) if isinstance(config, str) else build(config).backends()
+    names = list(OPERATIONS[config].backends) if isinstance(config, str) else build(config).backends()
     return [name for name in names if name != REFERENCE] or names
 
 
@@ -103,7 +103,7 @@ def plan(config: BenchConfig, build: Callable[[CellConfig], Any]) -> list[Row]:
     """All rows, in the order of the table: by cell, sizes, pass and precision, the peers after the backends."""
     rows: list[Row] = []
     for cell in config.cells:
-        subject, own = (SCAN, None) if isinstance(cell, str) else (cell.name, cell)
+        subject, own = (cell, None) if isinstance(cell, str) else (cell.name, cell)
         names = config.backends or serving(cell, build)
         for sizes in _sizes(config):
             for mode in config.passes:

@@ -30,7 +30,7 @@ class RowRecord(Config):
     """One row of the table. Where it was not measured, ``reason`` says why and the figures are absent."""
 
     name: str = Field(description="the cell with the options that differ from its defaults")
-    subject: str = Field(description="name of the cell, diag_scan, or torch.nn.LSTM and the like")
+    subject: str = Field(description="name of the cell or operation, or torch.nn.LSTM and the like")
     config: dict[str, Any] | None = Field(description="the cell's whole configuration")
     backend: str = Field(description="backend; published for the published loop, torch.nn for a module of torch")
     precision: str = Field(description="float32 or bf16 products")
@@ -45,7 +45,7 @@ class RowRecord(Config):
     )
     reason: str | None = Field(default=None, description="why it was not measured")
     amount: int = Field(
-        description="operations of the matrix products of one call; for diag_scan bytes, for decoding bytes of weights"
+        description="operations of the matrix products of one call; bytes where memory bounds it, or weights decoded"
     )
     seconds: Spread | None = Field(default=None, description="seconds of one call")
     share: Spread | None = Field(default=None, description="share of the peak measured beside it")

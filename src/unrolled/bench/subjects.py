@@ -1,4 +1,4 @@
-"""What is timed and checked: a cell by a backend, the published loop, torch's modules, the scan, decoding."""
+"""What is timed and checked: a cell by a backend, the published loop, torch's modules, an operation, decoding."""
 
 import copy
 from collections.abc import Callable
@@ -7,23 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unrolled.bench.config import SCAN
 from unrolled.bench.decode import decode_amount, decode_case
 from unrolled.bench.material import Case, Material
 from unrolled.bench.plan import PUBLISHED, TORCH, Row, Sizes
 from unrolled.cells import CELLS, Cell, CellConfig
 from unrolled.core.tree import flatten, leaves, map_tree
+from unrolled.kernels import OPERATIONS
 from unrolled.kernels.cell_loop import Weights, silent
-from unrolled.kernels.diag_scan import diag_scan
 from unrolled.kernels.dispatch import Compute
 
 __all__ = ["amount_of", "call_of", "case_of", "make_cell"]
 
 # Passes over the products of a forward step: the gradients of input and of weights are one more each.
 _PASSES = {"forward": 1, "step": 1, "both": 3}
-# What a scan must move in one fused pass, in windows of numbers: read a and b, write h; then read a, h and the gradient
-# of h, write the gradients of a and b.
-_SCAN_MOVES = {"forward": 3, "both": 8}
 
 
 def make_cell(config: CellConfig, width: int) -> Cell:
@@ -45,20 +41,20 @@ def case_of(row: Row, sizes: Sizes, material: Material) -> Case:
     """
     if row.mode == "decode":
         return decode_case(row, sizes, material)
-    if row.subject == SCAN:
-        return _scan(row, sizes, material)
+    if row.config is None and row.subject in OPERATIONS:
+        return _operation(row, sizes, material)
     if row.backend == TORCH:
         return _torch_module(row, sizes, material)
     return _cell(row, sizes, material)
 
 
 def amount_of(row: Row) -> int:
-    """Floating-point operations of the matrix products of one timed call; for a scan the bytes that it must move, for
-    decoding those of the weights."""
+    """Floating-point operations of the matrix products of one timed call, or the bytes that an operation without any
+    must move, or those of the weights where they are decoded from."""
     if row.mode == "decode":
         return decode_amount(row)
-    if row.subject == SCAN:
-        return _SCAN_MOVES[row.mode] * 4 * row.sizes.width * row.sizes.batch * row.sizes.window
+    if row.config is None and row.subject in OPERATIONS:
+        return OPERATIONS[row.subject].amount(row.sizes, row.mode == "both")
     cls = CELLS[row.subject.removeprefix(f"{TORCH}.").lower()] if row.config is None else CELLS[row.subject]
     each = cls.flops_per_token(row.config or cls.Config(), row.sizes.width, row.sizes.width)
     return each * row.sizes.batch * row.sizes.window * _PASSES[row.mode]
@@ -144,17 +140,20 @@ def _recurrent(module: nn.Module, run: Any, state: Any, sizes: Sizes, material: 
     return Case({name: part for name, part in wanted.items() if part.requires_grad}, forward, stepwise)
 
 
-def _scan(row: Row, sizes: Sizes, material: Material) -> Case:
-    shape = (sizes.batch, sizes.window, sizes.width)
-    a = material.once(("factors", shape), lambda: material.normal("a", *shape).sigmoid().requires_grad_())
-    b = material.normal("b", *shape).requires_grad_()
+def _operation(row: Row, sizes: Sizes, material: Material) -> Case:
+    operation = OPERATIONS[row.subject]
+    key = row.subject, row.precision, sizes
 
-    def published() -> tuple[Tensor, Tensor]:
-        h, outputs = torch.zeros_like(b[:, 0]), []
-        for t in range(sizes.window):
-            h = a[:, t] * h + b[:, t]
-            outputs.append(h)
-        return torch.stack(outputs, 1), h
+    def draw() -> dict[str, Tensor]:
+        given = operation.inputs(sizes, lambda name, *shape: material.normal(f"{row.subject} {name}", *shape))
+        return {name: value.detach().clone() for name, value in given.items()}
 
-    forward = published if row.backend == PUBLISHED else lambda: diag_scan(a, b, backend=row.backend)
-    return Case({"a": a, "b": b}, forward, None)
+    given = material.once(key, draw)
+    wanted = {name: value.requires_grad_() for name, value in given.items() if value.is_floating_point()}
+
+    def forward() -> tuple[Tensor, ...]:
+        if row.backend == PUBLISHED:
+            return operation.published(given)
+        return operation.call(given, row.backend, row.precision)
+
+    return Case(wanted, forward, None)

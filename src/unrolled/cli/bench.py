@@ -21,8 +21,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[CELL]...",
-            help="Cells by name or as tables ({name='mogrifier', rounds=4}), or diag_scan, the operation; absent: "
-            "lstm, gru, mlstm, mgru, mogrifier.",
+            help="Cells by name or as tables ({name='mogrifier', rounds=4}), or operations by name (linear, ...); "
+            "absent: lstm, gru, mlstm, mgru, mogrifier.",
         ),
     ] = None,
     backends: Annotated[

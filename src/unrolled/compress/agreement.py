@@ -36,12 +36,11 @@ def weights_checksum(model: nn.Module) -> str:
 
 
 def identity(predictor: Predictor, given: str | None) -> str:
-    """What names the model: the string ``given``, the predictor's own identity, or the checksum of its model's weights.
+    """What names the model: the string ``given``, or else the checksum of the weights of ``predictor.model``.
 
     Raises:
         UsageError: neither is there.
     """
-    given = predictor.identity if given is None else given
     if given is not None:
         return given
     if isinstance(predictor.model, nn.Module):

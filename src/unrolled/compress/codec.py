@@ -75,8 +75,7 @@ def compress(
         tokenizer: the one that the predictor was made for.
         config: default: 16 lanes.
         progress: see :data:`unrolled.evaluate.Progress`.
-        identity: names the model in the file; default: the predictor's own, or the checksum of the
-            weights of ``predictor.model``.
+        identity: names the model in the file; default: the checksum of the weights of ``predictor.model``.
     Raises:
         UsageError: the text would not come back whole; no identity, and the predictor has no weights.
         UnrolledError: tokenizer and predictor differ in vocabulary; a prediction is not finite.

@@ -1,11 +1,14 @@
 """What is said of single parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from torch import nn
 
-__all__ = ["ParameterRule", "rules_of"]
+from unrolled.core.errors import UsageError
+
+__all__ = ["ParameterRule", "freeze", "matching_parameters", "rules_of"]
 
 
 class ParameterRule(NamedTuple):
@@ -27,3 +30,19 @@ def rules_of(model: nn.Module) -> dict[nn.Parameter, ParameterRule]:
         own: Mapping[str, ParameterRule] = getattr(part, "parameter_rules", {})
         found |= {part.get_parameter(name): rule for name, rule in own.items()}
     return found
+
+
+def matching_parameters(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Name -> parameter whose name matches any pattern; a tied one once. Raises UsageError when a pattern has none."""
+    named = dict(module.named_parameters())
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in named):
+            raise UsageError(f"no parameter matches {pattern!r}; the model has: {', '.join(named)}.")
+    return {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def freeze(module: nn.Module, trainable: Sequence[str]) -> None:
+    """Let gradients reach those parameters alone whose names match a pattern. Raises UsageError for one without any."""
+    kept = matching_parameters(module, trainable)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in kept)

@@ -80,7 +80,7 @@ class LanguageModel(nn.Module):
         return "bf16" if low else str(self.dtype).removeprefix("torch.")
 
     def num_params(self) -> int:
-        """Number of trainable numbers; tied matrices count once."""
+        """Number of numbers in the parameters; tied matrices count once."""
         return sum(p.numel() for p in self.parameters())
 
     def stack_flops_per_token(self) -> int:

@@ -1,7 +1,6 @@
 """Update rules of dynamic evaluation: small steps on each segment just read, drawn back to the trained weights."""
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
 
-__all__ = ["DYNAMIC_PRESETS", "DynamicConfig", "DynamicRule", "adapted_parameters", "dynamic_preset"]
+__all__ = ["DYNAMIC_PRESETS", "DynamicConfig", "DynamicRule", "dynamic_preset"]
 
 
 class DynamicConfig(Config):
@@ -78,15 +77,6 @@ def dynamic_preset(name: str) -> DynamicConfig:
     if name not in DYNAMIC_PRESETS:
         raise unknown_name("dynamic evaluation preset", name, DYNAMIC_PRESETS)
     return DYNAMIC_PRESETS[name]
-
-
-def adapted_parameters(module: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """Name -> parameter whose name matches any pattern; a tied one once. Raises UsageError when a pattern has none."""
-    named = dict(module.named_parameters())
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in named):
-            raise UsageError(f"no parameter matches {pattern!r}; the model has: {', '.join(named)}.")
-    return {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 class DynamicRule:

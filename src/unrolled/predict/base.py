@@ -46,7 +46,7 @@ class Predictor(ABC):
         device: where states and log-probabilities live.
         kind: what the protocol is called in records ("static", "cache", "dynamic", ...).
         precision: of the arithmetic, for records.
-        model: what it computes with, where that has weights of its own. identity: what names it where it has none.
+        model: what it computes with.
         gives_hidden: whether predictions have hidden states.
         lockstep: whether all rows must have read equally many tokens, since something changes with their number.
         independent: whether a row gives in a batch what it gives alone; not where rows share what is drawn or learnt.
@@ -58,7 +58,6 @@ class Predictor(ABC):
     kind: str = "static"
     precision: str = "float64"
     model: Any = None
-    identity: str | None = None
     gives_hidden: bool = True
     lockstep: bool = False
     independent: bool = True

@@ -82,7 +82,7 @@ def _configs(value: Mapping[str, Any]) -> Iterator[AdapterConfig]:
     listed = value.get("adapters", ())
     if not isinstance(listed, list | tuple):
         raise UsageError("the adapters are a list of tables, each with a name and options.")
-    given: list[tuple[str, Any]] = [(_name(one), one) for one in listed]
+    given: list[tuple[str, Any]] = [(_name(one), {} if isinstance(one, str) else one) for one in listed]
     # what is switched off is left out, as it always was in these tables
     given += [(name, one) for name, one in value.items() if name != "adapters" and one is not None]
     names: set[str] = set()
@@ -90,7 +90,7 @@ def _configs(value: Mapping[str, Any]) -> Iterator[AdapterConfig]:
         if name in names:
             raise UsageError(f"{name} is given twice; give it once, with all of its options.")
         names.add(name)
-        yield one if isinstance(one, AdapterConfig) else _config(name, {} if one == name else one)
+        yield one if isinstance(one, AdapterConfig) and one.name == name else _config(name, one)
 
 
 def _name(one: Any) -> str:

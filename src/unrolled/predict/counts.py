@@ -30,7 +30,7 @@ class KneserNeyPredictor(Predictor):
     gives_hidden = False
 
     def __init__(self, model: NgramModel):
-        self.model, self.identity = model, model.config.tables_sha256
+        self.model = model
         self.vocab_size = model.vocab_size
         self.start_id = model.config.start_id
 

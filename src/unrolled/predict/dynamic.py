@@ -9,8 +9,9 @@ from pydantic import model_validator
 from torch import Tensor
 
 from unrolled.core import tree
+from unrolled.core.parameters import matching_parameters
 from unrolled.model import LanguageModel, ModelState
-from unrolled.optim.dynamic import DynamicConfig, DynamicRule, adapted_parameters, dynamic_preset
+from unrolled.optim.dynamic import DynamicConfig, DynamicRule, dynamic_preset
 from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Search, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
 from unrolled.predict.gradients import gradient_statistics
@@ -70,7 +71,7 @@ class DynamicPredictor(Predictor):
         self.model = model.eval()
         self.vocab_size, self.start_id, self.config = model.vocab_size, start_id, config
         self._temperature, self._head = temperature, model.head.tempered(temperature)
-        self._rule = DynamicRule(config, adapted_parameters(model, config.parameters), statistics)
+        self._rule = DynamicRule(config, matching_parameters(model, config.parameters), statistics)
         self._ahead: tuple[DynamicState, Any] | None = None
 
     def restore(self) -> None:
@@ -221,6 +222,8 @@ class DynamicAdapterConfig(AdapterConfig, DynamicConfig):
     def _preset(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or "preset" not in value:
             return value
+        if not isinstance(value["preset"], str):
+            raise ValueError("a preset is given by its name")
         changes = {key: inner for key, inner in value.items() if key != "preset"}
         return {**dynamic_preset(value["preset"]).model_dump(), **changes}
 

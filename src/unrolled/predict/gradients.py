@@ -6,10 +6,11 @@ from torch import Tensor
 
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
+from unrolled.core.parameters import matching_parameters
 from unrolled.data import TokenSplit
 from unrolled.data.walk import Columns, Progress, windows
 from unrolled.model import LanguageModel
-from unrolled.optim.dynamic import DynamicConfig, adapted_parameters
+from unrolled.optim.dynamic import DynamicConfig
 
 __all__ = ["gradient_statistics"]
 
@@ -28,7 +29,7 @@ def gradient_statistics(
         UsageError: too little text for one batch.
     """
     model.eval()
-    parameters = adapted_parameters(model, config.parameters)
+    parameters = matching_parameters(model, config.parameters)
     columns = Columns.cut(split, config.columns)
     wanted = columns.length // config.segment
     if not wanted:

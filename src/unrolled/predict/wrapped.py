@@ -52,11 +52,6 @@ class WrappedPredictor(Predictor):
         """The inner predictor's."""
         return self.inner.model
 
-    @property
-    def identity(self) -> str | None:  # type: ignore[override]
-        """The inner predictor's."""
-        return self.inner.identity
-
     def restore(self) -> None:
         """See :meth:`Predictor.restore`."""
         self.inner.restore()

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from unrolled.core.errors import UsageError
+from unrolled.core.parameters import matching_parameters
 from unrolled.data.table import CORPORA
 from unrolled.model import LanguageModel
 from unrolled.runs import RunConfig
@@ -51,8 +52,10 @@ def facts_of(config: RunConfig, vocabulary: int) -> dict[str, Any]:
     """Size of the model for a vocabulary size; JSON values."""
     with torch.device("meta"):
         model = LanguageModel(config.model, vocabulary)
+    trained = matching_parameters(model, config.train.trainable)
     return {
         "parameters": model.num_params(),
+        "trainable_parameters": sum(p.numel() for p in trained.values()),
         "vocabulary": model.vocab_size,
         "flops_per_token": model.flops_per_token(),
         "state_numbers": sum(layer.state_size() for layer in model.stack.cells()),
@@ -71,4 +74,4 @@ def _facts_of_any(config: RunConfig) -> dict[str, Any]:
     per_id = (many["parameters"] - few["parameters"]) / (_MANY - _FEW)
     fixed = few["parameters"] - per_id * _FEW
     shown = f"{fixed:,.0f} and {per_id:,.0f} for each id of the vocabulary (--set vocabulary=NUMBER adds them up)"
-    return {**few, "vocabulary": None, "parameters": shown, "flops_per_token": None}
+    return {**few, "vocabulary": None, "parameters": shown, "trainable_parameters": None, "flops_per_token": None}

@@ -85,6 +85,12 @@ class TrainConfig(PhaseConfig):
     then: tuple[PhaseConfig, ...] = Field(
         default=(), description="further phases; each starts from the best weights so far with a fresh optimiser"
     )
+    trainable: tuple[str, ...] = Field(
+        default=("*",),
+        min_length=1,
+        description="patterns of the names of parameters that are trained, such as head.* or *bias; the others stay as "
+        "they begin (see weights.file)",
+    )
     threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads (absent: torch's default)")
     validations: int = Field(
         default=10, ge=0, le=10**6, description="validations spread evenly over a phase (0: only at its end)"

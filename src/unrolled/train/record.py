@@ -50,6 +50,7 @@ def write_record(
         "environment": environment(),
         "device": str(device),
         **task.record(model),
+        **_trained(model),
         "checksums": progress.checksums,
         **steps,
         "steps": progress.step,
@@ -60,6 +61,13 @@ def write_record(
         "valid_exact": None if exact is None else exact.to_json(),
     }
     write_json(out / RECORD, record)
+
+
+def _trained(model: Any) -> dict[str, int]:
+    """How many of a module's parameters are trained."""
+    if not isinstance(model, nn.Module):
+        return {}
+    return {"trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)}
 
 
 def of_steps(progress: Progress, tokens_per_epoch: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import nn
 
 from unrolled.core.device import pick_device
 from unrolled.core.errors import UsageError
+from unrolled.core.parameters import freeze
 from unrolled.core.random import RandomStreams
 from unrolled.task import TASKS, ClosedTask, Saved, Source, StepsTask
 from unrolled.train.config import ExperimentConfig
@@ -40,6 +41,7 @@ def set_up(config: ExperimentConfig, device: str = "auto", saved: Saved | None =
         torch.manual_seed(streams.key("init"))
         model = task.build()
     task.start(model, fresh=saved is None)
+    freeze(model, config.train.trainable)
     return Parts(task.config, task, source, model.to(pick_device(device)))
 
 

@@ -14,7 +14,7 @@ from .build import Case
 from .checks import CHECKS
 from .probes import PROBES
 
-NAMES = {cls.Config().name: cls for cls in PROBES}
+NAMES = {cls.EXAMPLES[0].name: cls for cls in PROBES}
 CASES = [Case(name, index) for name, cls in NAMES.items() for index in range(len(cls.EXAMPLES))]
 
 
