@@ -156,7 +156,11 @@ def test_ctrl_c(verb: str, trained: Path, tmp_path: Path) -> None:
 def test_ctrl_c_at_the_start(arpa: Path) -> None:
     """While everything is being imported nothing is begun, and nothing is said."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "unrolled", "score", str(arpa)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "unrolled", "score", str(arpa)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a shell lets what runs in its background ignore the signal, and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

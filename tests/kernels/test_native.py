@@ -12,7 +12,8 @@ from torch import Tensor
 from unrolled.cells import CELLS, Noise, StepCell
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cell_loop import native
-from unrolled.kernels.cell_loop.native.trace import Kind, Unsupported, trace_step
+from unrolled.kernels.cell_loop.native.symbols import Unsupported
+from unrolled.kernels.cell_loop.native.trace import Kind, trace_step
 from unrolled.kernels.cpu import Library, instruction_sets, library, why_no_library
 from unrolled.kernels.dispatch import Compute
 

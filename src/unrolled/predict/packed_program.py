@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from unrolled.kernels.cell_loop.native.packed import Prepared, prepare_chain, trace_stack
-from unrolled.kernels.cell_loop.native.trace import Step, Unsupported
+from unrolled.kernels.cell_loop.native.symbols import Unsupported
+from unrolled.kernels.cell_loop.native.trace import Step
 from unrolled.kernels.cpu import Products, library, why_no_library
 from unrolled.model import LanguageModel
 from unrolled.model.heads.softmax import SoftmaxHead

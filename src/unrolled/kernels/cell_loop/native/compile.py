@@ -7,7 +7,8 @@ from unrolled.kernels.cell_loop.loop import SteppedCell
 from unrolled.kernels.cell_loop.native.derive import Backward, derive
 from unrolled.kernels.cell_loop.native.graph import Node, Ref, topological
 from unrolled.kernels.cell_loop.native.lower import Output, Place, Program, Slice, lower
-from unrolled.kernels.cell_loop.native.trace import Kind, Step, Unsupported, trace_step
+from unrolled.kernels.cell_loop.native.symbols import Unsupported
+from unrolled.kernels.cell_loop.native.trace import Kind, Step, trace_step
 
 __all__ = ["Compiled", "MatrixShare", "VectorShare", "compile_step", "compiled", "unsupported"]
 

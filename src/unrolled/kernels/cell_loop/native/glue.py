@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unrolled.kernels.cell_loop.native.graph import apply
-from unrolled.kernels.cell_loop.native.trace import Symbol, SymbolicWeights, Unsupported
+from unrolled.kernels.cell_loop.native.symbols import Symbol, SymbolicWeights, Unsupported
 
 __all__ = ["SymbolGlue"]
 

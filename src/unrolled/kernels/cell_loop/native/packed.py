@@ -15,15 +15,8 @@ from unrolled.kernels.cell_loop.native.compile import Compiled, compile_step
 from unrolled.kernels.cell_loop.native.execute import make_call, pack_matrices
 from unrolled.kernels.cell_loop.native.glue import SymbolGlue
 from unrolled.kernels.cell_loop.native.graph import Node, Ref, apply, assemble
-from unrolled.kernels.cell_loop.native.trace import (
-    Step,
-    Symbol,
-    SymbolicWeights,
-    Unsupported,
-    check_field,
-    field_widths,
-    followed,
-)
+from unrolled.kernels.cell_loop.native.symbols import Symbol, SymbolicWeights, Unsupported
+from unrolled.kernels.cell_loop.native.trace import Step, check_field, field_widths, followed
 from unrolled.kernels.cpu import Call, Library, Products
 
 __all__ = ["Between", "Prepared", "Ready", "prepare_chain", "trace_stack"]
