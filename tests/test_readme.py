@@ -16,7 +16,8 @@ for found in pkgutil.iter_modules(unrolled.cli.__path__, "unrolled.cli."):
     importlib.import_module(found.name)  # each registers its verb
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.parent.name != "generated"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 
 
 def command_lines(text: str) -> list[str]:
