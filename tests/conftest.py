@@ -1,4 +1,4 @@
-"""One thread, poisoned memory for kernels, and shapes checked at every call of a cell, head or model."""
+"""One thread, poisoned memory for kernels, shapes checked at every call of a cell, head or model, and no slow test."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from conformance.shapes import checked_shapes
+from effort import Rule
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Rule())
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,7 +1,6 @@
 """What the verbs print: one JSON document or text on standard output, progress and errors on standard error."""
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,72 +10,9 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Command
+from cli.tiny import tiny
 
 UNROLLED = [sys.executable, "-m", "unrolled"]
-VERBS = [
-    ["train"],
-    ["eval"],
-    ["export"],
-    ["generate"],
-    ["score"],
-    ["pairs"],
-    ["ensemble"],
-    ["difference"],
-    ["bench"],
-    ["build"],
-    ["cells"],
-    ["info"],
-    ["compress"],
-    ["decompress"],
-    ["inspect", "recovery"],
-    ["inspect", "features"],
-    ["inspect", "page"],
-    ["inspect", "trace"],
-    ["inspect", "gates"],
-    ["inspect", "units"],
-    ["inspect", "errors"],
-    ["inspect", "memory"],
-    ["corpora", "list"],
-    ["corpora", "get"],
-    ["corpora", "check"],
-    ["corpora", "show"],
-]
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_help(unrolled: Command, verb: list[str]) -> None:
-    code, out, err = unrolled(*verb, "--help")
-    assert (code, err) == (0, "")
-    assert f"Example: unrolled {' '.join(verb)}" in out
-    assert "--json" in out
-
-
-def test_every_verb_is_listed_here(unrolled: Command) -> None:
-    import typer
-
-    from unrolled.cli.common import app
-
-    unrolled("--help")
-    found = []
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        found += [[name, inner] for inner in getattr(command, "commands", {})] or [[name]]
-    assert sorted(found) == sorted(VERBS)
-
-
-def test_alone(unrolled: Command) -> None:
-    _, out, err = unrolled()
-    assert "Usage: unrolled" in out + err
-    assert "--install-completion" in out + err
-    assert unrolled("--version").out.startswith("unrolled 0.")
-
-
-def test_click_errors(unrolled: Command) -> None:
-    code, out, err = unrolled("trian")
-    assert code == 2
-    assert out == ""
-    assert "No such command 'trian'" in err
-    assert unrolled("eval").code == 2
-    assert unrolled("generate", "x", "--tokens", 0).code == 2
 
 
 @pytest.mark.parametrize("verb", [["cells"], ["info"], ["corpora", "list"], ["corpora", "show", "pydoc"]], ids=" ".join)
@@ -92,7 +28,7 @@ def test_json(unrolled: Command, verb: list[str]) -> None:
 
 def test_json_of_runs(unrolled: Command, text: Path, trained: Path) -> None:
     code, out, err = unrolled(
-        "train", "--corpus", text, "--json", "--out", "new", *_tiny(), "--set", "train.final_eval=true"
+        "train", "--corpus", text, "--json", "--out", "new", *tiny(), "--set", "train.final_eval=true"
     )
     assert (code, err) == (0, "")
     record = json.loads(out)
@@ -113,7 +49,7 @@ def test_json_of_runs(unrolled: Command, text: Path, trained: Path) -> None:
     assert {"unrolled", "commit", "python", "torch", "cpu", "cores", "threads"} <= set(record["environment"])
     assert set(record["checksums"]) == {"train", "valid", "test"}
 
-    code, out, err = unrolled("train", "--corpus", text, "--json", "--dry-run", *_tiny(), "--out", "dry")
+    code, out, err = unrolled("train", "--corpus", text, "--json", "--dry-run", *tiny(), "--out", "dry")
     assert (code, err) == (0, "")
     assert json.loads(out)["steps"] == 6
     assert not Path("dry").exists()
@@ -127,13 +63,8 @@ def test_json_of_runs(unrolled: Command, text: Path, trained: Path) -> None:
     assert [len(one["tokens"]) for one in json.loads(out)] == [5, 5]
 
 
-def _tiny() -> list[str]:
-    settings = ["train.steps=6", "model.width=8", "stream.columns=4", "stream.window=12", "train.final_eval=false"]
-    return [part for setting in settings for part in ("--set", setting)]
-
-
 def test_train_prints_results(unrolled: Command, text: Path) -> None:
-    code, out, err = unrolled("train", "--corpus", text, *_tiny(), "--sample", 20)
+    code, out, err = unrolled("train", "--corpus", text, *tiny(), "--sample", 20)
     assert code == 0
     assert out.startswith("validation ")
     assert "run runs/default-1\nsample:\n" in out
@@ -141,54 +72,9 @@ def test_train_prints_results(unrolled: Command, text: Path) -> None:
     assert "sample" not in err
     config = json.loads(Path("runs/default-1/config.json").read_text())
     assert config["tokenizer"]["name"] == "byte"
-    unrolled("train", "--corpus", text, *_tiny(), "--sample", 0, "--set", "tokenizer.name=char")
+    unrolled("train", "--corpus", text, *tiny(), "--sample", 0, "--set", "tokenizer.name=char")
     config = json.loads(Path("runs/default-2/config.json").read_text())
     assert config["tokenizer"]["name"] == "char"
-
-
-def test_dry_run_is_readable(unrolled: Command, text: Path) -> None:
-    code, out, _ = unrolled("train", "--corpus", text, "--dry-run", *_tiny())
-    assert code == 0
-    assert "budget: 6 steps" in out
-    assert "{" not in out
-
-
-def test_dry_run_of_a_recipe_whose_corpus_is_absent(unrolled: Command) -> None:
-    code, out, _ = unrolled("train", "awd-qrnn-wt103", "--dry-run", "--json")
-    size = json.loads(out)
-    assert code == 0
-    assert (size["parameters"], size["vocabulary"]) == (153_886_638, 267_735)
-    assert "wikitext-103 is not on this machine" in size["corpus"]
-    assert (size["training_tokens"], size["steps"] is not None) == (103_227_021, True)
-    code, out, _ = unrolled("train", "lstm-mwc-en", "--dry-run", "--json")
-    size = json.loads(out)
-    assert code == 0, "its vocabulary is that of the text"
-    assert (size["vocabulary"], size["tokens"]) == (None, 100_000 * 64 * 150)
-    known = json.loads(unrolled("train", "lstm-mwc-en", "--dry-run", "--json", "--set", "vocabulary=250").out)
-    fixed, per_id = (int(one.replace(",", "")) for one in re.findall(r"[\d,]+\d", size["parameters"])[:2])
-    assert known["parameters"] == fixed + 250 * per_id
-
-
-def test_dry_run_makes_no_step_unless_asked(
-    unrolled: Command, refused: Callable[..., str], text: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from unrolled.train import budget
-
-    made = []
-    monkeypatch.setattr(budget, "train_step", lambda *a, **b: made.append(1) or train_step(*a, **b))
-    from unrolled.train.step import train_step
-
-    size = json.loads(unrolled("train", "--corpus", text, "--dry-run", "--json", *_tiny()).out)
-    assert not made
-    assert (size["steps"], size["tokens"]) == (6, 6 * 4 * 12)
-    assert size["memory_bytes_at_least"] == 4 * 4 * size["parameters"], "weights, gradients, two moments of Adam"
-    assert size["flops"] == 3 * size["flops_per_token"] * size["tokens"]
-    assert size["estimated_cpu_seconds_at_least"] > 0
-    timed = json.loads(unrolled("train", "--corpus", text, "--dry-run", "--time", "--json", *_tiny()).out)
-    assert made
-    assert timed["estimated_seconds"] > 0
-    assert size["steps"] == timed["steps"]
-    assert "--time belongs to --dry-run" in refused("train", "--time")
 
 
 def test_prompt_from_standard_input(unrolled: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +109,7 @@ def test_signals(first: str, text: Path, tmp_path: Path, unrolled: Command) -> N
     import signal
     import time
 
-    arguments = ["train", "--corpus", str(text), *_tiny(), "--set", "train.steps=9000", "--out", "run", "--sample", "0"]
+    arguments = ["train", "--corpus", str(text), *tiny(), "--set", "train.steps=9000", "--out", "run", "--sample", "0"]
     arguments += ["--set", "train.validations=500"]
     process = subprocess.Popen([*UNROLLED, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while process.poll() is None and not (tmp_path / "run" / "model.safetensors").exists():
@@ -242,7 +128,7 @@ def test_signals(first: str, text: Path, tmp_path: Path, unrolled: Command) -> N
 
 
 def test_divergence(refused: Callable[..., str], unrolled: Command, text: Path) -> None:
-    settings = [*_tiny(), "--set", "train.steps=400", "--set", "train.validations=200", "--set", "train.clip=1e30"]
+    settings = [*tiny(), "--set", "train.steps=400", "--set", "train.validations=200", "--set", "train.clip=1e30"]
     settings += [
         "--set",
         "train.optimizer={name='sgd', lr=1000.0}",
@@ -308,7 +194,7 @@ def test_export_and_a_count_model(unrolled: Command, text: Path) -> None:
 
 
 def test_compress_and_back(unrolled: Command, text: Path, tmp_path: Path) -> None:
-    settings = [*_tiny(), "--set", "tokenizer.name=byte"]
+    settings = [*tiny(), "--set", "tokenizer.name=byte"]
     assert unrolled("train", "--corpus", text, "--out", "bytes", "--sample", 0, *settings).code == 0
     Path("a.bin").write_bytes(bytes(range(256)) * 3)
     code, out, err = unrolled("compress", "bytes", "a.bin", "--dynamic", "sgd", "--set", "dynamic.lr=0.1", "--json")
@@ -354,7 +240,7 @@ def test_eval_on_minimal_pairs(unrolled: Command, refused: Callable[..., str], t
 
 
 def test_profile(unrolled: Command, text: Path) -> None:
-    arguments = ["train", "--corpus", text, *_tiny(), "--profile", 2, "--out", "not-made"]
+    arguments = ["train", "--corpus", text, *tiny(), "--profile", 2, "--out", "not-made"]
     code, out, _ = unrolled(*arguments)
     assert code == 0
     assert [line.split("\t")[0] for line in out.splitlines()[:5]] == ["part", "data", "masks", "forward", "loss"]
@@ -367,5 +253,5 @@ def test_profile(unrolled: Command, text: Path) -> None:
 
 def test_what_is_typed_is_text(unrolled: Command, text: Path) -> None:
     """A prompt that begins as a PDF document does is no document."""
-    assert unrolled("train", "--corpus", text, *_tiny(), "--out", "run", "--sample", 0).code == 0
+    assert unrolled("train", "--corpus", text, *tiny(), "--out", "run", "--sample", 0).code == 0
     assert unrolled("generate", "run", "--prompt", "%PDF-", "--tokens", 2).out.startswith("%PDF-")

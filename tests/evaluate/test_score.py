@@ -1,62 +1,20 @@
 """Surprisal of words: every token in one row, sums equal to the evaluation's, distributions by hand."""
 
-import io
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from unrolled.core.errors import UnrolledError, UsageError
+from evaluate.scored import TEXT, TOKENIZER, make_model, make_tokenizer, rows
 from unrolled.data import TokenSplit
 from unrolled.data.plain import BLANKS
-from unrolled.data.reading import Part, StreamPart
-from unrolled.evaluate import EvalConfig, ScoreConfig, Scored, evaluate_predictor, read_text, score_text
-from unrolled.model import LanguageModel, ModelConfig
+from unrolled.evaluate import EvalConfig, evaluate_predictor
 from unrolled.predict import (
-    MonteCarloConfig,
-    MonteCarloPredictor,
     NeuralPredictor,
     Predictor,
-    PredictorConfig,
-    adapt,
 )
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
-
-TEXT = "The cat  sat, on\tthe mat.\n\n über naïve dogs \nA cat's\n\n\nlast line is open"
-TOKENIZER = ["word", "bpe", "bpe-line", "byte", "char"]
-
-
-def make_tokenizer(kind: str) -> Tokenizer:
-    """Trained on part of the text, so that some words are unknown."""
-    name, _, end = kind.partition("-")
-    cls = TOKENIZERS[name]
-    options: dict[str, Any] = {"name": name}
-    if name == "bpe":
-        options |= {"size": 290, "end": end or "document"}
-    return cls.train(
-        cls.Config.parse(options), [(TEXT if name == "char" else (TEXT[:40] + "\n") * 4 + "rare\n").encode()]
-    )
-
-
-def make_model(size: int, **config: Any) -> LanguageModel:
-    torch.manual_seed(1)
-    model = LanguageModel(ModelConfig.parse({"width": 8, "layers": 1, "cell": "lstm", **config}), size).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter))
-    return model
-
-
-def part(text: str | bytes) -> Part:
-    data = text if isinstance(text, bytes) else text.encode()
-    return Part("text", make=lambda: data)
-
-
-def rows(predictor: Predictor, tokenizer: Tokenizer, text: str | bytes = TEXT, **config: Any) -> list[Scored]:
-    blocks = read_text(part(text), utf8=not tokenizer.reads_bytes)
-    return list(score_text(predictor, tokenizer, blocks, ScoreConfig.parse(config)))
 
 
 def split_of(tokenizer: Tokenizer, text: str) -> TokenSplit:
@@ -224,133 +182,8 @@ def test_the_state_restarts(both, reset):
     assert carried != pytest.approx([one.nats for one in alone], rel=1e-6)
 
 
-OPTIONS = [
-    {},
-    {"temperature": 0.7},
-    {"cache": {"length": 5, "theta": 0.3, "weight": 0.3}},
-    {"dynamic": {"preset": "sgd", "segment": 4, "lr": 0.05}},
-    {"dynamic": {"preset": "sgd", "segment": 4, "lr": 0.05}, "cache": {"length": 5}},
-]
-
-
-@pytest.mark.parametrize("reset", ["none", "line"])
-@pytest.mark.parametrize("options", OPTIONS, ids=range(5))
-def test_any_predictor(options, reset):
-    """Whole distributions give the surprisals of windows, also for predictors that adapt."""
-    tokenizer = make_tokenizer("byte")
-    model = make_model(tokenizer.vocab_size)
-    config = PredictorConfig.parse(options)
-    results = []
-    for extra in ({}, {"rank": True, "window": 9}, {"boundary": "trailing"}):
-        with adapt(NeuralPredictor(model, tokenizer.start_id), config) as predictor:
-            results.append([one.nats for one in rows(predictor, tokenizer, reset=reset, **extra)])
-    assert results[1] == pytest.approx(results[0], rel=1e-9)
-    assert results[2] != pytest.approx(results[0], rel=1e-4)
-    if options:
-        static = rows(NeuralPredictor(model, tokenizer.start_id), tokenizer, reset=reset)
-        assert [one.nats for one in static] != pytest.approx(results[0], rel=1e-6)
-
-
-@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
-def test_distributions_of_monte_carlo_dropout(mean):
-    tokenizer = make_tokenizer("byte")
-    model = make_model(tokenizer.vocab_size, dropout={"input": 0.3, "output": 0.3})
-    ids = torch.tensor([tokenizer.encode(TEXT)])
-    reset = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0)) < 0.1
-    config = MonteCarloConfig(samples=3, window=7, mean=mean)
-    predictor = MonteCarloPredictor(model, tokenizer.start_id, config)
-    scores = predictor.window(predictor.begin(1), ids, reset)
-    log_prob, _ = predictor.distributions(predictor.begin(1), ids, reset)
-    assert torch.allclose(-log_prob.gather(2, ids.unsqueeze(2)).squeeze(2), scores.nll)
-
-
-@pytest.mark.parametrize("head", [{"name": "softmax"}, {"name": "pointer", "length": 5}, {"name": "mos"}])
-def test_distributions_of_rows_with_resets(head):
-    """All steps at once against one by one, two rows that restart at different places."""
-    predictor = NeuralPredictor(make_model(11, head=head), 3)
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(11, (2, 20), generator=draw)
-    reset = torch.rand(ids.shape, generator=draw) < 0.2
-    fast, after = predictor.distributions(predictor.begin(2), ids, reset)
-    slow, end = Predictor.distributions(predictor, predictor.begin(2), ids, reset)
-    assert torch.allclose(fast, slow)
-    assert torch.allclose(predictor.predict(after).log_prob, predictor.predict(end).log_prob)
-    assert torch.allclose(fast.exp().sum(2), torch.ones(2, 20, dtype=torch.float64))
-    nll = predictor.window(predictor.begin(2), ids, reset).nll
-    assert torch.allclose(-fast.gather(2, ids.unsqueeze(2)).squeeze(2), nll)
-
-
 def test_unknown_words_are_marked():
     tokenizer = make_tokenizer("word")
     predictor = NeuralPredictor(make_model(tokenizer.vocab_size), tokenizer.start_id)
     found = {one.text: one.unknown for one in rows(predictor, tokenizer, "The zebra <unk>\n")}
     assert found == {"The": False, "zebra": True, "<unk>": True, "\n": False}
-
-
-class Cut(Part):
-    """Gives its text in small chunks."""
-
-    def chunks(self) -> Iterator[bytes]:
-        assert self.make is not None
-        data = self.make()
-        yield from (data[low : low + 9] for low in range(0, len(data), 9))
-
-
-@pytest.mark.parametrize("kind", TOKENIZER)
-def test_blocks_do_not_matter(kind):
-    """A text in blocks that end at spaces; only byte pairs see where long lines are cut."""
-    tokenizer = make_tokenizer(kind)
-    predictor = NeuralPredictor(make_model(tokenizer.vocab_size), tokenizer.start_id)
-    blocks = list(read_text(Cut("text", make=TEXT.encode)))
-    assert len(blocks) > 5
-    for config in (ScoreConfig(), ScoreConfig(boundary="trailing")):
-        whole = list(score_text(predictor, tokenizer, read_text(part(TEXT)), config))
-        cut = list(score_text(predictor, tokenizer, blocks, config))
-        places = [[(one.text, one.offset, one.unit.line, one.unit.index) for one in each] for each in (whole, cut)]
-        assert places[0] == places[1]
-        if not kind.startswith("bpe"):
-            assert [one.nats for one in cut] == pytest.approx([one.nats for one in whole])
-
-
-def test_rows_appear_as_text_arrives():
-    """A word is given before the rest of the text is asked for, and a stream is cut at its line ends."""
-    tokenizer = make_tokenizer("bpe")
-    predictor = NeuralPredictor(make_model(tokenizer.vocab_size), tokenizer.start_id)
-    arrived: list[int] = []
-
-    class Slow(io.RawIOBase):
-        def read1(self, size: int) -> bytes:
-            arrived.append(len(arrived))
-            low = 5 * (len(arrived) - 1)
-            return TEXT.encode()[low : low + 5]
-
-    stream = StreamPart("stream", stream=Slow())  # type: ignore[arg-type]
-    found = score_text(predictor, tokenizer, read_text(stream))
-    first = next(found)
-    assert first.text == "The"
-    assert len(arrived) == len(TEXT.split("\n")[0]) // 5 + 1
-    whole = rows(predictor, tokenizer)
-    assert [first.nats, *(one.nats for one in found)] == pytest.approx([one.nats for one in whole])
-
-
-def test_bytes_that_are_no_text():
-    tokenizer = make_tokenizer("byte")
-    predictor = NeuralPredictor(make_model(256), tokenizer.start_id)
-    found = rows(predictor, tokenizer, b"a\xff\xfe b\n")
-    assert [one.text for one in found] == ["a\ufffd\ufffd", "b", "\n"]
-    with pytest.raises(UsageError, match="not UTF-8 at byte 1"):
-        rows(NeuralPredictor(make_model(284), 3), make_tokenizer("bpe"), b"a\xff")
-
-
-def test_refusals():
-    tokenizer = make_tokenizer("byte")
-    with pytest.raises(UsageError, match="ends of words"):
-        ScoreConfig.parse({"unit": "token", "boundary": "trailing"})
-    with pytest.raises(UnrolledError, match="use the tokenizer"):
-        rows(NeuralPredictor(make_model(5), 0), tokenizer)
-    broken = make_model(256)
-    with torch.no_grad():
-        broken.head.get_parameter("bias").fill_(math.nan)
-    with pytest.raises(UnrolledError, match="word 1 of line 1 has a log-probability"):
-        rows(NeuralPredictor(broken, 0), tokenizer)
-    assert rows(NeuralPredictor(make_model(256), 0), tokenizer, "") == []

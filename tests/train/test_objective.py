@@ -208,7 +208,7 @@ def test_the_gradient_of_a_window_is_the_mean_over_the_positions_that_count(accu
         log_prob, _ = plain.head.log_prob(out.dropped)
         own = -log_prob.gather(2, window.targets.unsqueeze(2)).squeeze(2)
         chosen = torch.stack([own[0, 3], own[1, 8], own[1, 9], own[3, 15]])
-        nats += float(chosen.sum())
+        nats += float(chosen.detach().sum())
         for name, grad in zip(before, torch.autograd.grad(chosen.mean(), list(plain.parameters())), strict=True):
             wanted[name] = wanted.get(name, 0) + grad / accumulate
     assert result.nats == pytest.approx(nats, rel=1e-12)

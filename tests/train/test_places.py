@@ -117,6 +117,12 @@ def test_a_value_is_handed_upwards_within_a_window_alone() -> None:
     assert grad.count_nonzero() > 0
 
 
+def test_a_cell_with_a_step_cannot_hand_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PLACED["leaky"], "hands", ("first",))
+    with pytest.raises(UsageError, match="leaky goes step by step"):
+        build("leaky")
+
+
 def test_rules_reach_the_optimiser() -> None:
     model = build("leaky")
     rates = [layer.get_parameter("rate") for layer in model.stack.cells()]

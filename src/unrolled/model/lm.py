@@ -1,7 +1,7 @@
 """The language model: embedding, stack of cells, head. There is one, for every cell."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +15,10 @@ from unrolled.model.config import ModelConfig
 from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_zoneout
 from unrolled.model.embedding import Embedding
 from unrolled.model.heads import HEADS
+from unrolled.model.outputs import ModelOutput, ModelState
 from unrolled.model.tracing import Wanted, trace_window
 
 __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState"]
-
-
-class ModelState(NamedTuple):
-    """What a model carries from one call to the next. cells: one State a layer. head: the head's, or None."""
-
-    cells: tuple[Any, ...]
-    head: Any = None
-
-
-class ModelOutput(NamedTuple):
-    """raw, dropped: last outputs (batch, time, width) before and after dropout. state: carried on."""
-
-    raw: Tensor
-    dropped: Tensor
-    state: ModelState
 
 
 class LanguageModel(nn.Module):

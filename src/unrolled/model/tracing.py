@@ -1,15 +1,24 @@
 """The internals of a model while it reads: what its cells tap, and every field of their states."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from unrolled.model.lm import LanguageModel, ModelOutput, ModelState
+from unrolled.model.config import ModelConfig
+from unrolled.model.outputs import ModelOutput, ModelState
 
 __all__ = ["Wanted", "trace_window"]
+
+
+class Traceable(Protocol):
+    """What is asked of a model: its config, and a call that names internals."""
+
+    config: ModelConfig
+
+    def __call__(self, tokens: Tensor, state: ModelState | None = None, *, tap: Any = None) -> ModelOutput: ...
+
 
 Wanted = Callable[[int, str], bool]
 """Whether the internal (layer, name) is to be kept; layers count from 0."""
@@ -17,8 +26,8 @@ Wanted = Callable[[int, str], bool]
 
 @torch.no_grad()
 def trace_window(
-    model: "LanguageModel", tokens: Tensor, state: "ModelState | None" = None, wanted: Wanted | None = None
-) -> "tuple[dict[str, Tensor], ModelOutput]":
+    model: Traceable, tokens: Tensor, state: ModelState | None = None, wanted: Wanted | None = None
+) -> tuple[dict[str, Tensor], ModelOutput]:
     """Read a window and keep internals.
 
     A field of a layer's State is what the layer carries on from the step, also where zoneout changes it after the
@@ -50,8 +59,8 @@ def trace_window(
 
 
 def _one_by_one(
-    model: "LanguageModel", tokens: Tensor, state: "ModelState | None", wanted: Wanted | None
-) -> "tuple[dict[str, Tensor], ModelOutput]":
+    model: Traceable, tokens: Tensor, state: ModelState | None, wanted: Wanted | None
+) -> tuple[dict[str, Tensor], ModelOutput]:
     parts, outs = [], []
     for t in range(tokens.shape[1]):
         seen, out = trace_window(model, tokens[:, t : t + 1], state, wanted)

@@ -38,5 +38,6 @@ def make_tools(phase: PhaseConfig, task: StepsTask, model: nn.Module) -> Tools:
                 "the optimiser normed_rmsprop gives the step of all parameters one length, and an objective of "
                 "train.extra has parameters of its own; choose another train.optimizer.name, or leave it out."
             )
-        optimizer.add_param_group({"params": side})  # after the model's, whose numbers in a training state stay
+        # after the model's, whose numbers in a training state stay
+        optimizer.add_param_group({"params": side, "weight_decay": phase.optimizer.weight_decay, "rate": 1.0})
     return Tools(optimizer, AVERAGING[phase.averaging.name](phase.averaging, model.parameters()), objectives)

@@ -3,7 +3,8 @@
 What is meant by it depends on who multiplies. ``linear`` is a product by itself: of a window's inputs, of an MLP, of
 an embedding, of a head's projection. The many small products of one matrix in a time loop are prepared once a window
 (``steps``), and a window's products of inputs and gradients are made at once (``window``). In bf16 the factors of a
-product are rounded, and nothing else is (``bf16``).
+product are rounded, and nothing else is (``bf16``). Weights that never change are packed once, exactly or in 2 or 1
+bytes, by the one ``pack`` of the native library.
 
 Backends: ``window`` (one node, in C++ on a CPU where that is the faster one) and ``reference`` (torch's product under
 autograd, which defines it).

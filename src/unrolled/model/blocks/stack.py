@@ -73,7 +73,8 @@ class Stack(nn.Module):
         one_width: whether all outputs must have one width. residual: whether that is the width of what the layers read.
         compute: backend and precision of what stands between the cells; set by the model that holds the stack.
     Raises:
-        UsageError: outputs that differ in width where they may not; a width that a cell does not accept.
+        UsageError: outputs that differ in width where they may not; a width that a cell does not accept; a StepCell that
+            hands values upwards.
     """
 
     one_width = residual = False
@@ -180,6 +181,10 @@ def _place(layers: Sequence[Cell]) -> None:
     """Tell each cell where it stands, and those of a kind what they share."""
     kinds: dict[Any, list[int]] = {}
     for i, cell in enumerate(layers):
+        if cell.hands and isinstance(cell, StepCell):
+            raise UsageError(
+                f"{cell.name} goes step by step, so that it cannot hand values upwards; make it a MixerCell."
+            )
         kinds.setdefault((type(cell), cell.config.model_dump_json(), cell.in_width, cell.width), []).append(i)
     for places in kinds.values():
         first = layers[places[0]]

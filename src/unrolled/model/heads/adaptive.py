@@ -37,6 +37,10 @@ class AdaptiveHead(Head):
     """
 
     Config = AdaptiveConfig
+    EXAMPLES = (
+        AdaptiveConfig(cutoffs=(5, 12), div_value=2.0),
+        AdaptiveConfig(cutoffs=(5,), div_value=3.0, head_bias=True),
+    )
 
     def __init__(self, in_width: int, vocab_size: int, config: AdaptiveConfig, tied: nn.Parameter | None = None):
         super().__init__(in_width, vocab_size, config, tied)

@@ -26,11 +26,15 @@ class Head(nn.Module):
         tied: the embedding matrix (V, E) that the head shares, or None.
 
     Attributes:
+        Config: the config class.
+        EXAMPLES: configs that cover the head's options, the rows of the conformance suite; for a width of 6 or more and
+            a vocabulary of 23 or more.
         projected_width: width after the head's own projection, where its dropout acts; None without one.
         logit_scale: multiplies every logit over the vocabulary, see :meth:`tempered`.
     """
 
     Config: ClassVar[type[HeadConfig]]
+    EXAMPLES: ClassVar[tuple[HeadConfig, ...]]
     projected_width: int | None = None
     logit_scale: float = 1.0
 

@@ -48,6 +48,12 @@ class MixtureHead(MatrixHead):
     """
 
     Config = MixtureConfig
+    EXAMPLES = (
+        MixtureConfig(components=3),
+        MixtureConfig(components=3, mix="latents", init="orthogonal"),
+        MixtureConfig(components=2, floor=0.01, bias_init="unigram"),
+        MixtureConfig(components=2, bias=False, project=4),
+    )
 
     def __init__(self, in_width: int, vocab_size: int, config: MixtureConfig, tied: nn.Parameter | None = None):
         super().__init__(in_width, vocab_size, config, tied, fixed=config.project or in_width)

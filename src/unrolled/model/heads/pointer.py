@@ -52,6 +52,11 @@ class PointerHead(MatrixHead):
     """
 
     Config = PointerConfig
+    EXAMPLES = (
+        PointerConfig(length=4),
+        PointerConfig(length=9, bias=False, project=4),
+        PointerConfig(length=1, bias_init="unigram", init="orthogonal"),
+    )
 
     def __init__(self, in_width: int, vocab_size: int, config: PointerConfig, tied: nn.Parameter | None = None):
         super().__init__(in_width, vocab_size, config, tied)

@@ -45,6 +45,11 @@ class SoftmaxHead(MatrixHead):
     """
 
     Config = SoftmaxConfig
+    EXAMPLES = (
+        SoftmaxConfig(),
+        SoftmaxConfig(project=4, bias=False),
+        SoftmaxConfig(negatives=6, frequent=4, bias_init="unigram", init="orthogonal"),
+    )
 
     def __init__(self, in_width: int, vocab_size: int, config: SoftmaxConfig, tied: nn.Parameter | None = None):
         super().__init__(in_width, vocab_size, config, tied)

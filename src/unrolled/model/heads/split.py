@@ -41,6 +41,13 @@ class SplitHead(MatrixHead):
     """
 
     Config = SplitConfig
+    EXAMPLES = (
+        SplitConfig(cuts=(7, 15)),
+        SplitConfig(cuts=(1,), project=4),
+        SplitConfig(cuts=(), init="orthogonal"),
+        SplitConfig(cuts=(4, 5, 20), bias=False),
+        SplitConfig(cuts=(12,), bias_init="unigram"),
+    )
 
     def __init__(self, in_width: int, vocab_size: int, config: SplitConfig, tied: nn.Parameter | None = None):
         super().__init__(in_width, vocab_size, config, tied)

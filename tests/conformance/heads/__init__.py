@@ -1,0 +1,1 @@
+"""What every head must do, by its row of the table."""
