@@ -79,3 +79,11 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(compile(code, "README.md", "exec"), names)
     assert "bits_per_character" in capsys.readouterr().out
     assert type(names["model"]).__name__ == "LanguageModel"
+
+
+@pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    links = [link for link in links if "://" not in link and "docs/generated" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
