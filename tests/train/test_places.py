@@ -15,8 +15,6 @@ from unrolled.core.errors import UsageError
 from unrolled.core.parameters import rules_of
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.optim import OPTIMIZERS, build_optimizer, set_rate
-from unrolled.predict import NeuralPredictor
-from unrolled.predict.packed_program import why_not_packed
 from unrolled.runs import Run
 from unrolled.train import resume, train
 from unrolled.train.loop import Trainer
@@ -61,29 +59,6 @@ def test_trains_and_goes_on_to_the_byte(name: str, text: Path, tmp_path: Path, m
     assert whole == broken
     assert record(tmp_path / "whole")["steps"] == 20
     assert Run(tmp_path / "whole", "cpu").model.stack.cells()[2].place.layer == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"), [("leaky", None), ("sharer", None), ("hander", "no cell that goes step by")]
-)
-def test_is_decoded_by_packed_weights_or_refused(name: str, reason: str | None) -> None:
-    from unrolled.predict import PackedPredictor
-
-    model = build(name)
-    found = why_not_packed(model)
-    if reason is not None:
-        assert found is not None
-        assert reason in found
-        return
-    if found is not None and "unrolled build" in found:
-        pytest.skip(found)
-    assert found is None
-    packed, plain = PackedPredictor(model, 0), NeuralPredictor(model, 0)
-    one, other = packed.begin(2), plain.begin(2)
-    for token in (1, 5, 3):
-        ids = torch.tensor([token, 8 - token])
-        torch.testing.assert_close(packed.predict(one).log_prob, plain.predict(other).log_prob, rtol=1e-5, atol=1e-6)
-        one, other = packed.observe(one, ids), plain.observe(other, ids)
 
 
 def test_a_shared_table_is_one_parameter_of_the_stack() -> None:

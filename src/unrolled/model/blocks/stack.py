@@ -73,8 +73,8 @@ class Stack(nn.Module):
         one_width: whether all outputs must have one width. residual: whether that is the width of what the layers read.
         compute: backend and precision of what stands between the cells; set by the model that holds the stack.
     Raises:
-        UsageError: outputs that differ in width where they may not; a width that a cell does not accept; a StepCell that
-            hands values upwards.
+        UsageError: outputs that differ in width where they may not; a width that a cell does not accept; a
+            StepCell that hands values upwards.
     """
 
     one_width = residual = False
