@@ -1,5 +1,6 @@
 """One thread, poisoned memory for kernels, shapes checked at every call of a cell, head or model, and no slow test."""
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,12 @@ torch.set_num_threads(1)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Rule())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _imported() -> None:
+    """What torch imports when an optimiser is first used takes seconds, which belong to no test."""
+    importlib.import_module("torch._dynamo")
 
 
 @pytest.fixture(autouse=True, scope="session")

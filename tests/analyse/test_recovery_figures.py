@@ -65,14 +65,17 @@ def test_curves_are_means_with_their_intervals() -> None:
     assert summary.figures["excess_bits_2"] == pytest.approx(tuple(summary.curves["excess"][2]))
 
 
-def test_intervals_cover_as_often_as_they_say() -> None:
+@pytest.mark.parametrize(
+    ("rounds", "least", "most"), [(40, 33, 39), pytest.param(200, 179, 198, marks=pytest.mark.slow)]
+)
+def test_intervals_cover_as_often_as_they_say(rounds: int, least: int, most: int) -> None:
     rng, covered = np.random.default_rng(1), 0
-    for _ in range(100):
+    for _ in range(rounds):
         figure = summarise_recovery(made(2 + rng.exponential(size=(60, 3)))).figures["total_bits"]
         assert figure.low is not None
         assert figure.high is not None
         covered += figure.low < 9 < figure.high
-    assert 88 <= covered <= 99
+    assert least <= covered <= most
 
 
 def test_differences_are_paired() -> None:

@@ -53,12 +53,15 @@ def test_arpa(old: str, new: str, arpa: Path) -> None:
     assert len(str(caught.value)) < 500
 
 
-def test_bombs_and_pipes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unsuspicious", [1 << 18, pytest.param(None, marks=pytest.mark.slow)])
+def test_bombs_and_pipes(unsuspicious: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if unsuspicious:
+        monkeypatch.setattr("unrolled.core.bounded._UNSUSPICIOUS", unsuspicious)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number, piece in enumerate((b"x" * (1 << 20), b"x\n" * (1 << 19))):
         path = tmp_path / f"{number}.arpa.gz"
         with gzip.open(path, "wb", compresslevel=1) as file:
-            for _ in range(20):
+            for _ in range(3 if unsuspicious else 20):
                 file.write(piece)
         with pytest.raises(UnrolledError, match="is damaged, or no file in the ARPA format"):
             read_arpa(path, WORDS)

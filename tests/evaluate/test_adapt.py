@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import unrolled as ur
-from train.runs import experiment, write_text
+from train.runs import experiment, make_text
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.evaluate import EvalConfig, evaluate_run, open_predictor
 from unrolled.evaluate.search import search
@@ -22,8 +22,10 @@ SMALL = {"dynamic": {"preset": "krause", "columns": 4, "lr": 1e-3}}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapt")
-    text = folder / "text.txt"
-    write_text(text)
+    text = folder / "text"
+    text.mkdir()
+    for seed, (split, lines) in enumerate((("train", 40), ("valid", 12), ("test", 6))):
+        (text / f"{split}.txt").write_bytes(make_text(lines, seed))
     phase = {"steps": 30, "validations": 2, "final_eval": False, "averaging": "uniform"}
     model = {"width": 12, "cell": "lstm", "dropout": {"input": 0.2}}
     return train(experiment(text, train=phase, model=model), folder / "run", "cpu")
@@ -89,11 +91,11 @@ def test_options_reach_the_record(run: Path, options: dict[str, Any]) -> None:
 
 def test_a_search_takes_the_best_on_validation_text(run: Path) -> None:
     config = PredictorConfig.parse({**SMALL, "cache": {"length": 20}})
-    result = evaluate_run(Run(run), predict=config, searches=("cache", "dynamic", "temperature"), search_tokens=300)
+    result = evaluate_run(Run(run), predict=config, searches=("cache", "dynamic", "temperature"), search_tokens=60)
     found = result.provenance["search"]
     assert list(found) == ["cache", "dynamic", "temperature"]
     for part, one in found.items():
-        assert one["valid_tokens"] == 300
+        assert one["valid_tokens"] == 60
         best = min(one["tried"], key=lambda row: row["nats_per_token"])
         options = result.protocol.options
         for name, value in best.items():

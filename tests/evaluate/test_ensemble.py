@@ -134,6 +134,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         compare_files(folder, tmp_path / "y.tsv")
 
 
+@pytest.mark.slow  # 4 million published probabilities are mixed until they fit
 def test_the_published_ensemble_of_seven_models() -> None:
     folder = Path(os.environ.get("UNROLLED_DATA", "")) / "sota-lm-ptb"
     if not (folder / "valid.npz").is_file():

@@ -68,7 +68,7 @@ def test_a_sentence_scores_as_it_does_alone(tokenizer, head, size, monkeypatch):
     """Whatever stands beside it, however long that is."""
     monkeypatch.setattr(sys.modules["unrolled.evaluate.text.pairs"], "_BATCH", size)
     predictor = NeuralPredictor(make_model(tokenizer.vocab_size, head=head), tokenizer.start_id)
-    sentences = [sentence + "\n" for pair in draw_pairs(60, 3) for sentence in pair.sentences]
+    sentences = [sentence + "\n" for pair in draw_pairs(20, 3) for sentence in pair.sentences]
     sentences += ["", sentences[5]]
     found = score_sentences(predictor, [tuple(tokenizer.encode(sentence)) for sentence in sentences])
     wanted = [alone(predictor, tokenizer, sentence)[0] for sentence in sentences]
@@ -80,7 +80,7 @@ def test_a_sentence_scores_as_it_does_alone(tokenizer, head, size, monkeypatch):
 @pytest.mark.parametrize("normalize", ["none", "tokens"])
 @pytest.mark.parametrize("line_end", [True, False])
 def test_accuracies(predictor, tokenizer, normalize, line_end):
-    pairs = {f"paradigm {seed}": draw_pairs(25, seed) for seed in range(12)}
+    pairs = {f"paradigm {seed}": draw_pairs(9, seed) for seed in range(12)}
     pairs["paradigm 0"][:3] = [Pair("the zebra", "the lion"), Pair("a cat", "a cat"), Pair("a gnu", "a cat")]
     pairs["paradigm 1"] = pairs["paradigm 1"][:5]
     config = PairsConfig(prepare="none", normalize=normalize, line_end=line_end)
@@ -97,12 +97,12 @@ def test_accuracies(predictor, tokenizer, normalize, line_end):
         shares[name] = points / len(members)
     assert {group.name: group.accuracy for group in result.paradigms} == shares
     first = result.paradigms[0]
-    assert (first.pairs, first.ties, first.same_tokens) == (25, 2, 2)
+    assert (first.pairs, first.ties, first.same_tokens) == (9, 2, 2)
     unknown = [pair for pair in pairs["paradigm 0"] if "<unk>" in f"{pair.good} {pair.bad}"]
     assert first.unknown == 2 + len(unknown)
-    assert first.interval == wilson(first.accuracy, 25)
+    assert first.interval == wilson(first.accuracy, 9)
     assert result.overall.accuracy == pytest.approx(sum(shares.values()) / 12), "paradigms count alike"
-    assert result.overall.pairs == 280
+    assert result.overall.pairs == 104
     assert result.overall.interval is not None
     assert result.overall.interval[0] < result.overall.accuracy < result.overall.interval[1]
     assert [group.name for group in result.phenomena] == ["phenomenon 1", "phenomenon 0"]

@@ -1,6 +1,5 @@
 """Token files: exact, typed narrowly, cached by content, safe against other processes and sudden ends."""
 
-import multiprocessing
 import os
 import resource
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from train.killing import servers
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import Corpus, CorpusConfig, Stream, StreamConfig, TokenSplit, Units, open_corpus
@@ -150,9 +150,8 @@ def _encode(path: str, start) -> None:
 
 def test_processes_that_encode_at_once_both_succeed(tmp_path: Path):
     corpus = written(tmp_path, TEXT.encode() * 50)
-    context = multiprocessing.get_context("spawn")
-    start = context.Event()
-    workers = [context.Process(target=_encode, args=(str(tmp_path / "text.txt"), start)) for _ in range(2)]
+    start = servers.Event()
+    workers = [servers.Process(target=_encode, args=(str(tmp_path / "text.txt"), start)) for _ in range(2)]
     for worker in workers:
         worker.start()
     start.set()

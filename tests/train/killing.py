@@ -17,11 +17,9 @@ from unrolled.core.errors import UnrolledError
 from unrolled.task import TASKS
 from unrolled.train import ExperimentConfig, resume, train
 
-_servers = multiprocessing.get_context("forkserver")
+servers = multiprocessing.get_context("forkserver")
 # torch's optimisers import torch._dynamo when they are first used, which takes seconds
-_servers.set_forkserver_preload(
-    ["torch", "torch._dynamo", "unrolled.train", "unrolled.tokenizer.char", "train.killing"]
-)
+servers.set_forkserver_preload(["torch", "torch._dynamo", "unrolled.train", "unrolled.tokenizer.char", "train.killing"])
 
 
 def _work(values: dict[str, Any], out: Path, die: tuple[str, int, bool] | None, tasks: dict[str, str]) -> None:
@@ -63,6 +61,8 @@ def _arm(place: str, nth: int, after: bool) -> None:
 
 
 def _limited(values: dict[str, Any], out: Path, size: int, said: Any) -> None:
+    # git, which is asked for the revision, would die of the limit while it refreshes its index, and leave a lock behind
+    os.environ["GIT_OPTIONAL_LOCKS"] = "0"
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
         train(ExperimentConfig.parse(values), out)
@@ -72,8 +72,8 @@ def _limited(values: dict[str, Any], out: Path, size: int, said: Any) -> None:
 
 def run_limited(config: ExperimentConfig, out: Path, size: int) -> str:
     """Train in a process that may write no file larger than ``size`` bytes; returns what it said at its end."""
-    said = _servers.Queue()
-    process = _servers.Process(target=_limited, args=(config.model_dump(mode="json"), out, size, said))
+    said = servers.Queue()
+    process = servers.Process(target=_limited, args=(config.model_dump(mode="json"), out, size, said))
     process.start()
     try:
         return said.get(timeout=120)
@@ -90,7 +90,7 @@ def run(
     tasks: dict[str, str] | None = None,
 ) -> int:
     """Train or resume in a process; returns its exit code, -9 when it was killed. tasks: added to the table there."""
-    process = _servers.Process(target=_work, args=(config.model_dump(mode="json"), out, die, tasks or {}))
+    process = servers.Process(target=_work, args=(config.model_dump(mode="json"), out, die, tasks or {}))
     process.start()
     process.join(kill_after)
     if process.is_alive():
@@ -119,7 +119,7 @@ def kill_and_resume(config: ExperimentConfig, home: Path, kills: int, longest: f
 
 def seconds(config: ExperimentConfig, out: Path) -> float:
     """Train without a kill; returns the seconds it took."""
-    first = _servers.Process(target=time.monotonic)  # waits for the server to load torch
+    first = servers.Process(target=time.monotonic)  # waits for the server to load torch
     first.start()
     first.join()
     start = time.monotonic()

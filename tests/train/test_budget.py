@@ -54,7 +54,7 @@ def test_a_resumed_run_keeps_the_plan(text: Path, tmp_path: Path, monkeypatch: p
 
     config = experiment(
         text,
-        train={"cpu_minutes": 0.01, "validations": 1, "valid_tokens": 50, "then": [{"cpu_minutes": 0.01}]},
+        train={"cpu_minutes": 0.006, "validations": 1, "valid_tokens": 50, "then": [{"cpu_minutes": 0.006}]},
     )
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "run", "cpu", Killer())
@@ -70,7 +70,7 @@ def test_a_resumed_run_keeps_the_plan(text: Path, tmp_path: Path, monkeypatch: p
 def test_time_budgets_are_revised(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first plan that is wrong by far is put right, and every plan is on record; budgets in steps never change."""
     monkeypatch.setattr(loop, "plan_steps", lambda *_: 10**6)
-    done = record(run(text, tmp_path / "run", train={"cpu_minutes": 0.03, "validations": 1, "valid_tokens": 50}))
+    done = record(run(text, tmp_path / "run", train={"cpu_minutes": 0.015, "validations": 1, "valid_tokens": 50}))
     plans = done["plans"]
     assert plans[0] == [0, 10**6]
     assert 2 <= len(plans) <= 1 + len(loop.REVISIONS)
