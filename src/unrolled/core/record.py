@@ -62,7 +62,7 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        run = lambda *a: subprocess.run(["git", "-C", str(root), *a], capture_output=True, text=True, timeout=5)  # noqa: E731
+        run = lambda *a: subprocess.run(["git", "--no-optional-locks", "-C", str(root), *a], capture_output=True, text=True, timeout=5)  # noqa: E731
         head, status = run("rev-parse", "--short", "HEAD"), run("status", "--porcelain")
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -99,7 +99,7 @@ class SplitHead(MatrixHead):
         rows, flat = self.project(h, masks).flatten(0, 1), targets.flatten()
         each = None if weight is None else weight.flatten().to(h.dtype)
         matrices, biases = self._parts()
-        cluster = torch.bucketize(flat, torch.tensor(self.cuts, device=flat.device), right=True)
+        cluster = torch.bucketize(flat.contiguous(), torch.tensor(self.cuts, device=flat.device), right=True)
         columns = flat
         for tail in range(1, len(matrices)):
             columns = columns.masked_fill(cluster == tail, self._tombstone(tail))
