@@ -33,8 +33,11 @@ def made(model: NeuralPredictor, tokenizer: Tokenizer, budget: float = 1e6, text
     return page_model("it", model.model, tokenizer, losses, config, budget), losses
 
 
-@pytest.mark.parametrize("cell", ["lstm", "mlstm", "gru", "rnn", "qrnn", "mogrifier"])
-@pytest.mark.parametrize("times", [1, 42])
+CELLS = ("lstm", "mlstm", "gru", "rnn", "qrnn", "mogrifier")
+SEVERAL = [pytest.param(cell, 42, marks=() if cell in ("rnn", "qrnn") else pytest.mark.slow) for cell in CELLS]
+
+
+@pytest.mark.parametrize(("cell", "times"), [*((cell, 1) for cell in CELLS), *SEVERAL])
 def test_values_are_the_models_own(
     cell: str, times: int, predictor: Callable[..., NeuralPredictor], tokenizer: Tokenizer
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from cases.process import Process
 from cli.conftest import Command
 from cli.tiny import tiny
+from unrolled.bench import BenchConfig, peak_speed
 
 UNROLLED = [sys.executable, "-m", "unrolled"]
 
@@ -242,7 +243,10 @@ def test_eval_on_minimal_pairs(unrolled: Command, refused: Callable[..., str], t
     assert "put the 67 .jsonl files" in refused("pairs", trained, "blimp")
 
 
-def test_profile(unrolled: Command, text: Path) -> None:
+def test_profile(unrolled: Command, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = peak_speed  # of a product that takes seconds
+    small = BenchConfig(peak_size=64, least_seconds=0.001)
+    monkeypatch.setattr("unrolled.bench.peak_speed", lambda config, kind: whole(small, kind, seconds=0.05))
     arguments = ["train", "--corpus", text, *tiny(), "--profile", 2, "--out", "not-made"]
     code, out, _ = unrolled(*arguments)
     assert code == 0

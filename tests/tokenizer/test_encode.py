@@ -142,7 +142,8 @@ def test_a_pinned_vocabulary_that_changes_trains_anew(tmp_path: Path):
         assert tok.vocab_size == text.count("\n")
 
 
-def _encode(path: str, start) -> None:
+def _encode(path: str, cache: str, start) -> None:
+    os.environ["UNROLLED_CACHE"] = cache  # the server's own is that of the test that began it
     start.wait()
     corpus = open_corpus(CorpusConfig(path=path))
     encode_corpus(corpus, load_or_train_tokenizer(TOKENIZERS.parse("word"), corpus))
@@ -151,7 +152,10 @@ def _encode(path: str, start) -> None:
 def test_processes_that_encode_at_once_both_succeed(tmp_path: Path):
     corpus = written(tmp_path, TEXT.encode() * 50)
     start = servers.Event()
-    workers = [servers.Process(target=_encode, args=(str(tmp_path / "text.txt"), start)) for _ in range(2)]
+    workers = [
+        servers.Process(target=_encode, args=(str(tmp_path / "text.txt"), str(tmp_path / "cache"), start))
+        for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
     start.set()

@@ -62,8 +62,11 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        run = lambda *a: subprocess.run(["git", "--no-optional-locks", "-C", str(root), *a], capture_output=True, text=True, timeout=5)  # noqa: E731
-        head, status = run("rev-parse", "--short", "HEAD"), run("status", "--porcelain")
+        asked = ["git", "--no-optional-locks", "-C", str(root)]
+        head, status = (
+            subprocess.run([*asked, *words], capture_output=True, text=True, timeout=5)
+            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain"))
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() + ("+" if status.stdout.strip() else "") if head.returncode == 0 else None
