@@ -37,11 +37,11 @@ def test_the_suite(check: Callable[[Case], None], config: object) -> None:
 def by_hand(run: Run, count: int) -> list[float]:
     """Nats of the first tokens of the test split: probabilities, one neighbour after another."""
     model, (_, splits) = NeuralPredictor(run.model, run.tokenizer.start_id), run.splits()
-    text, store, state = splits["train"], [], model.begin(1)
-    for token in text.ids(0, len(text)).tolist():
-        store.append((state.hidden[0], token))
-        state = model.observe(state, torch.tensor([token]))
-    state, nats = model.begin(1), []
+    text = torch.from_numpy(splits["train"].ids(0, len(splits["train"])))
+    with torch.no_grad():
+        hidden = model.window(model.begin(1), text.unsqueeze(0)).hidden
+    assert hidden is not None
+    store, state, nats = list(zip(hidden[0], text.tolist(), strict=True)), model.begin(1), []
     for token in splits["test"].ids(0, count).tolist():
         near = sorted((float((key - state.hidden[0]).square().sum()), value) for key, value in store)[:4]
         shares = [math.exp(-distance) for distance, _ in near]
@@ -61,7 +61,9 @@ def test_eval(unrolled: Command, trained: Path) -> None:
     assert len(list((trained / "neighbours").glob("*.safetensors"))) == 1
     code, out, _ = unrolled("eval", trained, *ON, "--limit", 12, "--cache", 20, "--dynamic", "sgd", "--json")
     assert json.loads(out)["protocol"]["kind"] == "dynamic + neighbours + cache"
-    code, out, _ = unrolled("eval", trained, *ON, "--search", "neighbours", "--search-tokens", 60, "--json")
+    code, out, _ = unrolled(
+        "eval", trained, *ON, "--limit", 12, "--search", "neighbours", "--search-tokens", 20, "--json"
+    )
     assert len(json.loads(out)["provenance"]["search"]["neighbours"]["tried"]) == 4
     assert ur.evaluate(trained, limit=12, neighbours=SETTINGS).nats == found["nats"]
     assert ur.evaluate(trained, limit=12, predict={"neighbours": SETTINGS}).nats == found["nats"]
