@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
-from unrolled.core.registry import unknown_name
+from unrolled.core.registry import shown, unknown_name
 from unrolled.kernels import OPERATIONS
 
 __all__ = ["Backend", "Compute", "Operation", "Sizes", "choices", "choose", "forget_choices"]
@@ -47,8 +47,12 @@ class Compute(Config):
         """``a=b,c=d``, as a command line has it."""
         if not isinstance(value, str) or "=" not in value:
             return value
-        pairs = [part.partition("=") for part in value.split(",")]
-        return {name.strip(): backend.strip() for name, _, backend in pairs}
+        table: dict[str, str] = {}
+        for name, _, backend in (part.partition("=") for part in value.split(",")):
+            if name.strip() in table:
+                raise UsageError(f"the backend of {shown(name.strip())} is given twice; give it once.")
+            table[name.strip()] = backend.strip()
+        return table
 
     @field_validator("backend", mode="after")
     @classmethod

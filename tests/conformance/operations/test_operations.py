@@ -119,6 +119,7 @@ def test_row_of_the_table(name: str) -> None:
         (lambda name: {"backend": "nonsense"}, "unknown backend 'nonsense'"),
         (lambda name: {"backend": {name: "nonsense"}}, "unknown {name} backend 'nonsense'"),
         (lambda name: {"backend": f"{name}=nonsense"}, "unknown {name} backend 'nonsense'"),
+        (lambda name: {"backend": f"{name}=auto,{name}=reference"}, "the backend of '{name}' is given twice"),
         (lambda name: {"backend": {name + "s": "auto"}}, "unknown operation '{name}s'; did you mean '{name}'"),
     ],
 )
