@@ -12,6 +12,7 @@ OPERATIONS: "Registry[Any]" = Registry(
         "cell_loop": "unrolled.kernels.cell_loop:OPERATION",
         "diag_scan": "unrolled.kernels.diag_scan:OPERATION",
         "linear": "unrolled.kernels.linear:OPERATION",
+        "matrix_scan": "unrolled.kernels.matrix_scan:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
     },

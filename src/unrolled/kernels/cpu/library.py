@@ -29,8 +29,8 @@ _PER_THREAD = 64
 
 _SIZES = ("packed_size", "softmax_columns", "softmax_size")
 _FUNCTIONS = (
-    "pack", "run", "linear", "gradient", "scan_forward", "scan_backward", "softmax_pack", "softmax_losses",
-    "softmax_gradients", "rms_forward", "rms_backward",
+    "pack", "run", "linear", "gradient", "scan_forward", "scan_backward", "matrix_forward", "matrix_backward",
+    "softmax_pack", "softmax_losses", "softmax_gradients", "rms_forward", "rms_backward",
 )  # fmt: skip
 
 # of float alone; the second line's only in sets with products of bf16 numbers
