@@ -49,6 +49,7 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,
+    "conv.cpp": _GENERAL,
 }
 
 
