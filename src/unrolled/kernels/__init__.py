@@ -12,6 +12,7 @@ OPERATIONS: "Registry[Any]" = Registry(
         "causal_conv": "unrolled.kernels.causal_conv:OPERATION",
         "cell_loop": "unrolled.kernels.cell_loop:OPERATION",
         "diag_scan": "unrolled.kernels.diag_scan:OPERATION",
+        "fft_conv": "unrolled.kernels.fft_conv:OPERATION",
         "linear": "unrolled.kernels.linear:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
