@@ -50,6 +50,7 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "matrix.cpp": _GENERAL,
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,
+    "conv.cpp": _GENERAL,
 }
 
 
