@@ -11,8 +11,10 @@ OPERATIONS: "Registry[Any]" = Registry(
     {
         "cell_loop": "unrolled.kernels.cell_loop:OPERATION",
         "diag_scan": "unrolled.kernels.diag_scan:OPERATION",
+        "diag_scan_expanded": "unrolled.kernels.diag_scan_expanded:OPERATION",
         "linear": "unrolled.kernels.linear:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
+        "softmax_scan": "unrolled.kernels.softmax_scan:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
     },
 )

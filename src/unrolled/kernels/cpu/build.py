@@ -47,8 +47,10 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "program.cpp": tuple(INSTRUCTION_SETS),
     "softmax.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
+    "expanded.cpp": _GENERAL,
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,
+    "softscan.cpp": _GENERAL,
 }
 
 

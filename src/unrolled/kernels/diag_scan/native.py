@@ -59,8 +59,8 @@ class _Scan(torch.autograd.Function):
         h = torch.empty(b.shape, dtype=b.dtype)
         numbers, (steps, rows, columns) = _numbers(h), h.shape
         library().call(
-            "scan_forward", h.dtype.to_real(), *_kind(a, h), a, *_steps(a, h.shape), b, *_steps(b, h.shape), h0, initial,
-            initial.stride(0) * numbers, reset, h, steps, rows, columns * numbers, _threads(columns * numbers),
+            "scan_forward", h.dtype.to_real(), *_kind(a, h), a, *_steps(a, h.shape), b, *_steps(b, h.shape), h0,
+            initial, initial.stride(0) * numbers, reset, h, steps, rows, columns * numbers, _threads(columns * numbers),
         )  # fmt: skip
         ctx.save_for_backward(a, h, h0, reset, initial)
         return h
