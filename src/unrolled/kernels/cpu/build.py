@@ -48,9 +48,11 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "softmax.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "matrix.cpp": _GENERAL,
+    "expanded.cpp": _GENERAL,
+    "conv.cpp": _GENERAL,
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,
-    "conv.cpp": _GENERAL,
+    "softscan.cpp": _GENERAL,
 }
 
 

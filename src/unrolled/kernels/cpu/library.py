@@ -44,6 +44,10 @@ _FUNCTIONS = (
     "softmax_gradients",
     "rms_forward",
     "rms_backward",
+    "expanded_forward",
+    "expanded_backward",
+    "softscan_forward",
+    "softscan_backward",
 )
 
 # of float alone; the second line's only in sets with products of bf16 numbers
