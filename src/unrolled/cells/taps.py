@@ -16,7 +16,7 @@ __all__ = ["TAP_NAMES", "TapName", "tap_blocks", "tap_name", "tapped"]
 
 
 class TapName(NamedTuple):
-    """role: gate, candidate, state, intermediate, pre-activation or other. high: a gate lies between 0 and this."""
+    """role: gate, decay, candidate, state, intermediate, pre-activation or other. high: a gate lies between 0 and this."""
 
     role: str
     meaning: str
@@ -33,8 +33,12 @@ TAP_NAMES = {
     "g": TapName("candidate", "what is written into c (z in the QRNN's equation)"),
     "n": TapName("candidate", "what is mixed into h"),
     "c": TapName("state", "cell state"),
-    "h": TapName("state", "output, and in all cells but the QRNN and the MLP the recurrent state"),
+    "h": TapName("state", "output, and in cells with a step the recurrent state"),
     "x": TapName("state", "input that is kept for the next step (QRNN of window 2)"),
+    "s": TapName("state", "matrix state, a matrix for each head"),
+    "s_norm": TapName("intermediate", "norm of each head's matrix state"),
+    "conv": TapName("state", "inputs that a short convolution keeps for the next steps"),
+    "decay": TapName("decay", "share of the state that is kept at a step, by head or by channel; no gate's plain logistic"),
     "m": TapName("intermediate", "multiplicative intermediate state that all gates share"),
     "m_*": TapName("intermediate", "that of one gate: m_i, m_f, m_g, m_o, m_r, m_z, m_n"),
     "x*": TapName("intermediate", "x after an odd Mogrifier round, before the wrapped cell's step"),

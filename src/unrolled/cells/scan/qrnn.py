@@ -110,8 +110,8 @@ class QRNN(MixerCell):
             names = ("o", "i")
             seen = {"g_pre": gates[0], "f_pre": -gates[1]}
             seen |= {f"{name}_pre": gate for name, gate in zip(names, gates[2:], strict=False)}
-            seen |= {"g": z, "f": 1 - f, **dict(zip(names, rest, strict=False)), "c": c, "h": h}
-            for name, value in (seen | ({"x": x} if self.config.window == 2 else {})).items():
+            seen |= {"g": z, "f": 1 - f, **dict(zip(names, rest, strict=False))}
+            for name, value in seen.items():
                 given.show(name, value)
         return h, PooledState(last) if self.config.window == 1 else WindowedState(last, x[:, -1])
 
