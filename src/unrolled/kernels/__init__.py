@@ -9,10 +9,13 @@ __all__ = ["OPERATIONS"]
 OPERATIONS: "Registry[Any]" = Registry(
     "operation",
     {
+        "causal_conv": "unrolled.kernels.causal_conv:OPERATION",
         "cell_loop": "unrolled.kernels.cell_loop:OPERATION",
         "diag_scan": "unrolled.kernels.diag_scan:OPERATION",
         "diag_scan_expanded": "unrolled.kernels.diag_scan_expanded:OPERATION",
+        "fft_conv": "unrolled.kernels.fft_conv:OPERATION",
         "linear": "unrolled.kernels.linear:OPERATION",
+        "matrix_scan": "unrolled.kernels.matrix_scan:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
         "softmax_scan": "unrolled.kernels.softmax_scan:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
