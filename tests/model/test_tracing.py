@@ -25,6 +25,11 @@ NAMES = {
     "mlstm": ["m", *LSTM],
     "mgru": ["m", "r_pre", "z_pre", "n_pre", "r", "z", "n", "h"],
     "qrnn": ["g_pre", "f_pre", "o_pre", "g", "f", "o", "c", "h"],
+    "mingru": ["z_pre", "z", "n_pre", "n", "c", "h"],
+    "minlstm": ["f_pre", "f", "n_pre", "n", "c", "h"],
+    "sru": ["f_pre", "o_pre", "g", "f", "o", "c", "h"],
+    "lru": ["hidden", "c", "h"],
+    "hgrn": ["f_pre", "f", "a", "g", "c", "h"],
     "mogrifier": [
         *("round1_pre", "round1", "x1", "round2_pre", "round2", "h2", "round3_pre", "round3", "x3"),
         *("round4_pre", "round4", "h4", "round5_pre", "round5", "x5", *LSTM),
