@@ -25,6 +25,18 @@ NAMES = {
     "mlstm": ["m", *LSTM],
     "mgru": ["m", "r_pre", "z_pre", "n_pre", "r", "z", "n", "h"],
     "qrnn": ["g_pre", "f_pre", "o_pre", "g", "f", "o", "c", "h"],
+    "mingru": ["z_pre", "z", "n_pre", "n", "c", "h"],
+    "minlstm": ["f_pre", "f", "n_pre", "n", "c", "h"],
+    "sru": ["f_pre", "o_pre", "g", "f", "o", "c", "h"],
+    "lru": ["hidden", "c", "h"],
+    "hgrn": ["f_pre", "f", "a", "g", "c", "h"],
+    "rg_lru": ["r_pre", "i_pre", "r", "i", "a", "c", "h", "conv", "seen"],
+    "rwkv4": ["o_pre", "o", "g", "h", "x", "top", "u", "w"],
+    "rwkv4_channel": ["o_pre", "o", "hidden", "x", "h"],
+    "aaren": ["g", "h", "top", "u", "w"],
+    "gateloop": ["f_pre", "f", "h", "s"],
+    "mamba": ["delta", "hidden", "h", "s", "conv"],
+    "longhorn": ["i_pre", "i", "delta", "hidden", "h", "s", "conv"],
     "mogrifier": [
         *("round1_pre", "round1", "x1", "round2_pre", "round2", "h2", "round3_pre", "round3", "x3"),
         *("round4_pre", "round4", "h4", "round5_pre", "round5", "x5", *LSTM),
@@ -95,7 +107,7 @@ def test_a_window_is_its_steps_and_the_states_are_the_models(case: Case) -> None
             state = model(TOKENS[:, : t + 1]).state.cells
             for layer, fields in enumerate(state):
                 for name, value in fields._asdict().items():
-                    assert torch.allclose(slow[f"{layer}.{name}"][:, t], value, atol=1e-12), (layer, name, t)
+                    assert torch.allclose(slow[f"{layer}.{name}"][:, t], value.flatten(1), atol=1e-12), (layer, name, t)
     assert torch.allclose(out.raw, plain.raw, atol=1e-12)
     assert torch.allclose(slow["1.h"], plain.raw, atol=1e-12), "h is the output"
 

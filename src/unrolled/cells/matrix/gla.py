@@ -20,7 +20,9 @@ class GLAConfig(HeadsConfig):
 
     name: Literal["gla"] = "gla"
     rank: int = Field(default=16, ge=1, description="rank of the matrix that makes the decays")
-    temperature: float = Field(default=16.0, gt=0, description="divides the logarithm of the decays; larger keeps longer")
+    temperature: float = Field(
+        default=16.0, gt=0, description="divides the logarithm of the decays; larger keeps longer"
+    )
 
 
 class GLA(MatrixCell):

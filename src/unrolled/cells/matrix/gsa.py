@@ -20,7 +20,9 @@ class GSAConfig(HeadsConfig):
 
     name: Literal["gsa"] = "gsa"
     slots: int = Field(default=64, ge=1, le=1 << 16, description="memory slots of a head")
-    temperature: float = Field(default=8.0, gt=0, description="divides the logarithm of the decays; larger keeps longer")
+    temperature: float = Field(
+        default=8.0, gt=0, description="divides the logarithm of the decays; larger keeps longer"
+    )
 
 
 class SlotState(NamedTuple):
@@ -74,7 +76,9 @@ class GSA(MatrixCell):
         """Zeros."""
         heads, keys, values = self.head_sizes(self.config, self.width)
         slots, place = self.config.slots, {"device": device, "dtype": dtype}
-        return SlotState(torch.zeros(batch, heads, keys, slots, **place), torch.zeros(batch, heads, slots, values, **place))
+        return SlotState(
+            torch.zeros(batch, heads, keys, slots, **place), torch.zeros(batch, heads, slots, values, **place)
+        )
 
     def mix(self, x: Tensor, state: SlotState, given: Given) -> tuple[Tensor, SlotState]:
         """One window of the class's equations."""

@@ -80,7 +80,9 @@ class RetNet(MatrixCell):
         """Cosines and sines of the angles at steps 1...time, (time, 1, K/2), in float64: an angle grows with the window."""
         half = self.head_sizes(self.config, self.width)[1] // 2
         place = {"device": device, "dtype": torch.float64}
-        powers = torch.linspace(0, 1, half, **place) if self.config.angles == "xpos" else torch.arange(half, **place) / half
+        powers = (
+            torch.linspace(0, 1, half, **place) if self.config.angles == "xpos" else torch.arange(half, **place) / half
+        )
         angle = torch.arange(1, time + 1, **place).view(-1, 1, 1) * 10000.0**-powers
         return angle.cos(), angle.sin()
 

@@ -44,7 +44,11 @@ class HeadNorm(nn.Module):
         """x: (..., heads, size), the same back. wish: the backend that is asked of ``rms_norm``."""
         size = x.shape[-1]
         one: Any = self.weight if self.gain == "shared" else x.new_ones(size)
-        y = rms_norm(x, one, self.epsilon, wish) if self.kind == "rms" else layer_norm(x, (size,), one, None, self.epsilon)
+        y = (
+            rms_norm(x, one, self.epsilon, wish)
+            if self.kind == "rms"
+            else layer_norm(x, (size,), one, None, self.epsilon)
+        )
         if self.gain == "channels" and self.weight is not None:
             y = y * self.weight.view(-1, size)
         return y if self.bias is None else y + self.bias.view(-1, size)
