@@ -84,7 +84,8 @@ def tap_blocks(tap: Tap, names: Iterable[str], value: Tensor) -> None:
 def tapped(cls: Any, config: Any) -> list[str]:
     """Names that a cell taps, in its order. cls: the class; config: its configuration."""
     seen: dict[str, None] = {}
-    width = 12  # divisible by the gates of every cell
+    multiple = cls.width_multiple(config)
+    width = -(-12 // multiple) * multiple
     cell = cls(width, width, config)
     with torch.no_grad():
         cell(torch.zeros(1, 1, width), tap=lambda name, value: seen.setdefault(name))
