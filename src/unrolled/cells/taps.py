@@ -33,6 +33,7 @@ TAP_NAMES = {
     "g": TapName("candidate", "what is written into c (z in the QRNN's equation)"),
     "n": TapName("candidate", "what is mixed into h"),
     "c": TapName("state", "cell state"),
+    "s": TapName("state", "state of the linear systems: channels, modes, and the two parts of complex numbers"),
     "h": TapName("state", "output, and in all cells but the QRNN and the MLP the recurrent state"),
     "x": TapName("state", "input that is kept for the next step (QRNN of window 2)"),
     "m": TapName("intermediate", "multiplicative intermediate state that all gates share"),
