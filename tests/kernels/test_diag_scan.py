@@ -10,7 +10,15 @@ from unrolled.kernels.cpu import why_no_library
 from unrolled.kernels.diag_scan import BACKENDS, diag_scan
 
 FAST = [name for name in BACKENDS if name != "reference"]
-SHAPES = {"full": (3, None, 5), "per step": (3, None, 1), "per channel": (5,), "time-invariant": (3, 1, 5)}
+SHAPES = {
+    "full": (3, None, 5),
+    "per step": (3, None, 1),
+    "of the step alone": (1, None, 1),
+    "per channel": (5,),
+    "per channel and step": (1, None, 5),
+    "time-invariant": (3, 1, 5),
+    "one number": (1, 1, 1),
+}
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -46,7 +54,7 @@ def outcome(backend: str, parts: list[Tensor], reset: Tensor | None) -> list[Ten
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_backends_agree(backend: str, time: int, reset: str, shape: str, dtype: torch.dtype) -> None:
-    if backend == "native" and (dtype.is_complex or why_no_library()):
+    if backend == "native" and why_no_library():
         with pytest.raises(UsageError, match="cannot run scan: "):
             diag_scan(torch.ones(3, 1, 5, dtype=dtype), torch.ones(3, 1, 5, dtype=dtype), backend=backend)
         return
@@ -128,3 +136,21 @@ def test_choices_are_recorded_and_unknown_backends_refused() -> None:
     assert dispatch.choices() == {"diag_scan test": "inplace" if why_no_library() else "native"}
     with pytest.raises(UsageError, match="unknown diag_scan backend 'fast'"):
         diag_scan(draw(1, 2, 3), draw(1, 2, 3), backend="fast")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("shape", [(2, 70, 1024), (1024,)])
+def test_windows_larger_than_a_cache(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """What is written goes past the cache then."""
+    parts = [0.9 * draw(*shape, seed=1, dtype=dtype), draw(2, 70, 1024, seed=2, dtype=dtype)]
+    parts += [draw(2, 1024, seed=seed, dtype=dtype) for seed in (3, 4)]
+    reset = torch.zeros(2, 70, dtype=torch.bool)
+    reset[1, 30:32] = True
+    wanted = outcome("inplace", parts, reset)
+    for found, value in zip(outcome("auto", parts, reset), wanted, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-10, atol=1e-10)
+
+
+def test_other_devices_have_no_loop_over_time() -> None:
+    a, h0 = torch.ones(2, 9, 3, device="meta"), torch.zeros(2, 3, device="meta")
+    assert dispatch.choose("diag_scan", BACKENDS, "auto", "test", a, a, h0, None, h0).name == "doubling"

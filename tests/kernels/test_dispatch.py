@@ -9,8 +9,8 @@ import torch
 
 from unrolled.cells import CELLS, Noise
 from unrolled.core.errors import UsageError
+from unrolled.kernels import OPERATIONS
 from unrolled.kernels.cell_loop import BACKENDS, native
-from unrolled.kernels.diag_scan import BACKENDS as SCANS
 from unrolled.kernels.dispatch import Backend, Compute, choices, choose, forget_choices
 
 
@@ -173,6 +173,6 @@ def test_what_users_read_names_every_backend() -> None:
     from unrolled.cli.common import BackendOption
 
     option = get_args(BackendOption)[1].help
-    for name in {*BACKENDS, *SCANS}:
+    for name in {name for row in OPERATIONS if OPERATIONS[row].of_cells for name in OPERATIONS[row].backends}:
         assert name in str(Compute.model_fields["backend"].description), name
         assert name in option, name

@@ -10,7 +10,6 @@ from unrolled.bench.material import Case, Material
 from unrolled.bench.plan import PLAIN, REFERENCE, Row, Sizes
 from unrolled.bench.subjects import case_of
 from unrolled.core.errors import UsageError
-from unrolled.kernels import OPERATIONS
 
 __all__ = ["LIMITS", "SMALL", "cannot", "fault", "outcome", "relative_error"]
 
@@ -35,10 +34,10 @@ def cannot(row: Row) -> str | None:
         return cannot_decode(row)
     if row.precision == "int8":
         return "only decoding has weights of 8 bits; use --pass decode."
-    if row.config is None and row.subject in OPERATIONS:
+    if (operation := row.operation()) is not None:
         if row.mode == "step":
             return "operations are measured over whole windows; use --pass forward or both."
-        if row.precision not in OPERATIONS[row.subject].precisions:
+        if row.precision not in operation.precisions:
             return f"{row.subject} has no matrix products; use --precision float32."
     return None
 

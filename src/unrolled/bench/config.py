@@ -8,6 +8,7 @@ from unrolled.cells import CELLS, CellConfig
 from unrolled.core.config import Config
 from unrolled.core.registry import unknown_name
 from unrolled.kernels import OPERATIONS
+from unrolled.kernels.dispatch import measurable, operation_named
 
 __all__ = ["BenchConfig", "Mode", "Precision"]
 
@@ -19,11 +20,12 @@ Precision = Literal["float32", "bf16", "int8"]
 
 
 def _subject(value: Any) -> Any:
-    if isinstance(value, str) and value in OPERATIONS:
+    if isinstance(value, str) and value.partition(":")[0] in OPERATIONS:
+        operation = operation_named(value)
         # an operation whose input is a cell is measured by that
-        return value if OPERATIONS[value].cell is None else CELLS.parse(OPERATIONS[value].cell)
+        return value if operation.cell is None else CELLS.parse(operation.cell)
     if isinstance(value, str) and value not in CELLS:
-        raise unknown_name("cell or operation", value, [*CELLS, *OPERATIONS])
+        raise unknown_name("cell or operation", value, [*CELLS, *measurable()])
     return CELLS.parse(value)
 
 

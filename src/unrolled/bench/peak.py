@@ -11,7 +11,6 @@ import torch
 from unrolled.bench.config import BenchConfig
 from unrolled.bench.measure import Clock, timed
 from unrolled.bench.plan import Row
-from unrolled.kernels import OPERATIONS
 from unrolled.kernels.linear.bf16 import lowered
 
 __all__ = ["KINDS", "Peaks", "kind_of", "peak_memory", "peak_speed"]
@@ -25,8 +24,8 @@ def kind_of(row: Row) -> str:
     decoding the reading of weights."""
     if row.mode == "decode":
         return "read"
-    moves = row.config is None and row.subject in OPERATIONS and OPERATIONS[row.subject].bound == "bytes"
-    return "copy" if moves else row.precision
+    operation = row.operation()
+    return "copy" if operation is not None and operation.bound == "bytes" else row.precision
 
 
 class Peaks:

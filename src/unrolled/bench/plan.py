@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from unrolled.bench.config import BenchConfig
 from unrolled.cells import CELLS, CellConfig, StepCell
-from unrolled.kernels import OPERATIONS
-from unrolled.kernels.dispatch import Sizes
+from unrolled.kernels.dispatch import Operation, Sizes, measurable, operation_named
 
 __all__ = [
     "ONNX",
+    "PEER",
     "PLAIN",
     "PREPARED",
     "PUBLISHED",
@@ -23,7 +23,7 @@ __all__ = [
     "serving",
 ]
 
-REFERENCE, PUBLISHED, TORCH = "reference", "published", "torch.nn"
+REFERENCE, PUBLISHED, TORCH, PEER = "reference", "published", "torch.nn", "peer"
 PREPARED, PLAIN, ONNX = "prepared", "plain", "onnxruntime"
 """Of the pass decode: prepared weights, the model as it is, and the same model in ONNX Runtime."""
 _LIKE_GRU = ("gru", "mgru")
@@ -33,8 +33,8 @@ class Row(NamedTuple):
     """One line of the table.
 
     subject: the name of a cell or an operation, or a peer such as ``torch.nn.LSTM``. config: of the cell, else None.
-    backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch. layers,
-    vocabulary: of the model that decodes; 0 in other passes.
+    backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch, ``peer`` for
+    what torch has beside an operation. layers, vocabulary: of the model that decodes; 0 in other passes.
     """
 
     subject: str
@@ -45,6 +45,11 @@ class Row(NamedTuple):
     mode: str
     layers: int = 0
     vocabulary: int = 0
+
+    def operation(self) -> Operation | None:
+        """The operation that is measured; None where a cell or a module of torch is."""
+        measured = self.config is None and self.subject in measurable()
+        return operation_named(self.subject) if measured else None
 
     @property
     def name(self) -> str:
@@ -74,7 +79,8 @@ def _published(row: Row) -> bool:
     """Whether there is a form in which the subject is usually written."""
     if row.config is not None:
         return issubclass(CELLS[row.subject], StepCell)
-    return row.subject in OPERATIONS and OPERATIONS[row.subject].published is not None
+    operation = row.operation()
+    return operation is not None and operation.published is not None
 
 
 def peers_of(row: Row) -> dict[str, Row]:
@@ -87,6 +93,8 @@ def peers_of(row: Row) -> dict[str, Row]:
     if _published(row):
         found[PUBLISHED] = row._replace(backend=PUBLISHED)
     peer = _torch_peer(row.subject, row.config)
+    if (operation := row.operation()) is not None and operation.peer is not None:
+        found[PEER] = row._replace(backend=PEER, precision="float32")
     if peer is not None:
         # torch's modules know no bf16 products with float32 states
         found[TORCH] = Row(peer, None, TORCH, "float32", row.sizes, row.mode)
@@ -95,7 +103,7 @@ def peers_of(row: Row) -> dict[str, Row]:
 
 def serving(config: CellConfig | str, build: Callable[[CellConfig], Any]) -> list[str]:
     """The backends that are measured where none is named; the reference is a peer. ``build`` makes the cell."""
-    names = list(OPERATIONS[config].backends) if isinstance(config, str) else build(config).backends()
+    names = list(operation_named(config).backends) if isinstance(config, str) else build(config).backends()
     return [name for name in names if name != REFERENCE] or names
 
 
@@ -116,7 +124,7 @@ def plan(config: BenchConfig, build: Callable[[CellConfig], Any]) -> list[Row]:
                     if config.peers:
                         peers = peers_of(group[0])
                         # its fellow in float32 is there only where float32 was asked for
-                        rows += [peers[name] for name in (REFERENCE, PUBLISHED, TORCH) if name in peers]
+                        rows += [peers[name] for name in (REFERENCE, PUBLISHED, TORCH, PEER) if name in peers]
     return list(dict.fromkeys(rows))
 
 

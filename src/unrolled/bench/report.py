@@ -25,6 +25,7 @@ _RATIOS = {
     "torch.nn": "x torch.nn, per operation",
     "reference": "x reference",
     "published": "x published",
+    "peer": "x peer",
     "plain": "x plain",
     "onnxruntime": "x ONNX Runtime",
     "float32": "x float32",

@@ -14,7 +14,7 @@ from unrolled.bench.figures import paired_ratio, share, spread
 from unrolled.bench.material import Material
 from unrolled.bench.measure import Clock, Sample, Work, measure
 from unrolled.bench.peak import KINDS, Peaks, kind_of, peak_memory
-from unrolled.bench.plan import PLAIN, REFERENCE, TORCH, Row, Sizes, peers_of, plan
+from unrolled.bench.plan import PEER, PLAIN, REFERENCE, TORCH, Row, Sizes, peers_of, plan
 from unrolled.bench.record import BenchRecord, PeakRecord, RowRecord
 from unrolled.bench.subjects import amount_of, call_of, case_of, make_cell
 from unrolled.core.errors import UsageError
@@ -139,7 +139,7 @@ def _check(rows: list[Row], smallest: Sizes, tell: Tell) -> dict[Row, _Verdict]:
 
 def _status(row: Row, smallest: Sizes, tell: Callable[[str], None]) -> tuple[str, str | None]:
     """Whether a row is measured, and why not."""
-    if row.backend in (REFERENCE, TORCH, PLAIN):  # compared with, or (torch.nn) another function than the cell
+    if row.backend in (REFERENCE, TORCH, PEER, PLAIN):  # compared with, or (torch's) another function
         return "measured", None
     tell(f"checking {row.name}, {row.backend}, {row.precision}")
     try:

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from unrolled.bench.decode import decode_amount, decode_case
 from unrolled.bench.material import Case, Material
-from unrolled.bench.plan import PUBLISHED, TORCH, Row, Sizes
+from unrolled.bench.plan import PEER, PUBLISHED, TORCH, Row, Sizes
 from unrolled.cells import CELLS, Cell, CellConfig
 from unrolled.core.tree import flatten, leaves, map_tree
-from unrolled.kernels import OPERATIONS
 from unrolled.kernels.cell_loop import Weights, silent
-from unrolled.kernels.dispatch import Compute
+from unrolled.kernels.dispatch import Compute, Operation
 
 __all__ = ["amount_of", "call_of", "case_of", "make_cell"]
 
@@ -41,8 +40,8 @@ def case_of(row: Row, sizes: Sizes, material: Material) -> Case:
     """
     if row.mode == "decode":
         return decode_case(row, sizes, material)
-    if row.config is None and row.subject in OPERATIONS:
-        return _operation(row, sizes, material)
+    if (operation := row.operation()) is not None:
+        return _operation(operation, row, sizes, material)
     if row.backend == TORCH:
         return _torch_module(row, sizes, material)
     return _cell(row, sizes, material)
@@ -53,8 +52,9 @@ def amount_of(row: Row) -> int:
     must move, or those of the weights where they are decoded from."""
     if row.mode == "decode":
         return decode_amount(row)
-    if row.config is None and row.subject in OPERATIONS:
-        return OPERATIONS[row.subject].amount(row.sizes, row.mode == "both")
+    if (operation := row.operation()) is not None:
+        assert operation.amount is not None
+        return operation.amount(row.sizes, row.mode == "both")
     cls = CELLS[row.subject.removeprefix(f"{TORCH}.").lower()] if row.config is None else CELLS[row.subject]
     each = cls.flops_per_token(row.config or cls.Config(), row.sizes.width, row.sizes.width)
     return each * row.sizes.batch * row.sizes.window * _PASSES[row.mode]
@@ -140,12 +140,12 @@ def _recurrent(module: nn.Module, run: Any, state: Any, sizes: Sizes, material: 
     return Case({name: part for name, part in wanted.items() if part.requires_grad}, forward, stepwise)
 
 
-def _operation(row: Row, sizes: Sizes, material: Material) -> Case:
-    operation = OPERATIONS[row.subject]
-    key = row.subject, row.precision, sizes
+def _operation(operation: Operation, row: Row, sizes: Sizes, material: Material) -> Case:
+    assert operation.inputs is not None
+    inputs, key = operation.inputs, (row.subject, row.precision, sizes)
 
     def draw() -> dict[str, Tensor]:
-        given = operation.inputs(sizes, lambda name, *shape: material.normal(f"{row.subject} {name}", *shape))
+        given = inputs(sizes, lambda name, *shape: material.normal(f"{row.subject} {name}", *shape))
         return {name: value.detach().clone() for name, value in given.items()}
 
     given = material.once(key, draw)
@@ -153,7 +153,12 @@ def _operation(row: Row, sizes: Sizes, material: Material) -> Case:
 
     def forward() -> tuple[Tensor, ...]:
         if row.backend == PUBLISHED:
+            assert operation.published is not None
             return operation.published(given)
+        if row.backend == PEER:
+            assert operation.peer is not None
+            return operation.peer[1](given)
+        assert operation.call is not None
         return operation.call(given, row.backend, row.precision)
 
     return Case(wanted, forward, None)

@@ -69,6 +69,12 @@ class MixerCell(Cell):
         """The backend that is asked of the cell's operation."""
         return self.compute.wish(self.operation)
 
+    def wish_for(self, operation: str) -> str:
+        """The backend that is asked of another operation that the cell goes through too; ``auto`` where that lacks the
+        one that is asked for, which is the cell's own operation's then."""
+        wish = self.compute.wish(operation)
+        return wish if wish in OPERATIONS[operation].backends else "auto"
+
     def backends(self) -> list[str]:
         """Those of its operation that can serve here."""
         return OPERATIONS[self.operation].serving()

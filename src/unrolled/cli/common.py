@@ -60,7 +60,9 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ..
 BackendOption = Annotated[
     str | None,
     typer.Option(
-        "--backend", help="auto, native, torch, fused, generic, inplace or reference, in place of the run's own."
+        "--backend",
+        help="auto, native, torch, fused, generic, reference, or for scans and matrix states also fla, chunk, quadratic, "
+        "closed, doubling or inplace, in place of the run's own (`unrolled cells` says which a cell has).",
     ),
 ]
 PrecisionOption = Annotated[

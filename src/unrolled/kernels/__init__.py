@@ -13,8 +13,11 @@ OPERATIONS: "Registry[Any]" = Registry(
         "cell_loop": "unrolled.kernels.cell_loop:OPERATION",
         "diag_scan": "unrolled.kernels.diag_scan:OPERATION",
         "fft_conv": "unrolled.kernels.fft_conv:OPERATION",
+        "diag_scan_expanded": "unrolled.kernels.diag_scan_expanded:OPERATION",
         "linear": "unrolled.kernels.linear:OPERATION",
+        "matrix_scan": "unrolled.kernels.matrix_scan:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
+        "softmax_scan": "unrolled.kernels.softmax_scan:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
     },
 )

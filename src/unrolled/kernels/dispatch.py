@@ -18,7 +18,17 @@ from unrolled.core.errors import UsageError
 from unrolled.core.registry import shown, unknown_name
 from unrolled.kernels import OPERATIONS
 
-__all__ = ["Backend", "Compute", "Operation", "Sizes", "choices", "choose", "forget_choices"]
+__all__ = [
+    "Backend",
+    "Compute",
+    "Operation",
+    "Sizes",
+    "choices",
+    "choose",
+    "forget_choices",
+    "measurable",
+    "operation_named",
+]
 
 log = logging.getLogger("unrolled.kernels")
 
@@ -31,7 +41,8 @@ class Compute(Config):
     backend: str | dict[str, str] = Field(
         default=_AUTO,
         description="auto, or a backend of the cells' operation: native, torch, fused, generic or reference for cells "
-        "with a step; native, inplace or reference for the QRNN's scan (`unrolled cells` says which a cell has); "
+        "with a step; native, fla, chunk, quadratic, closed, doubling, inplace or reference for scans and matrix states "
+        "(`unrolled cells` says which a cell has); "
         "reference is meant for all operations. A table, or operation=name with commas between, says it of each: "
         "{softmax_loss = native, linear = window}",
     )
@@ -112,6 +123,9 @@ class Operation(NamedTuple):
     inputs: (sizes, draw) -> tensors by name, all that a call needs; ``draw(name, *shape)`` gives normal numbers.
     call: (inputs, backend, precision) -> outputs, the first of them the output proper.
     published: (inputs) -> outputs, the form in which it is usually written; None where that is the reference.
+    peer: name and (inputs) -> outputs of something of torch's beside which it is measured, another function of as much.
+    forms: name -> what stands for ``inputs`` in one of its other forms; such a one is called ``operation:form``.
+    request: (inputs) -> the arguments of ``refuse``; None where they are the inputs in their order.
     cell: the cell by which it is measured, for an operation whose input is a cell; it has no inputs or call of its own.
     precisions: those in which it has products; float32 alone where it has none.
     """
@@ -125,15 +139,38 @@ class Operation(NamedTuple):
     inputs: Callable[[Sizes, Callable[..., Tensor]], dict[str, Tensor]] | None = None
     call: Callable[[Mapping[str, Tensor], str, str], tuple[Tensor, ...]] | None = None
     published: Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]] | None = None
+    peer: tuple[str, Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]] | None = None
+    forms: Mapping[str, Callable[[Sizes, Callable[..., Tensor]], dict[str, Tensor]]] = {}
+    request: Callable[[Mapping[str, Tensor]], tuple[Any, ...]] | None = None
     cell: str | None = None
     precisions: tuple[str, ...] = ("float32",)
 
     def serving(self) -> list[str]:
-        """Names of the backends that can serve a plain call on this machine; of an operation whose ``refuse`` takes its
-        inputs in their order."""
+        """Names of the backends that can serve a plain call on this machine."""
         assert self.inputs is not None
-        given = self.inputs(Sizes(2, 1, 2), lambda name, *shape: torch.zeros(*shape)).values()
+        inputs = self.inputs(Sizes(2, 1, 2), lambda name, *shape: torch.zeros(*shape))
+        given = tuple(inputs.values()) if self.request is None else self.request(inputs)
         return [backend.name for backend in self.backends.values() if backend.refuse(*given) is None]
+
+
+def operation_named(subject: str) -> Operation:
+    """The row of OPERATIONS, or, for ``operation:form``, the row with the inputs of that form.
+
+    Raises:
+        UsageError: no such operation or form.
+    """
+    name, colon, form = subject.partition(":")
+    operation: Operation = OPERATIONS[name]
+    if not colon:
+        return operation
+    if form not in operation.forms:
+        raise unknown_name(f"form of {name}", form, operation.forms)
+    return operation._replace(inputs=operation.forms[form])
+
+
+def measurable() -> list[str]:
+    """The operations and their forms, by the names that :func:`operation_named` takes."""
+    return [full for name in OPERATIONS for full in (name, *(f"{name}:{form}" for form in OPERATIONS[name].forms))]
 
 
 _choices: dict[str, list[str]] = {}

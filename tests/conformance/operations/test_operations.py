@@ -12,11 +12,20 @@ from conformance.tolerance import assert_close
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError
 from unrolled.kernels import OPERATIONS
-from unrolled.kernels.dispatch import Backend, Compute, Operation, Sizes, choices, forget_choices
+from unrolled.kernels.dispatch import (
+    Backend,
+    Compute,
+    Operation,
+    Sizes,
+    choices,
+    forget_choices,
+    measurable,
+    operation_named,
+)
 from unrolled.model import LanguageModel, ModelConfig
 
 SIZES = (Sizes(1, 1, 1), Sizes(5, 2, 1), Sizes(8, 3, 7), Sizes(33, 5, 40))
-WITH_INPUTS = [name for name in OPERATIONS if OPERATIONS[name].inputs is not None]
+WITH_INPUTS = [name for name in measurable() if operation_named(name).inputs is not None]
 
 
 def draw(name: str, *shape: int) -> Tensor:
@@ -62,12 +71,12 @@ def check(operation: Operation, sizes: Sizes) -> None:
 @pytest.mark.parametrize("name", WITH_INPUTS)
 def test_backends_agree(name: str, poisoned: None) -> None:
     for sizes in SIZES:
-        check(OPERATIONS[name], sizes)
+        check(operation_named(name), sizes)
 
 
 @pytest.mark.parametrize("name", WITH_INPUTS)
 def test_bf16_is_near_and_other(name: str) -> None:
-    operation, sizes = OPERATIONS[name], SIZES[2]
+    operation, sizes = operation_named(name), SIZES[2]
     if "bf16" not in operation.precisions:
         return
     plain = outcome(operation, sizes, "reference")
@@ -131,10 +140,10 @@ def test_nonsense_is_refused_by_the_config(name: str, make: Callable[[str], dict
 @pytest.mark.parametrize("name", WITH_INPUTS)
 @pytest.mark.parametrize("backend", ["nonsense", "fused", ""])
 def test_nonsense_is_refused_by_the_operation(name: str, backend: str) -> None:
-    operation = OPERATIONS[name]
+    operation = operation_named(name)
     assert operation.inputs is not None
     assert operation.call is not None
-    with pytest.raises(UsageError, match=f"unknown {name} backend '{backend}'"):
+    with pytest.raises(UsageError, match=f"unknown {operation.name} backend '{backend}'"):
         operation.call(operation.inputs(SIZES[1], draw), backend, "float32")
 
 

@@ -47,9 +47,12 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "program.cpp": tuple(INSTRUCTION_SETS),
     "softmax.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
+    "matrix.cpp": _GENERAL,
+    "expanded.cpp": _GENERAL,
+    "conv.cpp": _GENERAL,
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,
-    "conv.cpp": _GENERAL,
+    "softscan.cpp": _GENERAL,
 }
 
 

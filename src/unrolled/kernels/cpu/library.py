@@ -29,9 +29,26 @@ _PER_THREAD = 64
 
 _SIZES = ("packed_size", "softmax_columns", "softmax_size")
 _FUNCTIONS = (
-    "pack", "run", "linear", "gradient", "scan_forward", "scan_backward", "softmax_pack", "softmax_losses",
-    "softmax_gradients", "rms_forward", "rms_backward", "conv_forward", "conv_backward",
-)  # fmt: skip
+    "pack",
+    "run",
+    "linear",
+    "gradient",
+    "scan_forward",
+    "scan_backward",
+    "matrix_forward",
+    "matrix_backward",
+    "conv_forward",
+    "conv_backward",
+    "softmax_pack",
+    "softmax_losses",
+    "softmax_gradients",
+    "rms_forward",
+    "rms_backward",
+    "expanded_forward",
+    "expanded_backward",
+    "softscan_forward",
+    "softscan_backward",
+)
 
 # of float alone; the second line's only in sets with products of bf16 numbers
 _LOWERED = ("lowered_size", "pack_lowered")

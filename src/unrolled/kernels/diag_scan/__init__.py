@@ -1,8 +1,8 @@
 """``diag_scan``: h(t) = a(t) h(t-1) + b(t), elementwise (operation K1).
 
-Backends: ``native`` (in C++ on a CPU, real types, once ``unrolled build`` has been run), ``inplace`` (one time-major
-pass in place, with a backward written by hand) and ``reference`` (the plain loop under autograd, which defines the
-operation).
+Backends: ``native`` (in C++ on a CPU, once ``unrolled build`` has been run), ``doubling`` (log2(time) passes over the
+window, taken on other devices), ``inplace`` (one time-major pass in place, with a backward written by hand) and
+``reference`` (the plain loop under autograd, which defines the operation).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from unrolled.kernels.diag_scan import inplace, native, reference
+from unrolled.kernels.diag_scan import doubling, inplace, native, reference
 from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
 
 __all__ = ["BACKENDS", "OPERATION", "diag_scan"]
@@ -20,10 +20,16 @@ def _never(*_: object) -> None:
     return None
 
 
+def _elsewhere(a: Tensor, b: Tensor, *_: object) -> bool:
+    """Whether the call is not on a CPU: on one, log2(time) passes over memory take longer than one."""
+    return b.device.type != "cpu"
+
+
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("native", native.refuse, native.scan),
+        Backend("doubling", _never, doubling.scan, _elsewhere),
         Backend("inplace", _never, inplace.scan),
         Backend("reference", _never, reference.scan),
     )
@@ -42,7 +48,8 @@ def diag_scan(
     """Run the recurrence over a window.
 
     Args:
-        a: factors, real or complex, that broadcast to b: (batch, time, width), (width,), (batch, time, 1)...
+        a: factors, real or complex, that broadcast to b: (batch, time, width), (width,), (batch, time, 1)... They are
+            not stored at full size, nor is their gradient, where the backend is native.
         b: (batch, time, width), time >= 1, real or complex.
         h0: (batch, width), the state before the first step; None is zero.
         reset: boolean (batch, time); where true h(t-1) is ``initial``.
@@ -61,7 +68,7 @@ def diag_scan(
     zero = b.new_zeros(b.shape[0], b.shape[2], dtype=work)
     h0 = zero if h0 is None else h0.to(work)
     initial = zero if initial is None else initial.to(work).expand_as(zero)
-    args = (a.to(work).expand(b.shape), b.to(work), h0, reset, initial)
+    args = (a.to(work)[(None,) * (b.dim() - a.dim())], b.to(work), h0, reset, initial)
     h, last = choose("diag_scan", BACKENDS, backend, subject or "scan", *args).run(*args)
     return h.to(kind), last.to(kind)
 

@@ -53,5 +53,5 @@ class _Scan(torch.autograd.Function):
 def scan(a: Tensor, b: Tensor, h0: Tensor, reset: Tensor | None, initial: Tensor) -> tuple[Tensor, Tensor]:
     """See :func:`unrolled.kernels.diag_scan.reference.scan`."""
     flags = None if reset is None else reset.t().unsqueeze(-1)
-    h: Tensor = _Scan.apply(a.transpose(0, 1), b.transpose(0, 1), h0, flags, initial)  # type: ignore[assignment]
+    h: Tensor = _Scan.apply(a.expand_as(b).transpose(0, 1), b.transpose(0, 1), h0, flags, initial)  # type: ignore[assignment]
     return h.transpose(0, 1), h[-1]

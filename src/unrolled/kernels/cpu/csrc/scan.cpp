@@ -1,7 +1,8 @@
-// h(t) = a(t) h(t-1) + b(t) elementwise: one pass over time, and one back.
+// h(t) = a(t) h(t-1) + b(t) elementwise, real or complex: one pass over time, and one back.
 //
 // Both are bound by memory: everything is read once and written once. Threads share the columns. Compiled once for each
 // instruction set, as program.cpp.
+#include "complex.h"
 #include "threads.h"
 
 #define JOIN_(a, b) a##_##b
@@ -10,7 +11,7 @@
 
 namespace {
 
-// A (steps, rows, columns) array: columns side by side, strides of a step and of a row in numbers.
+// A (steps, rows, columns) array: columns side by side, or one for all; strides of a step and of a row in numbers.
 template <class T>
 struct Array {
     T* at;
@@ -18,86 +19,191 @@ struct Array {
     T* of(int64_t t, int64_t r) const { return at + t * step + r * row; }
 };
 
+struct Sizes {
+    int64_t steps, rows, columns, low, high;  // this thread's columns from low to high; all counted in numbers
+};
+
+// What a pass writes is not read again for long where it is larger than a cache: it goes to memory directly then,
+// which saves the reading of what is overwritten.
+constexpr int64_t CACHED = 1 << 20;
+
 template <class T>
+bool streams(const Sizes& n, std::initializer_list<const void*> written) {
+#ifdef __AVX512F__
+    if (n.steps * n.rows * n.columns * int64_t(sizeof(T)) < CACHED || n.columns * sizeof(T) % VECTOR_BYTES) return false;
+    for (const void* p : written)
+        if (uintptr_t(p) % VECTOR_BYTES) return false;
+    return true;
+#else
+    return false;
+#endif
+}
+
+template <bool STREAM, class T>
+inline void put(T* p, typename Simd<T>::Register v) {
+#ifdef __AVX512F__
+    if constexpr (STREAM) {
+        _mm512_stream_si512((__m512i*)p, (__m512i)v);
+        return;
+    }
+#endif
+    Simd<T>::store(p, v);
+}
+
+// f(i, count) for every vector of a row: count is that of its lanes for all but the last, which may have fewer.
+template <class T, class F>
+inline void across(int64_t low, int64_t high, F f) {
+    constexpr int lanes = Simd<T>::lanes;
+    int64_t i = low;
+    for (; i + lanes <= high; i += lanes) f(i, std::integral_constant<int, lanes>());
+    if (i < high) f(i, int(high - i));
+}
+
+template <class T, int N>
+inline typename Simd<T>::Register get(const T* p, std::integral_constant<int, N>) {
+    return Simd<T>::load(p);
+}
+template <class T>
+inline typename Simd<T>::Register get(const T* p, int count) {
+    return Simd<T>::load(p, count);
+}
+template <bool STREAM, class T, int N>
+inline void set(T* p, typename Simd<T>::Register v, std::integral_constant<int, N>) {
+    put<STREAM>(p, v);
+}
+template <bool STREAM, class T>
+inline void set(T* p, typename Simd<T>::Register v, int count) {
+    Simd<T>::store(p, v, count);
+}
+
+// K: Real or Complex numbers of T. WIDE: a has a factor for each column, else one for all.
+template <class K, bool WIDE, bool STREAM, class T = typename K::Number>
 void forward(Array<const T> a, Array<const T> b, const T* start, Array<const T> initial, const unsigned char* reset,
-             T* h, int64_t steps, int64_t rows, int64_t columns, int64_t low, int64_t high) {
-    for (int64_t t = 0; t < steps; ++t)
-        for (int64_t r = 0; r < rows; ++r) {
-            const T* last = reset && reset[t * rows + r] ? initial.of(0, r)
-                            : t                          ? h + ((t - 1) * rows + r) * columns
-                                                         : start + r * columns;
+             T* h, Sizes n) {
+    std::vector<T> carry(STREAM ? n.rows * (n.high - n.low) : 0);  // what was written is no longer in a cache
+    for (int64_t t = 0; t < n.steps; ++t)
+        for (int64_t r = 0; r < n.rows; ++r) {
+            T* kept = STREAM ? carry.data() + r * (n.high - n.low) - n.low : nullptr;
+            const T* last = reset && reset[t * n.rows + r] ? initial.of(0, r)
+                            : !t                           ? start + r * n.columns
+                            : STREAM                       ? kept
+                                                           : h + ((t - 1) * n.rows + r) * n.columns;
             const T *x = a.of(t, r), *y = b.of(t, r);
-            T* out = h + (t * rows + r) * columns;
-#pragma GCC ivdep
-            for (int64_t i = low; i < high; ++i) out[i] = x[i] * last[i] + y[i];
+            T* out = h + (t * n.rows + r) * n.columns;
+            const auto one = K::same(x);
+            across<T>(n.low, n.high, [=](int64_t i, auto count) {
+                const auto v = get(y + i, count) + K::times(WIDE ? get(x + i, count) : one, get(last + i, count));
+                set<STREAM>(out + i, v, count);
+                if (STREAM) set<false>(kept + i, v, count);
+            });
         }
 }
 
-// grad_b(t) = grad(t) + a(t+1) grad_b(t+1), grad_a(t) = grad_b(t) h(t-1); grad_a and grad_initial may be absent.
-template <class T>
+// grad_b(t) = grad(t) + conj(a(t+1)) grad_b(t+1), grad_a(t) = grad_b(t) conj(h(t-1)). grad_a and grad_initial may be
+// absent; ADD: grad_a, zeros, has one row for several, whose sum it takes. Not WIDE: it takes sums over the columns.
+template <class K, bool WIDE, bool ADD, bool STREAM, class T = typename K::Number>
 void backward(Array<const T> a, const T* h, const T* start, Array<const T> initial, const unsigned char* reset,
-              Array<const T> grad, T* grad_a, T* grad_b, T* grad_start, T* grad_initial, int64_t steps, int64_t rows,
-              int64_t columns, int64_t low, int64_t high) {
-    for (int64_t t = steps - 1; t >= 0; --t)
-        for (int64_t r = 0; r < rows; ++r) {
-            const int64_t here = (t * rows + r) * columns;
-            const bool fresh = reset && reset[t * rows + r];
-            const bool cut = t + 1 == steps || (reset && reset[(t + 1) * rows + r]);
-            const T *g = grad.of(t, r), *later = grad_b + here + rows * columns, *x = a.of(t, r);
-            T* out = grad_b + here;
-            if (cut) {
-#pragma GCC ivdep
-                for (int64_t i = low; i < high; ++i) out[i] = g[i];
-            } else {
-                const T* factor = a.of(t + 1, r);
-#pragma GCC ivdep
-                for (int64_t i = low; i < high; ++i) out[i] = g[i] + factor[i] * later[i];
-            }
-            if (grad_a) {
-                const T* last = fresh ? initial.of(0, r) : t ? h + here - rows * columns : start + r * columns;
-                T* to = grad_a + here;
-#pragma GCC ivdep
-                for (int64_t i = low; i < high; ++i) to[i] = out[i] * last[i];
-            }
-            if (fresh && grad_initial) {
-                T* to = grad_initial + r * columns;
-#pragma GCC ivdep
-                for (int64_t i = low; i < high; ++i) to[i] += x[i] * out[i];
-            }
-            if (!t && !fresh) {
-                T* to = grad_start + r * columns;
-#pragma GCC ivdep
-                for (int64_t i = low; i < high; ++i) to[i] = x[i] * out[i];
-            }
+              Array<const T> grad, Array<T> grad_a, T* grad_b, T* grad_start, T* grad_initial, Sizes n) {
+    typedef typename Simd<T>::Register V;
+    std::vector<T> carry(STREAM ? n.rows * (n.high - n.low) : 0);
+    for (int64_t t = n.steps - 1; t >= 0; --t)
+        for (int64_t r = 0; r < n.rows; ++r) {
+            const int64_t here = (t * n.rows + r) * n.columns;
+            const bool fresh = reset && reset[t * n.rows + r];
+            const bool cut = t + 1 == n.steps || (reset && reset[(t + 1) * n.rows + r]);
+            T *out = grad_b + here, *kept = STREAM ? carry.data() + r * (n.high - n.low) - n.low : nullptr;
+            const T *g = grad.of(t, r), *x = a.of(t, r), *factor = cut ? x : a.of(t + 1, r);
+            const T* later = cut ? g : STREAM ? kept : out + n.rows * n.columns;
+            const T* last = fresh ? initial.of(0, r) : t ? h + here - n.rows * n.columns : start + r * n.columns;
+            T* to = grad_a.at ? grad_a.of(t, r) : nullptr;
+            const V one = K::same(factor);
+            V total = {};
+            across<T>(n.low, n.high, [&, cut](int64_t i, auto count) {
+                V v = get(g + i, count);
+                if (!cut) v += K::times(K::conj(WIDE ? get(factor + i, count) : one), get(later + i, count));
+                set<STREAM>(out + i, v, count);
+                if (STREAM) set<false>(kept + i, v, count);
+                if (!to) return;
+                const V of_a = K::times(K::conj(get(last + i, count)), v);
+                if (!WIDE) total += of_a;
+                else if (ADD) set<false>(to + i, get(to + i, count) + of_a, count);
+                else set<STREAM>(to + i, of_a, count);
+            });
+            if (!WIDE && to) K::sum(to, total);
+            T* ends = fresh ? grad_initial : t ? nullptr : grad_start;
+            if (!ends) continue;
+            ends += r * n.columns;
+            const T* now = STREAM ? kept : out;
+            const V own = K::same(x);
+            across<T>(n.low, n.high, [=](int64_t i, auto count) {
+                const V v = K::times(K::conj(WIDE ? get(x + i, count) : own), get(now + i, count));
+                set<false>(ends + i, get(ends + i, count) + v, count);
+            });
         }
 }
 
+// part(columns) in each thread, with the number of the thread.
 template <class F>
-void share(int64_t columns, int64_t threads, F part) {
+void share(int64_t steps, int64_t rows, int64_t columns, int64_t threads, F part) {
     const auto edge = [=](int64_t i) { return i == threads ? columns : columns * i / threads / 16 * 16; };
-    in_parallel(threads, [&](int64_t i, int64_t) { part(edge(i), edge(i + 1)); });
+    in_parallel(threads, [&](int64_t i, int64_t) { part(Sizes{steps, rows, columns, edge(i), edge(i + 1)}, i); });
+}
+
+template <class K, bool WIDE, class T = typename K::Number>
+void all_forward(Array<const T> a, Array<const T> b, const T* start, Array<const T> initial, const unsigned char* reset,
+                 T* h, int64_t steps, int64_t rows, int64_t columns, int64_t threads) {
+    share(steps, rows, columns, threads, [=](Sizes n, int64_t) {
+        if (streams<T>(n, {h})) forward<K, WIDE, true>(a, b, start, initial, reset, h, n);
+        else forward<K, WIDE, false>(a, b, start, initial, reset, h, n);
+    });
+}
+
+template <class K, bool WIDE, class T = typename K::Number>
+void all_backward(Array<const T> a, const T* h, const T* start, Array<const T> initial, const unsigned char* reset,
+                  Array<const T> grad, Array<T> grad_a, int64_t of_thread, bool add, T* grad_b, T* grad_start,
+                  T* grad_initial, int64_t steps, int64_t rows, int64_t columns, int64_t threads) {
+    share(steps, rows, columns, threads, [=](Sizes n, int64_t thread) {
+        const auto run = [=](auto f) {
+            Array<T> own = {grad_a.at ? grad_a.at + thread * of_thread : nullptr, grad_a.step, grad_a.row};
+            f(a, h, start, initial, reset, grad, own, grad_b, grad_start, grad_initial, n);
+        };
+        const bool stream = streams<T>(n, {grad_b, WIDE && !add ? grad_a.at : nullptr});
+        if (add && stream) run(backward<K, WIDE, true, true>);
+        else if (add) run(backward<K, WIDE, true, false>);
+        else if (stream) run(backward<K, WIDE, false, true>);
+        else run(backward<K, WIDE, false, false>);
+    });
 }
 
 }  // namespace
 
-#define EXPORT(T, KIND)                                                                                                \
-    extern "C" void NAME(scan_forward_##KIND)(const T* a, int64_t a_step, int64_t a_row, const T* b, int64_t b_step,    \
-                                              int64_t b_row, const T* start, const T* initial, int64_t initial_row,     \
-                                              const unsigned char* reset, T* h, int64_t steps, int64_t rows,            \
-                                              int64_t columns, int64_t threads) {                                      \
-        share(columns, threads, [=](int64_t low, int64_t high) {                                                       \
-            forward<T>({a, a_step, a_row}, {b, b_step, b_row}, start, {initial, 0, initial_row}, reset, h, steps,       \
-                       rows, columns, low, high);                                                                      \
-        });                                                                                                            \
+// kind: 0 real, 1 complex, as pairs of numbers; wide: whether a has a factor for each column. Strides and columns are
+// counted in numbers. of_thread: from one thread's grad_a to the next one's. grad_start and grad_initial are zeros.
+#define BY_KIND(F, ...)                                       \
+    if (complex && wide) F<Complex<T>, true>(__VA_ARGS__);    \
+    else if (complex) F<Complex<T>, false>(__VA_ARGS__);      \
+    else if (wide) F<Real<T>, true>(__VA_ARGS__);             \
+    else F<Real<T>, false>(__VA_ARGS__)
+#define EXPORT(T_, KIND)                                                                                               \
+    extern "C" void NAME(scan_forward_##KIND)(                                                                         \
+        int64_t complex, int64_t wide, const T_* a, int64_t a_step, int64_t a_row, const T_* b, int64_t b_step,         \
+        int64_t b_row, const T_* start, const T_* initial, int64_t initial_row, const unsigned char* reset, T_* h,      \
+        int64_t steps, int64_t rows, int64_t columns, int64_t threads) {                                               \
+        typedef T_ T;                                                                                                  \
+        const Array<const T> of_a = {a, a_step, a_row}, of_b = {b, b_step, b_row}, first = {initial, 0, initial_row};   \
+        BY_KIND(all_forward, of_a, of_b, start, first, reset, h, steps, rows, columns, threads);                       \
     }                                                                                                                  \
     extern "C" void NAME(scan_backward_##KIND)(                                                                        \
-        const T* a, int64_t a_step, int64_t a_row, const T* h, const T* start, const T* initial, int64_t initial_row,   \
-        const unsigned char* reset, const T* grad, int64_t grad_step, int64_t grad_row, T* grad_a, T* grad_b,           \
-        T* grad_start, T* grad_initial, int64_t steps, int64_t rows, int64_t columns, int64_t threads) {               \
-        share(columns, threads, [=](int64_t low, int64_t high) {                                                       \
-            backward<T>({a, a_step, a_row}, h, start, {initial, 0, initial_row}, reset, {grad, grad_step, grad_row},    \
-                        grad_a, grad_b, grad_start, grad_initial, steps, rows, columns, low, high);                    \
-        });                                                                                                            \
+        int64_t complex, int64_t wide, const T_* a, int64_t a_step, int64_t a_row, const T_* h, const T_* start,        \
+        const T_* initial, int64_t initial_row, const unsigned char* reset, const T_* grad, int64_t grad_step,          \
+        int64_t grad_row, T_* grad_a, int64_t of_thread, int64_t to_step, int64_t to_row, int64_t add, T_* grad_b,      \
+        T_* grad_start, T_* grad_initial, int64_t steps, int64_t rows, int64_t columns, int64_t threads) {             \
+        typedef T_ T;                                                                                                  \
+        const Array<const T> of_a = {a, a_step, a_row}, of_h = {grad, grad_step, grad_row};                             \
+        const Array<const T> first = {initial, 0, initial_row};                                                        \
+        const Array<T> to = {grad_a, to_step, to_row};                                                                 \
+        BY_KIND(all_backward, of_a, h, start, first, reset, of_h, to, of_thread, add != 0, grad_b, grad_start,          \
+                grad_initial, steps, rows, columns, threads);                                                          \
     }
 EXPORT(float, float)
 EXPORT(double, double)
