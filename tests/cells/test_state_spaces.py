@@ -19,6 +19,10 @@ CONFIGS = [
     {"name": "gss", "modes": 4, "inner": 1.0},
     {"name": "mega_ema", "modes": 4},
 ]
+FULL = [
+    {"name": "lssl", "modes": 6, "outputs": 2, "dt_max": 1.0},
+    {"name": "s4", "modes": 8, "dt_max": 0.5},
+]
 SYSTEMS = pytest.mark.parametrize("options", CONFIGS, ids=lambda options: "-".join(map(str, options.values())))
 
 
@@ -40,10 +44,7 @@ def outcome(cell: Any, backend: str, x: Tensor, start: Tensor, reset: Tensor | N
     return [y, state.s, *torch.autograd.grad(loss, [x, start, *cell.parameters()])]
 
 
-@SYSTEMS
-@pytest.mark.parametrize("time", [9, 37, 64])
-@pytest.mark.parametrize("with_resets", [False, True])
-def test_a_window_is_its_recurrence(options: dict[str, Any], time: int, with_resets: bool) -> None:
+def check_window(options: dict[str, Any], time: int, with_resets: bool) -> None:
     cell = make(options)
     x, start = draw(3, time, 3), draw(*cell.initial_state(3).s.shape, seed=1)
     reset = None
@@ -55,6 +56,20 @@ def test_a_window_is_its_recurrence(options: dict[str, Any], time: int, with_res
     assert choices()[f"fft_conv {cell.name}"] == "fft"
     for part, value in zip(found, outcome(cell, "reference", x, start, reset), strict=True):
         torch.testing.assert_close(part, value, rtol=1e-9, atol=1e-9)
+
+
+@SYSTEMS
+@pytest.mark.parametrize("time", [9, 37, 64])
+@pytest.mark.parametrize("with_resets", [False, True])
+def test_a_window_is_its_recurrence(options: dict[str, Any], time: int, with_resets: bool) -> None:
+    check_window(options, time, with_resets)
+
+
+@pytest.mark.parametrize("options", FULL, ids=lambda options: options["name"])
+@pytest.mark.parametrize(("time", "with_resets"), [(37, True), (63, False), (64, False), (300, False), (530, True)])
+def test_a_window_of_a_full_matrix_is_its_recurrence(options: dict[str, Any], time: int, with_resets: bool) -> None:
+    """Below 64 steps, from there on by the generating function, and beyond one piece."""
+    check_window(options, time, with_resets)
 
 
 def test_documents_of_a_row_are_apart() -> None:

@@ -24,6 +24,8 @@ NAMES = {
     "mrnn": ["m", "h_pre", "h"],
     "mlstm": ["m", *LSTM],
     "mgru": ["m", "r_pre", "z_pre", "n_pre", "r", "z", "n", "h"],
+    "lssl": ["s", "h"],
+    "s4": ["s", "h"],
     "s4d": ["s", "h"],
     "dss": ["s", "h"],
     "gss": ["s", "hidden", "h"],

@@ -36,6 +36,8 @@ CELLS: "Registry[Any]" = Registry(
         "mlstm": "unrolled.cells.multiplicative.mlstm:MLSTM",
         "mgru": "unrolled.cells.multiplicative.mgru:MGRU",
         "qrnn": "unrolled.cells.scan.qrnn:QRNN",
+        "lssl": "unrolled.cells.ssm.lssl:LSSL",
+        "s4": "unrolled.cells.ssm.s4:S4",
         "s4d": "unrolled.cells.ssm.s4d:S4D",
         "dss": "unrolled.cells.ssm.dss:DSS",
         "gss": "unrolled.cells.ssm.gss:GSS",
