@@ -146,10 +146,11 @@ def test_ladder() -> None:
         torch.testing.assert_close(ladder.columns(rows, steps), columns)
 
 
-def test_fixed_steps_are_saved_and_not_trained() -> None:
-    cell = LSSL(3, 2, LSSLConfig(modes=4, learn_steps=False))
-    assert "log_dt" in cell.state_dict()
+def test_fixed_steps_are_spread_and_not_trained() -> None:
+    cell = LSSL(3, 2, LSSLConfig(modes=4, learn_steps=False, dt_min=0.01, dt_max=1.0)).double()
     assert "log_dt" not in dict(cell.named_parameters())
+    a, _ = bilinear(torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64).log(), 4)
+    torch.testing.assert_close(cell.system().a, a.transpose(1, 2), rtol=0, atol=1e-12)
     assert "log_dt" in dict(LSSL(3, 2, LSSLConfig(modes=4)).named_parameters())
 
 

@@ -1,5 +1,6 @@
 """LSSL: the linear state-space layer with a full matrix."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ class LSSLConfig(CellConfig):
     name: Literal["lssl"] = "lssl"
     modes: int = Field(default=64, ge=1, description="N, numbers of state of a channel")
     outputs: int = Field(default=1, ge=1, description="M, outputs of a channel's system")
-    learn_steps: bool = Field(default=True, description="whether the step sizes are trained")
+    learn_steps: bool = Field(default=True, description="whether step sizes are trained; else fixed, evenly spread")
     dt_min: float = Field(default=1e-3, gt=0, description="least step size at the start")
     dt_max: float = Field(default=0.1, gt=0, description="largest step size at the start")
     rate: float = Field(default=0.25, gt=0, description="factor on the learning rate of step sizes (published: 1e-3)")
@@ -48,9 +49,9 @@ class LSSL(SystemCell):
         \bar A &= (I - \Delta/2 \, A)^{-1} (I + \Delta/2 \, A), \quad \bar B = (I - \Delta/2 \, A)^{-1} \Delta B \\
         x_t &= \bar A x_{t-1} + \bar B u_t, \quad y_t = C x_t + D u_t \in R^M, \quad h_t = W \mathrm{GELU}(y_t) + b
 
-    A and B are not trained; the paper's learned A is left out. Delta is one per channel, its logarithm drawn evenly,
-    and trained (``learn_steps``) at a lower rate and without decay, or fixed; C and D start normal, W as
-    ``torch.nn.Linear``. Windows are convolutions with K_l = C Ā^l B̄, the Krylov rows made by doubling; Ā and B̄ are
+    A and B are not trained; the paper's learned A is left out. Delta is one per channel: its logarithm is drawn evenly
+    and trained at a lower rate and without decay, or (``learn_steps`` off) spread evenly over the channels for good. C
+    and D start normal, W as ``torch.nn.Linear``. Windows are convolutions with K_l = C Ā^l B̄, the Krylov rows made by doubling; Ā and B̄ are
     solved in float64. I inputs make N outputs in W.
 
     Parameters, with state S: I(MS + M) + MIN + N, and I for trained steps.
@@ -62,13 +63,9 @@ class LSSL(SystemCell):
 
     def __init__(self, in_width: int, width: int, config: LSSLConfig):
         super().__init__(in_width, width, config)
-        log_dt = torch.empty(in_width)
-        if config.learn_steps:
-            self.log_dt = nn.Parameter(log_dt)
-            self.parameter_rules = {"log_dt": ParameterRule(decay=False, rate=config.rate, drawn=False)}
-        else:
-            self.register_buffer("log_dt", log_dt)
-            self.parameter_rules = {}
+        self.log_dt = nn.Parameter(torch.empty(in_width)) if config.learn_steps else None
+        slow = ParameterRule(decay=False, rate=config.rate, drawn=False)
+        self.parameter_rules = {"log_dt": slow} if config.learn_steps else {}
         self.c = nn.Parameter(torch.empty(in_width, config.outputs, config.modes))
         self.skip = nn.Parameter(torch.empty(in_width, config.outputs))
         self.weight = nn.Parameter(torch.empty(width, in_width * config.outputs))
@@ -78,8 +75,9 @@ class LSSL(SystemCell):
 
     def reset_parameters(self) -> None:
         """Draw the weights anew."""
-        with torch.no_grad():
-            self.log_dt.copy_(log_steps(self.in_width, self.config.dt_min, self.config.dt_max))
+        if self.log_dt is not None:
+            with torch.no_grad():
+                self.log_dt.copy_(log_steps(self.in_width, self.config.dt_min, self.config.dt_max))
         nn.init.normal_(self.c)
         nn.init.normal_(self.skip)
         for parameter in (self.weight, self.bias):
@@ -91,7 +89,11 @@ class LSSL(SystemCell):
 
     def system(self) -> Dense:
         """Ā, B̄ and C."""
-        a, b = bilinear(self.log_dt, self.config.modes)
+        log_dt = self.log_dt
+        if log_dt is None:
+            low, high = math.log(self.config.dt_min), math.log(self.config.dt_max)
+            log_dt = torch.linspace(low, high, self.in_width, dtype=self.c.dtype, device=self.c.device)
+        a, b = bilinear(log_dt, self.config.modes)
         return Dense(a.transpose(1, 2), b, self.c)
 
     def mix(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, SystemState]:
