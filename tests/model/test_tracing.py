@@ -24,6 +24,9 @@ NAMES = {
     "mrnn": ["m", "h_pre", "h"],
     "mlstm": ["m", *LSTM],
     "mgru": ["m", "r_pre", "z_pre", "n_pre", "r", "z", "n", "h"],
+    "slstm": [
+        *("i_pre", "f_pre", "g_pre", "o_pre", "g", "o", "c", "normaliser", "stabiliser", "y", "conv", "h"),
+    ],
     "lssl": ["s", "h"],
     "s4": ["s", "h"],
     "s4d": ["s", "h"],

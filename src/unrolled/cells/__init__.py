@@ -35,6 +35,7 @@ CELLS: "Registry[Any]" = Registry(
         "mrnn": "unrolled.cells.multiplicative.mrnn:MRNN",
         "mlstm": "unrolled.cells.multiplicative.mlstm:MLSTM",
         "mgru": "unrolled.cells.multiplicative.mgru:MGRU",
+        "slstm": "unrolled.cells.gated.slstm:SLSTM",
         "qrnn": "unrolled.cells.scan.qrnn:QRNN",
         "lssl": "unrolled.cells.ssm.lssl:LSSL",
         "s4": "unrolled.cells.ssm.s4:S4",

@@ -51,8 +51,8 @@ class LSSL(SystemCell):
 
     A and B are not trained; the paper's learned A is left out. Delta is one per channel: its logarithm is drawn evenly
     and trained at a lower rate and without decay, or (``learn_steps`` off) spread evenly over the channels for good. C
-    and D start normal, W as ``torch.nn.Linear``. Windows are convolutions with K_l = C Ā^l B̄, the Krylov rows made by doubling; Ā and B̄ are
-    solved in float64. I inputs make N outputs in W.
+    and D start normal, W as ``torch.nn.Linear``. Windows are convolutions with K_l = C Ā^l B̄, whose rows B̄ Ā^l are
+    made by doubling; Ā and B̄ are solved in float64. I inputs make N outputs in W.
 
     Parameters, with state S: I(MS + M) + MIN + N, and I for trained steps.
     """
