@@ -202,9 +202,7 @@ def test_starts_by_depth() -> None:
     assert bounds == pytest.approx([0, 0.25, 0.5, 0.75])
 
 
-@pytest.mark.parametrize(
-    "name", ["retnet", "gla", "hgrn2", "gsa", "mamba2", "deltanet", "gated_deltanet", "rwkv7", "matrix_lstm"]
-)
+@pytest.mark.parametrize("name", [name for name in CELLS if issubclass(CELLS[name], MatrixCell)])
 def test_extreme_inputs_stay_finite(name: str) -> None:
     multiple = CELLS[name].width_multiple(CELLS[name].Config())
     torch.manual_seed(0)
