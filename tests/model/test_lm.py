@@ -144,7 +144,8 @@ def test_fit_width(case: Case) -> None:
     budget = 20_000
     fitted = fit_width(config, 50, budget)
     assert count_params(fitted, 50) <= budget
-    assert count_params(fitted.model_copy(update={"width": fitted.width + 1}), 50) > budget
+    step = CELLS[case.name].width_multiple(CELLS[case.name].EXAMPLES[case.index])
+    assert count_params(fitted.model_copy(update={"width": fitted.width + step}), 50) > budget
     assert fitted.model_copy(update={"width": config.width}) == config
 
 
