@@ -21,6 +21,15 @@ GATES = {
     "mlstm": ["i", "f", "o"],
     "mgru": ["r", "z"],
     "qrnn": ["f", "o"],
+    "mingru": ["z"],
+    "minlstm": ["f"],
+    "sru": ["f", "o"],
+    "hgrn": ["f", "decay"],
+    "rg_lru": ["r", "i", "decay"],
+    "rwkv4": ["o"],
+    "rwkv4_channel": ["o"],
+    "gateloop": ["f"],
+    "longhorn": ["i"],
     "mogrifier": ["round1", "round2", "round3", "round4", "round5", "i", "f", "o"],
 }
 
@@ -38,7 +47,7 @@ def test_equals_the_plain_loop(predictor: Make, text: Text, cell: str) -> None:
     steps = list(model.model.trace(inputs))[1:]
     for key, use in found.gates.items():
         high = 2.0 if "round" in key else 1.0
-        for unit in range(6):
+        for unit in range(len(use.left)):
             values = [float(step[key][0, unit]) / high for step in steps]
             assert use.left[unit] == sum(v < 0.2 for v in values) / 150
             assert use.right[unit] == sum(v > 0.7 for v in values) / 150

@@ -30,7 +30,6 @@ TAP_NAMES = {
     "r": TapName("gate", "reset gate; recurrence gate of the RG-LRU, which forgets where it is open"),
     "z": TapName("gate", "update gate: the share of h that is kept"),
     "round*": TapName("gate", "gate of a Mogrifier round, 2σ(...): on x in odd rounds, on h in even ones", 2.0),
-    "a": TapName("intermediate", "share of the state that is kept, where it is made of a gate and more"),
     "g": TapName("candidate", "what is written into c (z in the QRNN's equation)"),
     "n": TapName("candidate", "what is mixed into h"),
     "c": TapName("state", "cell state"),
