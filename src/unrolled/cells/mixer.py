@@ -41,10 +41,12 @@ class MixerCell(Cell):
     Attributes:
         operation: the operation that it goes through, a name in :data:`unrolled.kernels.OPERATIONS`.
         matrix_fields: fields of the state that hold a matrix for each head, (batch, heads, ...).
+        positive_fields: fields of the state that are never negative, such as sums of weights that are divided by.
     """
 
     operation: ClassVar[str]
     matrix_fields: ClassVar[tuple[str, ...]] = ()
+    positive_fields: ClassVar[tuple[str, ...]] = ()
 
     def mix(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, Any]:
         """One window.
@@ -103,7 +105,8 @@ class MixerCell(Cell):
         return self.mix(x, state, given)
 
     def _trace(self, x: Tensor, state: Any, given: Given, tap: Tap) -> None:
-        """Tap what :meth:`mix` shows, the state and the output, step by step; of a matrix also the norm of each head's."""
+        """Tap what :meth:`mix` shows, the state and the output, step by step; of a matrix also the norm of each
+        head's."""
 
         def at(part: Tensor, t: int) -> Tensor:
             return part[:, t : t + 1] if part.shape[1] > 1 else part

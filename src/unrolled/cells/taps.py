@@ -16,7 +16,8 @@ __all__ = ["TAP_NAMES", "TapName", "tap_blocks", "tap_name", "tapped"]
 
 
 class TapName(NamedTuple):
-    """role: gate, decay, candidate, state, intermediate, pre-activation or other. high: a gate lies between 0 and this."""
+    """role: gate, decay, candidate, state, intermediate, pre-activation or other. high: a gate lies between 0 and
+    this."""
 
     role: str
     meaning: str
@@ -30,17 +31,19 @@ TAP_NAMES = {
     "r": TapName("gate", "reset gate; recurrence gate of the RG-LRU, which forgets where it is open"),
     "z": TapName("gate", "update gate: the share of h that is kept"),
     "round*": TapName("gate", "gate of a Mogrifier round, 2σ(...): on x in odd rounds, on h in even ones", 2.0),
+    "a": TapName("decay", "share of the state that is kept, by head or channel, where it is made of a gate and more"),
     "g": TapName("candidate", "what is written into c (z in the QRNN's equation)"),
     "n": TapName("candidate", "what is mixed into h"),
     "c": TapName("state", "cell state"),
     "h": TapName("state", "output, and in cells with a step the recurrent state"),
     "x": TapName("state", "input that is kept for the next step (QRNN of window 2, RWKV-4)"),
     "s": TapName("state", "state of several numbers for each channel, or of a matrix for each head"),
-    "s_norm": TapName("intermediate", "norm of each head's matrix state"),
+    "keys": TapName("state", "keys of the slots of a memory"),
+    "values": TapName("state", "values of the slots of a memory"),
+    "*_norm": TapName("intermediate", "norm of a matrix state, for each head"),
     "conv": TapName("state", "inputs that a short convolution keeps"),
-    "decay": TapName("decay", "share of the state that is kept, by head or channel; not the logistic of one number"),
     "top": TapName("state", "largest decayed score, in units of whose exponential u and w are"),
-    "u": TapName("state", "sum of the weights of all that was seen"),
+    "u": TapName("state", "sum of the weights, or of the keys, of all that was seen"),
     "w": TapName("state", "weighted sum of the values of all that was seen"),
     "seen": TapName("state", "1 once a token was read, 0 before"),
     "m": TapName("intermediate", "multiplicative intermediate state that all gates share"),
@@ -64,6 +67,8 @@ def tap_name(name: str) -> TapName:
         return TAP_NAMES["*_pre"]
     if name.startswith("m_"):
         return TAP_NAMES["m_*"]
+    if name.endswith("_norm"):
+        return TAP_NAMES["*_norm"]
     base = name.rstrip("0123456789")
     return TAP_NAMES.get(f"{base}*", TapName("other", "named by the cell alone"))
 
@@ -79,7 +84,8 @@ def tap_blocks(tap: Tap, names: Iterable[str], value: Tensor) -> None:
 def tapped(cls: Any, config: Any) -> list[str]:
     """Names that a cell taps, in its order. cls: the class; config: its configuration."""
     seen: dict[str, None] = {}
-    width = 12  # divisible by the gates of every cell
+    multiple = cls.width_multiple(config)
+    width = -(-12 // multiple) * multiple
     cell = cls(width, width, config)
     with torch.no_grad():
         cell(torch.zeros(1, 1, width), tap=lambda name, value: seen.setdefault(name))

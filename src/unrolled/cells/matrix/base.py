@@ -85,7 +85,10 @@ class MatrixCell(MixerCell):
     State: type = MatrixState
     operation = "matrix_scan"
     matrix_fields = ("s",)
-    conv: ShortConv | None = None
+
+    def __init__(self, in_width: int, width: int, config: Any):
+        super().__init__(in_width, width, config)
+        self.conv: ShortConv | None = None
 
     @classmethod
     def head_sizes(cls, config: Any, width: int) -> tuple[int, int, int]:

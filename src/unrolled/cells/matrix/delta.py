@@ -9,10 +9,8 @@ from torch.nn.functional import silu, softplus
 
 from unrolled.cells.base import ParameterRule
 from unrolled.cells.matrix.base import (
-    ConvMatrixState,
     HeadsConfig,
     MatrixCell,
-    MatrixState,
     by_fan_in,
     fill,
     unit,
@@ -58,10 +56,10 @@ class DeltaNet(MatrixCell):
         S_t &= S_{t-1} + \beta \hat{k} (v - S_{t-1}^\top \hat{k})^\top \\
         y_t &= W_o\,\mathrm{RMSNorm}(K^{-1/2} S_t^\top \hat{q}) \quad (\odot\, \mathrm{SiLU}(W_g x_t))
 
-    β is twice that where ``negative``, so that an eigenvalue of the transition may be -1 (Grazzi et al. 2024). Keys are of
-    unit length, with 10⁻⁶ beside the square, without which the rule is unstable. N / H keys and values; the norm is of
-    each head, with one gain for all. Weights as those of ``torch.nn.Linear``. The blocks of ``weight`` are q, k, v, β (H),
-    and g where there is a gate. The traced i is β before it is doubled.
+    β is twice that where ``negative``, so that an eigenvalue of the transition may be -1 (Grazzi et al. 2024). Keys are
+    of unit length, with 10⁻⁶ beside the square, without which the rule is unstable. N / H keys and values; the norm is
+    of each head, with one gain for all. Weights as those of ``torch.nn.Linear``. The blocks of ``weight`` are q, k, v,
+    β (H), and g where there is a gate. The traced i is β before it is doubled.
 
     Parameters 3NI + HI + N² + 3NC, N/H of the norm, and NI of the gate.
     """
@@ -87,11 +85,6 @@ class DeltaNet(MatrixCell):
     def reset_parameters(self) -> None:
         """Draw the matrices anew."""
         fill(by_fan_in, [self.weight, self.out])
-
-    @property
-    def State(self) -> Any:  # type: ignore[override]  # noqa: N802
-        """With the convolution's cache where there is one."""
-        return MatrixState if self.conv is None else ConvMatrixState
 
     @classmethod
     def head_sizes(cls, config: Any, width: int) -> tuple[int, int, int]:
@@ -145,9 +138,9 @@ class GatedDeltaNet(DeltaNet):
         S_t &= \alpha (I - \beta \hat{k} \hat{k}^\top) S_{t-1} + \beta \hat{k} v^\top \\
         y_t &= W_o (\mathrm{RMSNorm}(K^{-1/2} S_t^\top \hat{q}) \odot \mathrm{SiLU}(W_g x_t))
 
-    The rest as in :class:`DeltaNet`; the error is read from the decayed state. 3N/4 keys in all and twice as many values,
-    as the published models. e^A starts uniform on (0, 16), b such that softplus(b) is log-uniform on [0.001, 0.1]; both
-    are not decayed. The blocks of ``weight`` are q, k, v, β (H), g, a (H).
+    The rest as in :class:`DeltaNet`; the error is read from the decayed state. 3N/4 keys in all and twice as many
+    values, as the published models. e^A starts uniform on (0, 16), b such that softplus(b) is log-uniform on [0.001,
+    0.1]; both are not decayed. The blocks of ``weight`` are q, k, v, β (H), g, a (H).
 
     Parameters 6NI (4.5NI without the gate) + 2HI + 1.5N² + 3NC + 2H, and 3N/2H of the norm.
     """
@@ -188,7 +181,7 @@ class GatedDeltaNet(DeltaNet):
         (pre,) = parts
         log_decay = -self.log_rate.exp() * softplus(pre + self.step_bias)
         if given.show is not None:
-            given.show("decay", log_decay.exp())
+            given.show("a", log_decay.exp())
         return log_decay
 
     @classmethod

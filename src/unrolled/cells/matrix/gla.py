@@ -34,8 +34,9 @@ class GLA(MatrixCell):
         S_t &= \mathrm{Diag}(\alpha) S_{t-1} + k v^\top \\
         y_t &= W_o (\mathrm{RMSNorm}(K^{-1/2} S_t^\top q) \odot \mathrm{SiLU}(g))
 
-    Half as many keys as the width, all of it as values, τ = 16, W_1 of rank 16. The norm is of each head, with one gain for
-    all. Xavier start with gain 2^-2.5, as flash-linear-attention. The blocks of ``weight`` are q, k (N/2 each), v, g.
+    Half as many keys as the width, all of it as values, τ = 16, W_1 of rank 16. The norm is of each head, with one gain
+    for all. Xavier start with gain 2^-2.5, as flash-linear-attention. The blocks of ``weight`` are q, k (N/2 each), v,
+    g.
 
     Parameters 3NI + N² + R(I + N/2) + N/2, and N/H of the norm.
     """
@@ -78,7 +79,7 @@ class GLA(MatrixCell):
         parts = (cut_heads(part, heads) for part in (q, k, v, decay))
         o, s = matrix_scan(*parts, scale=keys**-0.5, **self.options(state, given))
         if given.show is not None:
-            given.show("decay", decay.exp())
+            given.show("a", decay.exp())
         return self.linear("out", self.normed(self.norm, o) * silu(g)), MatrixState(s)
 
     @classmethod

@@ -43,9 +43,9 @@ class GSA(MatrixCell):
         \tilde{V}_t = \mathrm{Diag}(\alpha) \tilde{V}_{t-1} + (1 - \alpha) v^\top \\
         y_t &= W_o\,\mathrm{RMSNorm}(\mathrm{SiLU}(\tilde{V}_t^\top \mathrm{softmax}(K^{-1/2} \tilde{K}_t q)))
 
-    Two passes of the same operation with a softmax between them: the first decays by value, the second by key. τ = 8. The
-    norm is over the whole width. Xavier start with gain 2^-2.5, as flash-linear-attention. The blocks of ``weight`` are
-    q, k, v (N each), α (H M).
+    Two passes of the same operation with a softmax between them: the first decays by value, the second by key. τ = 8.
+    The norm is over the whole width. Xavier start with gain 2^-2.5, as flash-linear-attention. The blocks of ``weight``
+    are q, k, v (N each), α (H M).
 
     Parameters 3NI + HMI + N² + N.
     """
@@ -95,7 +95,7 @@ class GSA(MatrixCell):
         o, slot_values = matrix_scan(read, written, silu(v), decay, state=state.values, **options)
         y = self.normed(self.norm, silu(o).flatten(2).unsqueeze(2))
         if given.show is not None:
-            given.show("decay", decay.exp().flatten(2))
+            given.show("a", decay.exp().flatten(2))
         return self.linear("out", y), SlotState(slot_keys, slot_values)
 
     @classmethod

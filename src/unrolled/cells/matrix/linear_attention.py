@@ -32,10 +32,10 @@ class LinearAttentionConfig(HeadsConfig):
 
 
 class NormalisedState(NamedTuple):
-    """s: (batch, heads, keys, values). z: (batch, heads * keys), the sum of the keys' features."""
+    """s: (batch, heads, keys, values). u: (batch, heads * keys), the sum of the keys' features."""
 
     s: Tensor
-    z: Tensor
+    u: Tensor
 
 
 class PlainState(NamedTuple):
@@ -76,6 +76,7 @@ class LinearAttention(MatrixCell):
     )
     EQUATION = "S = S + φ(k) v'; y = S' φ(q) / z' φ(q)"
     State = NormalisedState
+    positive_fields = ("u",)
 
     def __init__(self, in_width: int, width: int, config: LinearAttentionConfig):
         super().__init__(in_width, width, config)
@@ -111,10 +112,10 @@ class LinearAttention(MatrixCell):
         if self.norm is not None:
             return self.linear("out", self.normed(self.norm, o)), PlainState(s)
         ones = k.new_ones(k[0, 0].numel())
-        z, last = diag_scan(
-            ones, k.flatten(2), state.z, given.reset, backend=self.wish_for("diag_scan"), subject=self.name
+        u, last = diag_scan(
+            ones, k.flatten(2), state.u, given.reset, backend=self.wish_for("diag_scan"), subject=self.name
         )
-        o = o / ((q * z.view(q.shape)).sum(-1, keepdim=True) + _EPSILON)
+        o = o / ((q * u.view(q.shape)).sum(-1, keepdim=True) + _EPSILON)
         return self.linear("out", o.flatten(2)), NormalisedState(s, last)
 
     @classmethod

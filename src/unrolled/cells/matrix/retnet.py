@@ -34,7 +34,8 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class RetNet(MatrixCell):
-    r"""Multi-scale retention (Sun et al. 2023, arXiv:2307.08621): a decay of its own for each head, which no input moves.
+    r"""Multi-scale retention (Sun et al. 2023, arXiv:2307.08621): a decay of its own for each head, which no input
+    moves.
 
     .. math::
         q, k, v, g &= W_q x_t, K^{-1/2} W_k x_t, W_v x_t, W_g x_t \\
@@ -42,10 +43,10 @@ class RetNet(MatrixCell):
         y_t &= W_o (\mathrm{RMSNorm}(S_t^\top q) \odot \mathrm{SiLU}(g))
 
     R turns neighbouring pairs of keys. The published forms turn q and k by the token's position instead, which is the
-    same; here the state turns, so that nothing grows with the text. The norm of each head has no gain, as in the authors'
-    code; the paper says group norm, and that code's parallel form divides scores by their sums first, which the norm
-    undoes. The slowest head's decay reaches beyond any training window: its state is carried, its gradient is not. The
-    blocks of ``weight`` are q, k (N each), v, g (``value_factor`` N each).
+    same; here the state turns, so that nothing grows with the text. The norm of each head has no gain, as in the
+    authors' code; the paper says group norm, and that code's parallel form divides scores by their sums first, which
+    the norm undoes. The slowest head's decay reaches beyond any training window: its state is carried, its gradient is
+    not. The blocks of ``weight`` are q, k (N each), v, g (``value_factor`` N each).
 
     Parameters 2NI(1 + F) + FN².
     """
@@ -77,7 +78,8 @@ class RetNet(MatrixCell):
         return 2 * config.heads
 
     def _turns(self, time: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the angles at steps 1...time, (time, 1, K/2), in float64: an angle grows with the window."""
+        """Cosines and sines of the angles at steps 1...time, (time, 1, K/2), in float64: an angle grows with the
+        window."""
         half = self.head_sizes(self.config, self.width)[1] // 2
         place = {"device": device, "dtype": torch.float64}
         powers = (

@@ -20,7 +20,8 @@ class HeadNorm(nn.Module):
     """Normalisation of each head's vector by itself.
 
     Args:
-        heads, size: of the (..., heads, size) that it takes. kind: ``rms`` or ``layer``. gain: ``shared``, one (size,) for
+        heads, size: of the (..., heads, size) that it takes. kind: ``rms`` or ``layer``. gain: ``shared``, one (size,)
+        for
             all heads; ``channels``, (heads * size,); ``none``. bias: whether there are biases beside the gain of every
             channel. epsilon: beside the mean square.
     """

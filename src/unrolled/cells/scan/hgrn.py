@@ -61,7 +61,7 @@ class HGRN(MixerCell):
     cell that stands alone. θ is learned and of no input. Form ``real`` is what flash-linear-attention computes: no θ
     and no imaginary part, no biases, and h = W_o (RMSNorm(s) ⊙ SiLU(W_g x)). θ starts as 10000^(-j/N), as rotary
     angles; the paper gives no other start here. Weights as those of ``torch.nn.Linear``. The blocks of ``weight`` are
-    μ, c (real, imaginary), g. The traced f is μ, and decay is λ; c has real parts of s first.
+    μ, c (real, imaginary), g. The traced f is μ, and a is λ; c has real parts of s first.
 
     Parameters, with its row of the table: complex 5N(I + 1) + 2N² + N + 6N; real 3NI + N² + 2N.
     """
@@ -144,7 +144,7 @@ class HGRN(MixerCell):
             y = layer_norm(g * states, (2 * width,), self.norm_weight, self.norm_bias, _EPSILON)
         h = self.linear("out", y, None if self.out_bias is None else "out_bias")
         if given.show is not None:
-            for name, value in {"f_pre": into_f, "f": f, "decay": kept, "g": c, "c": states}.items():
+            for name, value in {"f_pre": into_f, "f": f, "a": kept, "g": c, "c": states}.items():
                 given.show(name, value)
         return h, ChannelState(last)
 

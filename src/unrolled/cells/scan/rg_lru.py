@@ -145,7 +145,7 @@ class RGLRU(MixerCell):
         h = self.linear("out", gelu(y, approximate="tanh") * c, "out_bias")
         new = RGLRUState(last, cache, torch.ones_like(state.seen))
         if given.show is not None:
-            for name, value in {"r_pre": into_r, "i_pre": into_i, "r": r, "i": i, "decay": a, "c": c}.items():
+            for name, value in {"r_pre": into_r, "i_pre": into_i, "r": r, "i": i, "a": a, "c": c}.items():
                 given.show(name, value)
         return h, new
 
