@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
+from unrolled.kernels.dispatch import choices, forget_choices
 from unrolled.kernels.fft_conv import BACKENDS, fft_conv
 from unrolled.kernels.fft_conv.spectral import good_length
 
@@ -21,10 +22,18 @@ def outcome(backend: str, u: Tensor, kernel: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("time", [1, 2, 3, 17, 70])
 @pytest.mark.parametrize("taps", [1, 2, 17, 100])
-def test_backends_agree(time: int, taps: int) -> None:
+@pytest.mark.parametrize("backend", ["fft", "shifted"])
+def test_backends_agree(backend: str, time: int, taps: int) -> None:
     u, kernel = draw(3, time, 5), draw(5, taps, seed=1)
-    for found, wanted in zip(outcome("fft", u, kernel), outcome("reference", u, kernel), strict=True):
+    for found, wanted in zip(outcome(backend, u, kernel), outcome("reference", u, kernel), strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)
+
+
+def test_short_windows_are_products_and_long_ones_transforms() -> None:
+    forget_choices()
+    fft_conv(draw(1, 8, 2), draw(2, 8), subject="short")
+    fft_conv(draw(1, 9, 2), draw(2, 9), subject="long")
+    assert choices() == {"fft_conv short": "shifted", "fft_conv long": "fft"}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,7 +1,8 @@
 """``fft_conv``: y(t) = sum over l <= t of K(l) u(t - l), channel by channel, with a filter as long as the window.
 
-Backends: ``fft`` (real Fourier transforms, O(T log T)) and ``reference`` (the direct sum under autograd, O(T^2), which
-defines the operation). It carries nothing and knows no reset; a cell whose window has one takes its recurrence.
+Backends: ``shifted`` (products with the matrix of shifted taps, for windows of a few steps), ``fft`` (real Fourier
+transforms, O(T log T); rounding errors of an output may come from later inputs) and ``reference`` (the direct sum under
+autograd, O(T^2), which defines the operation). It carries nothing and knows no reset; that is for the cell.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,13 +12,14 @@ from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
-from unrolled.kernels.fft_conv import reference, spectral
+from unrolled.kernels.fft_conv import reference, shifted, spectral
 
 __all__ = ["BACKENDS", "OPERATION", "fft_conv"]
 
 BACKENDS = {
     backend.name: backend
     for backend in (
+        Backend("shifted", lambda *_: None, shifted.conv, shifted.pays),
         Backend("fft", lambda *_: None, spectral.conv),
         Backend("reference", lambda *_: None, reference.conv),
     )

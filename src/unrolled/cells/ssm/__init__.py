@@ -1,0 +1,1 @@
+"""State-space cells: each channel drives a linear system of its own, whose state is read out."""
