@@ -77,7 +77,7 @@ def measure_saturation(
 
 
 def _is_gate(key: str) -> bool:
-    return tap_name(key.split(".", 1)[1]).role == "gate"
+    return tap_name(key.split(".", 1)[1]).role in ("gate", "decay")
 
 
 def saturation_record(found: Sequence[Saturation]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class Given(NamedTuple):
     """What a window comes with, beside input and state.
 
     reset: boolean (batch, time) or None. zoneout: field -> mask, see :class:`Noise`; of ``zoneout_fields`` alone.
-    show: names internals; None when nobody listens. handed: see :attr:`Cell.hands`.
+    show: names internals of the window, (batch, time, ...); None when nobody listens. The state and the output ``h``
+    are named without it. handed: see :attr:`Cell.hands`.
     """
 
     reset: Tensor | None
@@ -39,9 +40,13 @@ class MixerCell(Cell):
 
     Attributes:
         operation: the operation that it goes through, a name in :data:`unrolled.kernels.OPERATIONS`.
+        matrix_fields: fields of the state that hold a matrix for each head, (batch, heads, ...).
+        positive_fields: fields of the state that are never negative, such as sums of weights that are divided by.
     """
 
     operation: ClassVar[str]
+    matrix_fields: ClassVar[tuple[str, ...]] = ()
+    positive_fields: ClassVar[tuple[str, ...]] = ()
 
     def mix(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, Any]:
         """One window.
@@ -94,15 +99,33 @@ class MixerCell(Cell):
             UsageError: noise other than zoneout of ``zoneout_fields``.
         """
         state = self.initial_state(x.shape[0], x.device, x.dtype) if state is None else state
-        seen: dict[str, Tensor] = {}
-        show = None if tap is None else seen.__setitem__
-        given = Given(reset, self._zoneout(noise), show, {} if handed is None else handed)
-        y, new = self.mix(x, state, given)
+        given = Given(reset, self._zoneout(noise), None, {} if handed is None else handed)
         if tap is not None:
-            for t in range(x.shape[1]):
-                for name, value in seen.items():
-                    tap(name, value[:, t])
-        return y, new
+            self._trace(x, state, given, tap)
+        return self.mix(x, state, given)
+
+    def _trace(self, x: Tensor, state: Any, given: Given, tap: Tap) -> None:
+        """Tap what :meth:`mix` shows, the state and the output, step by step; of a matrix also the norm of each
+        head's."""
+
+        def at(part: Tensor, t: int) -> Tensor:
+            return part[:, t : t + 1] if part.shape[1] > 1 else part
+
+        for t in range(x.shape[1]):
+            seen: dict[str, Tensor] = {}
+            reset = None if given.reset is None else given.reset[:, t : t + 1]
+            zoneout = {name: at(mask, t) for name, mask in given.zoneout.items()}
+            handed = {name: value[:, t : t + 1] for name, value in given.handed.items()}
+            y, state = self.mix(x[:, t : t + 1], state, Given(reset, zoneout, seen.__setitem__, handed))
+            found = {name: value[:, 0] for name, value in seen.items()}
+            for name, part in state._asdict().items():
+                if part.is_floating_point():
+                    found[name] = part
+                    if name in self.matrix_fields:
+                        found[f"{name}_norm"] = torch.linalg.vector_norm(part.flatten(2), dim=-1)
+            found["h"] = y[:, 0]
+            for name, value in found.items():
+                tap(name, value)
 
     def _zoneout(self, noise: Noise | None) -> Mapping[str, Tensor]:
         if noise is None:

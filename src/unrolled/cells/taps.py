@@ -16,7 +16,8 @@ __all__ = ["TAP_NAMES", "TapName", "tap_blocks", "tap_name", "tapped"]
 
 
 class TapName(NamedTuple):
-    """role: gate, candidate, state, intermediate, pre-activation or other. high: a gate lies between 0 and this."""
+    """role: gate, decay, candidate, state, intermediate, pre-activation or other. high: a gate lies between 0 and
+    this."""
 
     role: str
     meaning: str
@@ -27,23 +28,33 @@ TAP_NAMES = {
     "i": TapName("gate", "input gate: the share of the candidate that is written"),
     "f": TapName("gate", "forget gate: the share of c that is kept (QRNN: the paper's f, 1 - f of the equation here)"),
     "o": TapName("gate", "output gate"),
-    "r": TapName("gate", "reset gate"),
+    "r": TapName("gate", "reset gate; recurrence gate of the RG-LRU, which forgets where it is open"),
     "z": TapName("gate", "update gate: the share of h that is kept"),
     "round*": TapName("gate", "gate of a Mogrifier round, 2σ(...): on x in odd rounds, on h in even ones", 2.0),
+    "a": TapName("decay", "share of the state that is kept, by head or channel, where it is made of a gate and more"),
     "g": TapName("candidate", "what is written into c (z in the QRNN's equation)"),
     "n": TapName("candidate", "what is mixed into h"),
     "c": TapName("state", "cell state"),
-    "s": TapName("state", "state of the linear systems: channels, modes, and the two parts of complex numbers"),
+    "h": TapName("state", "output, and in cells with a step the recurrent state"),
+    "x": TapName("state", "input that is kept for the next step (QRNN of window 2, RWKV-4)"),
+    "s": TapName(
+        "state",
+        "state of several numbers for each channel (with the two parts of complex ones), or of a matrix for each head",
+    ),
+    "keys": TapName("state", "keys of the slots of a memory"),
+    "values": TapName("state", "values of the slots of a memory"),
+    "*_norm": TapName("intermediate", "norm of a matrix state, for each head"),
+    "conv": TapName("state", "inputs that a short convolution keeps"),
+    "top": TapName("state", "largest decayed score, in units of whose exponential u, w and an sLSTM's c are"),
+    "u": TapName("state", "sum of the weights, or of the keys, of all that was seen"),
+    "w": TapName("state", "weighted sum of the values of all that was seen"),
+    "seen": TapName("state", "1 once a token was read, 0 before"),
     "y": TapName("state", "recurrent output before the norm of its head (sLSTM)"),
-    "normaliser": TapName("state", "what c is divided by: the sum of the input gates, decayed alike"),
-    "stabiliser": TapName("state", "logarithm by which exponential gates are scaled down"),
-    "conv": TapName("state", "last inputs that a short convolution sees"),
-    "h": TapName("state", "output, and in all cells but the QRNN and the MLP the recurrent state"),
-    "x": TapName("state", "input that is kept for the next step (QRNN of window 2)"),
     "m": TapName("intermediate", "multiplicative intermediate state that all gates share"),
     "m_*": TapName("intermediate", "that of one gate: m_i, m_f, m_g, m_o, m_r, m_z, m_n"),
     "x*": TapName("intermediate", "x after an odd Mogrifier round, before the wrapped cell's step"),
     "h*": TapName("intermediate", "h after an even Mogrifier round, before the wrapped cell's step"),
+    "delta": TapName("intermediate", "step size"),
     "c_norm": TapName("intermediate", "c after layer normalisation"),
     "hidden": TapName("intermediate", "hidden layer of an MLP"),
     "h_wide": TapName("intermediate", "output before the projection to h"),
@@ -60,6 +71,8 @@ def tap_name(name: str) -> TapName:
         return TAP_NAMES["*_pre"]
     if name.startswith("m_"):
         return TAP_NAMES["m_*"]
+    if name.endswith("_norm"):
+        return TAP_NAMES["*_norm"]
     base = name.rstrip("0123456789")
     return TAP_NAMES.get(f"{base}*", TapName("other", "named by the cell alone"))
 
@@ -75,7 +88,8 @@ def tap_blocks(tap: Tap, names: Iterable[str], value: Tensor) -> None:
 def tapped(cls: Any, config: Any) -> list[str]:
     """Names that a cell taps, in its order. cls: the class; config: its configuration."""
     seen: dict[str, None] = {}
-    width = 12  # divisible by the gates of every cell
+    multiple = cls.width_multiple(config)
+    width = -(-12 // multiple) * multiple
     cell = cls(width, width, config)
     with torch.no_grad():
         cell(torch.zeros(1, 1, width), tap=lambda name, value: seen.setdefault(name))

@@ -94,8 +94,8 @@ def build(
 
 
 def values(cell: Any, batch: int, time: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Any]:
-    """An input and a state, neither of them special. What is no real number in the state (a count, a position) is as it
-    is after some tokens, since not every value of it can be."""
+    """An input and a state, neither of them special, but that what is never negative is not. What is no real number in
+    the state (a count, a position) is as it is after some tokens, since not every value of it can be."""
     x = wave(batch, time, cell.in_width, phase=0.5, dtype=dtype)
     state = cell.initial_state(batch, dtype=dtype)
     if any(not part.is_floating_point() for part in leaves(state)):
@@ -106,7 +106,9 @@ def values(cell: Any, batch: int, time: int, dtype: torch.dtype = torch.float64)
         other = 0.5 * wave(*part.shape, phase=len(part.shape))
         return (part + other.to(part.dtype) if part.is_floating_point() else part).detach()
 
-    return x, map_tree(moved, state)
+    state = map_tree(moved, state)
+    names = [name for name in getattr(cell, "positive_fields", ()) if hasattr(state, name)]
+    return x, state._replace(**{name: getattr(state, name).abs() for name in names})
 
 
 def noises(cell: Cell, state: Any, time: int) -> dict[str, Noise]:

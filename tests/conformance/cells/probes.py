@@ -36,8 +36,6 @@ class MinGRU(MixerCell):
         z, n = self.linear("weight", x, "bias").chunk(2, -1)
         z = torch.sigmoid(z)
         h, last = diag_scan(1 - z, z * n, state.h, given.reset, backend=self.wish, subject=self.name)
-        if given.show is not None:
-            given.show("h", h)
         return h, HiddenState(last)
 
     @classmethod
@@ -95,8 +93,6 @@ class LinearAttention(MixerCell):
             s = self.config.decay * s + k_t.unsqueeze(-1) * v_t.unsqueeze(-2)
             outputs.append((s * q_t.unsqueeze(-1)).sum(-2).flatten(1))
         y = torch.stack(outputs, 1)
-        if given.show is not None:
-            given.show("y", y)
         return y, MatrixState(s)
 
     @classmethod
@@ -155,8 +151,6 @@ class WindowAttention(MixerCell):
         seen = filled.unfold(1, length, 1)[:, 1:] & (texts.unfold(1, length, 1)[:, 1:] == text.unsqueeze(-1))
         scores = ((q.unsqueeze(-1) * seen_k).sum(2) + self.distance).masked_fill(~seen, -torch.inf)
         y = (torch.softmax(scores, -1).unsqueeze(2) * seen_v).sum(-1) + u
-        if given.show is not None:
-            given.show("y", y)
         kept = filled[:, -length:] & (texts[:, -length:] == texts[:, -1:])
         # what a reset empties is zero, as at the start: one state has one form
         keys, values = (part[:, -length:] * kept.unsqueeze(-1) for part in (keys, values))

@@ -97,8 +97,7 @@ class MLP(MixerCell):
         hidden = hidden_of(self.config.kind, up, gate)
         y = self._product("down", hidden)
         if given.show is not None:
-            for name, value in (("hidden", hidden), ("h", y)):
-                given.show(name, value)
+            given.show("hidden", hidden)
         return y, state
 
     def _product(self, name: str, x: Tensor) -> Tensor:

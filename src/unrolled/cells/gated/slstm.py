@@ -46,12 +46,12 @@ class _LoopState(NamedTuple):
 
 
 class SLSTMState(NamedTuple):
-    """y, c, normaliser, stabiliser: (batch, width). conv: (batch, kernel - 1, width), the last inputs."""
+    """y, c, u, top: (batch, width). conv: (batch, kernel - 1, width), the last inputs."""
 
     y: Tensor
     c: Tensor
-    normaliser: Tensor
-    stabiliser: Tensor
+    u: Tensor
+    top: Tensor
     conv: Tensor
 
 
@@ -60,8 +60,8 @@ class PlainState(NamedTuple):
 
     y: Tensor
     c: Tensor
-    normaliser: Tensor
-    stabiliser: Tensor
+    u: Tensor
+    top: Tensor
 
 
 class _Loop(StepCell):
@@ -96,7 +96,7 @@ class _Loop(StepCell):
         h = o * c / n  # from its first step on n is at least 1: of i and f one is 1
         for name, value in (("i_pre", into_i), ("f_pre", into_f), ("g_pre", into_z), ("o_pre", into_o)):
             tap(name, value)
-        for name, value in (("g", z), ("o", o), ("c", c), ("normaliser", n), ("stabiliser", m), ("y", h)):
+        for name, value in (("g", z), ("o", o), ("c", c), ("u", n), ("top", m), ("y", h)):
             tap(name, value)
         return h, _LoopState(h, c, n, m)
 
@@ -114,9 +114,9 @@ class SLSTM(MixerCell):
 
     All matrices W and R are block-diagonal, one block a head; GN normalises each head. Gates see the last ``kernel``
     inputs, so the layer is a window of convolution and input products around the loop of ``cell_loop``, and the last
-    inputs are part of the state. R starts at 0, W at N(0, 2/(5N)), biases at 0 but that of f: 5 - 12 (j/(d-1))^(0.3 +
-    1.3 l/(L-1)) for channel j of d in each head, layer l of L. In a stack of kind "residual" with an MLP of kind
-    "geglu" and factor 1.3 it is the published block.
+    inputs are part of the state (which calls n u, and m top). R starts at 0, W at N(0, 2/(5N)), biases at 0 but that of
+    f: 5 - 12 (j/(d-1))^(0.3 + 1.3 l/(L-1)) for channel j of d in each head, layer l of L. In a stack of kind "residual"
+    with an MLP of kind "geglu" and factor 1.3 it is the published block.
 
     Deviations: m starts at -10000, so that the first step takes m = ĩ by itself (the published code looks whether every
     n of the batch is 0). The published code stores the norm's weight as 1 + w, and calls the map of ĩ fgate and that of
@@ -170,7 +170,7 @@ class SLSTM(MixerCell):
             self.loop.bias.view(self.config.heads, 4, size)[:, 1] = forget.to(self.loop.bias)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> Any:
-        """Zeros, and a stabiliser below any input gate."""
+        """Zeros, and m below any input gate."""
         plain = PlainState(*self.loop.initial_state(batch, device, dtype))
         return plain if self.conv is None else SLSTMState(*plain, conv=self.conv.initial(batch, device, dtype))
 
@@ -193,7 +193,7 @@ class SLSTM(MixerCell):
             taps.setdefault(name, []).append(value)
 
         self.loop.compute = self.compute
-        start = _LoopState(state.y, state.c, state.normaliser, state.stabiliser)
+        start = _LoopState(state.y, state.c, state.u, state.top)
         noise = Noise(zoneout={"h": given.zoneout["y"]}) if given.zoneout else None
         y, last = cell_loop(self.loop, pre, start, given.reset, noise, listen if given.show is not None else None)
         h = group_norm(y.flatten(0, 1), self.config.heads, self.norm, eps=_EPSILON).view_as(y)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from unrolled.cells.base import CellConfig
 from unrolled.cells.mixer import Given, MixerCell
+from unrolled.cells.parts.shift import shifted
 from unrolled.kernels.diag_scan import diag_scan
 
 __all__ = ["QRNN", "QRNNConfig"]
@@ -93,10 +94,7 @@ class QRNN(MixerCell):
         """One window of the class's equations."""
         u, reset = x, given.reset
         if self.config.window == 2:
-            before = torch.cat([state.x.unsqueeze(1), x[:, :-1]], 1)
-            if reset is not None:
-                before = before.masked_fill(reset.unsqueeze(-1), 0)
-            u = torch.cat([x, before], -1)
+            u = torch.cat([x, shifted(x, state.x, reset)], -1)
         gates = self.linear("weight", u, "bias").chunk(_GATES[self.config.pooling], -1)
         z, (f, *rest) = torch.tanh(gates[0]), [torch.sigmoid(gate) for gate in gates[1:]]
         a, b = 1 - f, (rest[1] if self.config.pooling == "ifo" else f) * z
@@ -110,8 +108,8 @@ class QRNN(MixerCell):
             names = ("o", "i")
             seen = {"g_pre": gates[0], "f_pre": -gates[1]}
             seen |= {f"{name}_pre": gate for name, gate in zip(names, gates[2:], strict=False)}
-            seen |= {"g": z, "f": 1 - f, **dict(zip(names, rest, strict=False)), "c": c, "h": h}
-            for name, value in (seen | ({"x": x} if self.config.window == 2 else {})).items():
+            seen |= {"g": z, "f": 1 - f, **dict(zip(names, rest, strict=False))}
+            for name, value in seen.items():
                 given.show(name, value)
         return h, PooledState(last) if self.config.window == 1 else WindowedState(last, x[:, -1])
 

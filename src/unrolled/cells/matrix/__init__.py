@@ -1,0 +1,1 @@
+"""Cells whose state is a matrix for each head."""
