@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kernels.threads import assert_threads_change_no_bit
 from unrolled.core.errors import UsageError
-from unrolled.kernels.causal_conv import BACKENDS, caches, causal_conv, native
+from unrolled.kernels.causal_conv import BACKENDS, causal_conv, native
 from unrolled.kernels.cpu import instruction_sets, library, why_no_library
 from unrolled.kernels.dispatch import choices, forget_choices
 
@@ -113,17 +113,6 @@ def test_a_window_in_pieces_is_the_whole(backend: str, weight: str) -> None:
             outputs.append(y)
         torch.testing.assert_close(torch.cat(outputs, 1), whole, rtol=0, atol=1e-12)
         assert torch.equal(carried, last)
-
-
-def test_caches_of_all_steps_are_those_of_the_steps() -> None:
-    x, weight, _, cache = material("depthwise", 3, 2, 7)
-    reset = flags("middle", 7)
-    assert reset is not None
-    found, carried = caches(x, cache, reset), cache
-    for t in range(7):
-        _, carried = causal_conv(x[:, t : t + 1], weight, None, carried, reset[:, t : t + 1], 2)
-        assert torch.equal(found[:, t], carried)
-    assert caches(x, cache[:, :0]).shape == (3, 7, 0, WIDTH)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:

@@ -141,10 +141,12 @@ def test_initial_state() -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fit_width(case: Case) -> None:
     config = ModelConfig.parse({"layers": 2, "cell": CELLS[case.name].EXAMPLES[case.index]})
-    budget = 20_000
+    cell = config.layer_cells()[0]
+    step = CELLS[cell.name].width_multiple(cell)
+    budget = max(20_000, count_params(config.model_copy(update={"width": 2 * step}), 50))
     fitted = fit_width(config, 50, budget)
     assert count_params(fitted, 50) <= budget
-    assert count_params(fitted.model_copy(update={"width": fitted.width + 1}), 50) > budget
+    assert count_params(fitted.model_copy(update={"width": fitted.width + step}), 50) > budget
     assert fitted.model_copy(update={"width": config.width}) == config
 
 

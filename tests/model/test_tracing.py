@@ -24,15 +24,6 @@ NAMES = {
     "mrnn": ["m", "h_pre", "h"],
     "mlstm": ["m", *LSTM],
     "mgru": ["m", "r_pre", "z_pre", "n_pre", "r", "z", "n", "h"],
-    "slstm": [
-        *("i_pre", "f_pre", "g_pre", "o_pre", "g", "o", "c", "u", "top", "y", "conv", "h"),
-    ],
-    "lssl": ["s", "h"],
-    "s4": ["s", "h"],
-    "s4d": ["s", "h"],
-    "dss": ["s", "h"],
-    "gss": ["s", "hidden", "h"],
-    "mega_ema": ["s", "h"],
     "qrnn": ["g_pre", "f_pre", "o_pre", "g", "f", "o", "c", "h"],
     "mogrifier": [
         *("round1_pre", "round1", "x1", "round2_pre", "round2", "h2", "round3_pre", "round3", "x3"),

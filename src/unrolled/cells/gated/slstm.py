@@ -46,12 +46,12 @@ class _LoopState(NamedTuple):
 
 
 class SLSTMState(NamedTuple):
-    """y, c, u, top: (batch, width). conv: (batch, kernel - 1, width), the last inputs."""
+    """y, c, normaliser, stabiliser: (batch, width). conv: (batch, kernel - 1, width), the last inputs."""
 
     y: Tensor
     c: Tensor
-    u: Tensor
-    top: Tensor
+    normaliser: Tensor
+    stabiliser: Tensor
     conv: Tensor
 
 
@@ -60,8 +60,8 @@ class PlainState(NamedTuple):
 
     y: Tensor
     c: Tensor
-    u: Tensor
-    top: Tensor
+    normaliser: Tensor
+    stabiliser: Tensor
 
 
 class _Loop(StepCell):
@@ -92,7 +92,7 @@ class _Loop(StepCell):
         h = o * c / n
         for name, value in (("i_pre", into_i), ("f_pre", into_f), ("g_pre", into_z), ("o_pre", into_o)):
             tap(name, value)
-        for name, value in (("g", z), ("o", o), ("c", c), ("u", n), ("top", m), ("y", h)):
+        for name, value in (("g", z), ("o", o), ("c", c), ("normaliser", n), ("stabiliser", m), ("y", h)):
             tap(name, value)
         return h, _LoopState(h, c, n, m)
 
@@ -110,9 +110,9 @@ class SLSTM(MixerCell):
 
     All matrices W and R are block-diagonal, one block a head; GN normalises each head. Gates see the last ``kernel``
     inputs, so the layer is a window of convolution and input products around the loop of ``cell_loop``, and the last
-    inputs are part of the state (which calls n u, and m top). R starts at 0, W at N(0, 2/(5N)), biases at 0 but that of
-    f: 5 - 12 (j/(d-1))^(0.3 + 1.3 l/(L-1)) for channel j of d in each head, layer l of L. In a stack of kind "residual"
-    with an MLP of kind "geglu" and factor 1.3 it is the published block.
+    inputs are part of the state (where n is the normaliser, m the stabiliser). R starts at 0, W at N(0, 2/(5N)), biases
+    at 0 but that of f: 5 - 12 (j/(d-1))^(0.3 + 1.3 l/(L-1)) for channel j of d in each head, layer l of L. In a stack
+    of kind "residual" with an MLP of kind "geglu" and factor 1.3 it is the published block.
 
     At the first step, where n is 0, m = ĩ. Deviations: that is so for each number by itself (the published code looks
     whether every n of the batch is 0). The published code stores the norm's weight as 1 + w, and calls the map of ĩ
@@ -189,16 +189,13 @@ class SLSTM(MixerCell):
             taps.setdefault(name, []).append(value)
 
         self.loop.compute = self.compute
-        start = _LoopState(state.y, state.c, state.u, state.top)
+        start = _LoopState(state.y, state.c, state.normaliser, state.stabiliser)
         noise = Noise(zoneout={"h": given.zoneout["y"]}) if given.zoneout else None
         y, last = cell_loop(self.loop, pre, start, given.reset, noise, listen if given.show is not None else None)
         h = group_norm(y.flatten(0, 1), self.config.heads, self.norm, eps=_EPSILON).view_as(y)
         if given.show is not None:
             for name, values in taps.items():
                 given.show(name, torch.stack(values, 1))
-            if self.conv is not None:
-                given.show("conv", self.conv.caches(x, state.conv, given.reset))
-            given.show("h", h)
         return h, PlainState(*last) if cache is None else SLSTMState(last.h, last.c, last.n, last.m, cache)
 
     @classmethod

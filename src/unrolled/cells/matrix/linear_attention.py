@@ -32,10 +32,10 @@ class LinearAttentionConfig(HeadsConfig):
 
 
 class NormalisedState(NamedTuple):
-    """s: (batch, heads, keys, values). u: (batch, heads * keys), the sum of the keys' features."""
+    """s: (batch, heads, keys, values). normaliser: (batch, heads * keys), the sum of the keys' features."""
 
     s: Tensor
-    u: Tensor
+    normaliser: Tensor
 
 
 class PlainState(NamedTuple):
@@ -76,7 +76,7 @@ class LinearAttention(MatrixCell):
     )
     EQUATION = "S = S + φ(k) v'; y = S' φ(q) / z' φ(q)"
     State = NormalisedState
-    positive_fields = ("u",)
+    positive_fields = ("normaliser",)
 
     def __init__(self, in_width: int, width: int, config: LinearAttentionConfig):
         super().__init__(in_width, width, config)
@@ -113,7 +113,7 @@ class LinearAttention(MatrixCell):
             return self.linear("out", self.normed(self.norm, o)), PlainState(s)
         ones = k.new_ones(k[0, 0].numel())
         u, last = diag_scan(
-            ones, k.flatten(2), state.u, given.reset, backend=self.wish_for("diag_scan"), subject=self.name
+            ones, k.flatten(2), state.normaliser, given.reset, backend=self.wish_for("diag_scan"), subject=self.name
         )
         o = o / ((q * u.view(q.shape)).sum(-1, keepdim=True) + _EPSILON)
         return self.linear("out", o.flatten(2)), NormalisedState(s, last)

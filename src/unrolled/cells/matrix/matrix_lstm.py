@@ -36,21 +36,21 @@ class MatrixLSTMConfig(HeadsConfig):
 
 
 class LSTMState(NamedTuple):
-    """In units of e^top: s (batch, heads, keys, values), u (batch, heads * keys), the sum of the keys. top: (batch,
-    heads), the logarithm of the largest weight. conv: (batch, kernel - 1, channels)."""
+    """In units of e^stabiliser: s (batch, heads, keys, values), normaliser (batch, heads * keys), the sum of the keys.
+    top: (batch, heads), the logarithm of the largest weight. conv: (batch, kernel - 1, channels)."""
 
     s: Tensor
-    u: Tensor
-    top: Tensor
+    normaliser: Tensor
+    stabiliser: Tensor
     conv: Tensor
 
 
 class LargeState(NamedTuple):
-    """s, u, top as in :class:`LSTMState`."""
+    """s, normaliser, stabiliser as in :class:`LSTMState`."""
 
     s: Tensor
-    u: Tensor
-    top: Tensor
+    normaliser: Tensor
+    stabiliser: Tensor
 
 
 class MatrixLSTM(MatrixCell):
@@ -177,13 +177,13 @@ class MatrixLSTM(MatrixCell):
         heads, keys, _ = self.head_sizes(self.config, self.width)
         q, k, v, pre, rest = self._vectors(x, state, given)
         i_pre, f_pre = pre.chunk(2, -1)
-        gates = stabilise(logsigmoid(f_pre), i_pre, state.top, given.reset)
+        gates = stabilise(logsigmoid(f_pre), i_pre, state.stabiliser, given.reset)
         q, k, v = cut_heads(q, heads), cut_heads(k, heads), cut_heads(v, heads)
         k = k * (keys**-0.5 * gates.log_write.exp()).unsqueeze(-1)
         o, s = matrix_scan(q, k, v, gates.log_decay, **self.options(state, given))
         kept = gates.log_decay.exp().unsqueeze(-1).expand(k.shape).flatten(2)
         options: dict[str, Any] = {"backend": self.wish_for("diag_scan"), "subject": self.name}
-        u, last = diag_scan(kept, k.flatten(2), state.u, given.reset, **options)
+        u, last = diag_scan(kept, k.flatten(2), state.normaliser, given.reset, **options)
         weight = (q * u.view(q.shape)).sum(-1).abs()
         read = o / (torch.maximum(weight, (-gates.top).exp()) + _EPSILON).unsqueeze(-1)
         self.show_gate(given, "f", f_pre)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unrolled.kernels.causal_conv import BACKENDS, Activation, caches, causal_conv
+from unrolled.kernels.causal_conv import BACKENDS, Activation, causal_conv
 
 __all__ = ["ShortConv"]
 
@@ -55,10 +55,6 @@ class ShortConv(nn.Module):
         return causal_conv(
             x, self.weight, self.bias, cache, reset, activation=self.activation, backend=backend, subject=subject
         )
-
-    def caches(self, x: Tensor, cache: Tensor, reset: Tensor | None = None) -> Tensor:
-        """The cache after each step, (batch, time, kernel - 1, width), for a cell that shows its state."""
-        return caches(x, cache, reset)
 
     @staticmethod
     def num_params(width: int, kernel: int, bias: bool = True) -> int:

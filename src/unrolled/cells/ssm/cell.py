@@ -86,13 +86,11 @@ class SystemCell(MixerCell):
         raise NotImplementedError
 
     def drive(self, u: Tensor, state: Any, given: Given) -> tuple[Tensor, SystemState]:
-        """What the system makes of u (batch, time, channels), and the state after it; the state is shown as ``s``."""
+        """What the system makes of u (batch, time, channels), and the state after it."""
         system, reset = self.system(), given.reset
-        if u.shape[1] == 1 or given.show is not None or self.wish == "reference":
+        if u.shape[1] == 1 or self.wish == "reference":
             wish = self.compute.wish("diag_scan")
-            y, last, states = system.steps(u, state.s, reset, wish, self.name)
-            if given.show is not None:
-                given.show("s", states)
+            y, last, _ = system.steps(u, state.s, reset, wish, self.name)
             return y, SystemState(last)
 
         def outputs(u: Tensor, start: Tensor) -> Tensor:

@@ -97,7 +97,6 @@ class GSS(SystemCell):
         h = self.linear("out.weight", hidden, "out.bias")
         if given.show is not None:
             given.show("hidden", hidden)
-            given.show("h", h)
         return h, new
 
     @classmethod

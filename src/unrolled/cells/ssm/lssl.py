@@ -101,8 +101,6 @@ class LSSL(SystemCell):
         y, new = self.drive(x, state, given)
         skipped = (x.unsqueeze(-1) * self.skip).flatten(2)
         h = self.linear("weight", gelu(y + skipped), "bias")
-        if given.show is not None:
-            given.show("h", h)
         return h, new
 
     @classmethod

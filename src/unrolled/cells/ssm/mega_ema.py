@@ -83,8 +83,6 @@ class MegaEMA(SystemCell):
         u = x if self.widen is None else self.linear("widen.weight", x)
         y, new = self.drive(u, state, given)
         h = silu(y + self.omega * u)
-        if given.show is not None:
-            given.show("h", h)
         return h, new
 
     @classmethod

@@ -15,7 +15,7 @@ from unrolled.core.errors import UsageError
 from unrolled.kernels.causal_conv import native, reference, torch_conv
 from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
 
-__all__ = ["BACKENDS", "OPERATION", "Activation", "caches", "causal_conv"]
+__all__ = ["BACKENDS", "OPERATION", "Activation", "causal_conv"]
 
 Activation = Literal["silu"]
 
@@ -110,15 +110,6 @@ def _after(cache: Tensor, x: Tensor, reach: Tensor | None) -> Tensor:
         return after
     lags = torch.arange(lost - 1, -1, -1, device=x.device)
     return after.masked_fill((reach[:, -1:] < lags).unsqueeze(-1), 0)
-
-
-def caches(x: Tensor, cache: Tensor, reset: Tensor | None = None) -> Tensor:
-    """The cache after each step of a window, (batch, time, (k-1) * dilation, width): for tracing."""
-    lost = cache.shape[1]
-    if not lost:
-        return x.new_zeros(*x.shape[:2], 0, x.shape[2])
-    reach = None if reset is None else _reach(reset, lost)
-    return torch.stack(list(reference.lagged(x, lost, cache, reach, 1)), 2)
 
 
 def _amount(sizes: Sizes, backward: bool) -> int:
