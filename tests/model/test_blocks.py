@@ -10,8 +10,7 @@ from unrolled.cells import CELLS
 from unrolled.cells.feedforward.mlp import MLPS
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cpu import why_no_library
-from unrolled.model import LanguageModel, ModelConfig
-from unrolled.model.fit import count_params, fit_width
+from unrolled.model import LanguageModel, ModelConfig, count_params, fit_width
 from unrolled.predict import NeuralPredictor, PackedPredictor
 from unrolled.predict.packed_program import why_not_packed
 

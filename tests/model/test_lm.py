@@ -150,6 +150,17 @@ def test_fit_width(case: Case) -> None:
     assert fitted.model_copy(update={"width": config.width}) == config
 
 
+def test_a_number_of_parameters_in_place_of_a_width() -> None:
+    config = ModelConfig.parse({"layers": 2, "cell": {"name": "gla"}, "params": 30_000})
+    model = LanguageModel(config, 50)
+    assert model.config == fit_width(config, 50, 30_000)
+    assert model.config.params is None
+    assert model.num_params() == count_params(model.config, 50) <= 30_000
+    assert model.config.width != config.width
+    with pytest.raises(UsageError, match="no width fits 10 parameters"):
+        LanguageModel(ModelConfig(params=10), 50)
+
+
 def test_fit_width_at_the_edges() -> None:
     config = ModelConfig()
     exact = count_params(config.model_copy(update={"width": 7}), 50)

@@ -1,7 +1,6 @@
 """The language model and its parts."""
 
-from unrolled.model.fit import count_params, fit_width
-from unrolled.model.lm import LanguageModel, ModelConfig, ModelOutput, ModelState
+from unrolled.model.lm import LanguageModel, ModelConfig, ModelOutput, ModelState, count_params, fit_width
 from unrolled.model.tracing import Wanted, trace_window
 
 __all__ = [

@@ -24,6 +24,13 @@ class ModelConfig(Config):
 
     width: int = Field(default=256, ge=1, le=1 << 20, description="width of every layer")
     layers: int = Field(default=1, ge=1, le=1024, description="number of layers")
+    params: int | None = Field(
+        default=None,
+        ge=1,
+        le=1 << 40,
+        description="take the largest width whose model has at most so many parameters, in place of width; widths that "
+        "are given keep their proportion",
+    )
     widths: tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...] | None = Field(
         default=None, description="width of each layer, in place of width (absent: all equal)"
     )

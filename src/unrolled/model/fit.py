@@ -1,50 +1,46 @@
 """The largest model under a parameter budget, for any cell."""
 
 import math
+from collections.abc import Callable
 from typing import Any
-
-import torch
 
 from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError
-from unrolled.model.lm import LanguageModel, ModelConfig
+from unrolled.model.config import ModelConfig
 
-__all__ = ["count_params", "fit_width"]
-
-
-def count_params(config: ModelConfig, vocab_size: int) -> int:
-    """Number of parameters of a configuration, without allocating them."""
-    with torch.device("meta"):
-        return LanguageModel(config, vocab_size).num_params()
+__all__ = ["widest"]
 
 
-def fit_width(config: ModelConfig, vocab_size: int, params: int) -> ModelConfig:
-    """``config`` with the largest ``width`` that its cells accept and whose model has at most ``params`` parameters.
+def widest(config: ModelConfig, params: int, count: Callable[[ModelConfig], int]) -> ModelConfig:
+    """``config`` with the largest ``width`` that its cells accept and whose model has at most ``params`` parameters; it
+    asks for no number of them any more.
 
     Where the config fixes the ``widths`` of its layers, these and the embedding size are scaled together, in
     proportion to the first.
 
+    Args:
+        count: the number of parameters of a config.
     Raises:
         UsageError: even the smallest width is too large.
     """
-
+    config = config.model_copy(update={"params": None})
     cells = config.layer_cells()
     multiple = math.lcm(*(CELLS[cell.name].width_multiple(cell) for cell in cells))
     first = CELLS[cells[0].name].width_multiple(cells[0]) if config.widths is not None else multiple
 
-    def count(steps: int) -> int:
-        return count_params(_resized(config, steps * first), vocab_size)
+    def size(steps: int) -> int:
+        return count(_resized(config, steps * first))
 
-    if count(1) > params:
+    if size(1) > params:
         raise UsageError(
-            f"no width fits {params:,} parameters: width {first} already has {count(1):,}; raise the budget."
+            f"no width fits {params:,} parameters: width {first} already has {size(1):,}; raise the budget."
         )
     low, high = 1, 2
-    while count(high) <= params:
+    while size(high) <= params:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) <= params else (low, middle)
+        low, high = (middle, high) if size(middle) <= params else (low, middle)
     return _resized(config, low * first)
 
 

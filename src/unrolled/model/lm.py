@@ -1,6 +1,7 @@
 """The language model: embedding, stack of cells, head. There is one, for every cell."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,22 +15,26 @@ from unrolled.model.blocks import make_stack
 from unrolled.model.config import ModelConfig
 from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_zoneout
 from unrolled.model.embedding import Embedding
+from unrolled.model.fit import widest
 from unrolled.model.heads import HEADS
 from unrolled.model.outputs import ModelOutput, ModelState
 from unrolled.model.tracing import Wanted, trace_window
 
-__all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState"]
+__all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState", "count_params", "fit_width"]
 
 
 class LanguageModel(nn.Module):
     """A recurrent language model.
 
     Args:
-        config: everything but the vocabulary. vocab_size: number of token ids V.
+        config: everything but the vocabulary; kept as ``config`` with the width that its ``params`` ask for.
+        vocab_size: number of token ids V.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int):
         super().__init__()
+        if config.params is not None:
+            config = fit_width(config, vocab_size, config.params)
         self.config, self.vocab_size = config, vocab_size
         widths = config.layer_widths()
         self.embedding = Embedding(vocab_size, widths[0], config.embedding)
@@ -252,3 +257,19 @@ class LanguageModel(nn.Module):
             seen, out = trace_window(self, tokens[:, t : t + 1], state, wanted)
             state = out.state
             yield {name: value[:, 0] for name, value in seen.items()}
+
+
+def count_params(config: ModelConfig, vocab_size: int) -> int:
+    """Number of parameters of a configuration, without allocating them."""
+    with torch.device("meta"):
+        return LanguageModel(config, vocab_size).num_params()
+
+
+def fit_width(config: ModelConfig, vocab_size: int, params: int) -> ModelConfig:
+    """``config`` with the largest ``width`` that its cells accept and whose model has at most ``params`` parameters, as
+    its own ``params`` would have it when the model is made; see :func:`unrolled.model.fit.widest`.
+
+    Raises:
+        UsageError: even the smallest width is too large.
+    """
+    return widest(config, params, partial(count_params, vocab_size=vocab_size))

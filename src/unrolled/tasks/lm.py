@@ -134,7 +134,7 @@ class LM(LanguageTask, StepsTask):
 
     def describe(self, model: LanguageModel) -> str:
         """See :meth:`StepsTask.describe`."""
-        config = self.config.model
+        config = model.config
         cells = ", ".join(dict.fromkeys(cell.name for cell in config.layer_cells()))
         return (
             f"{self.corpus.name}: {len(self.splits['train']):,} training tokens, vocabulary "

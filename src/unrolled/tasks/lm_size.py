@@ -59,7 +59,7 @@ def facts_of(config: RunConfig, vocabulary: int) -> dict[str, Any]:
         "vocabulary": model.vocab_size,
         "flops_per_token": model.flops_per_token(),
         "state_numbers": sum(layer.state_size() for layer in model.stack.cells()),
-        "widths": list(config.model.layer_widths()),
+        "widths": list(model.config.layer_widths()),
         "columns": config.stream.columns,
         "window": config.stream.window,
     }
