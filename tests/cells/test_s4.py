@@ -7,7 +7,7 @@ from torch import Tensor
 from unrolled.cells.ssm.dense import Dense, Ladder
 from unrolled.cells.ssm.dplr import Dplr
 from unrolled.cells.ssm.inits import legs, normal_modes
-from unrolled.cells.ssm.lssl import LSSL, LSSLConfig, bilinear
+from unrolled.cells.ssm.lssl import LSSL, Legs, LSSLConfig, bilinear
 from unrolled.cells.ssm.s4 import S4, S4Config
 
 MODES, STEPS = 64, (1e-3, 0.02, 0.1)
@@ -133,6 +133,17 @@ def test_lssl_windows_are_the_recurrence(dtype: torch.dtype, limit: float) -> No
         assert float((found - final).abs().max() / final.abs().max()) < limit
 
 
+def test_a_step_of_legs_in_order_n_is_that_of_its_matrices() -> None:
+    system = Legs(torch.tensor(STEPS, dtype=torch.float64).log(), draw(3, 1, 32))
+    u, start = draw(2, 40, 3, seed=1), draw(2, 3, 32, seed=2)
+    reset = torch.zeros(2, 40, dtype=torch.bool)
+    reset[1, 9] = True
+    for found, expected in zip(
+        system.steps(u, start, reset, "auto", ""), system.steps(u, start, reset, "reference", ""), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
 def test_ladder() -> None:
     a, rows = 0.3 * draw(2, 4, 4), draw(2, 3, 4, seed=1)
     ladder = Ladder(a)
@@ -150,7 +161,7 @@ def test_fixed_steps_are_spread_and_not_trained() -> None:
     cell = LSSL(3, 2, LSSLConfig(modes=4, learn_steps=False, dt_min=0.01, dt_max=1.0)).double()
     assert "log_dt" not in dict(cell.named_parameters())
     a, _ = bilinear(torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64).log(), 4)
-    torch.testing.assert_close(cell.system().a, a.transpose(1, 2), rtol=0, atol=1e-12)
+    torch.testing.assert_close(cell.system().dense().a, a.transpose(1, 2), rtol=0, atol=1e-12)
     assert "log_dt" in dict(LSSL(3, 2, LSSLConfig(modes=4)).named_parameters())
 
 

@@ -16,7 +16,7 @@ from unrolled.kernels.cell_loop import cell_loop
 __all__ = ["SLSTM", "SLSTMConfig"]
 
 _EPSILON = 1e-5
-_BELOW = -1e4  # a logarithm below any input gate's
+_FAR = 1e4  # more than the logarithms of any two gates differ
 
 
 class SLSTMConfig(CellConfig):
@@ -75,25 +75,21 @@ class _Loop(StepCell):
         self.weight_hh = nn.Parameter(torch.empty(config.heads, 4 * size, size))
         self.bias = nn.Parameter(torch.empty(4 * width))
 
-    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> _LoopState:
-        """Zeros, and m below any input gate."""
-        h, c, n, m = (torch.zeros(batch, self.width, device=device, dtype=dtype) for _ in range(4))
-        return _LoopState(h, c, n, m + _BELOW)
-
     def project(self, x: Tensor, w: Weights) -> Tensor:
         """x + b."""
         return x + w["bias"]
 
     def step(self, pre: Tensor, state: _LoopState, w: Weights, tap: Tap) -> tuple[Tensor, _LoopState]:
         """One step of the equations of :class:`SLSTM`."""
-        gates = w.linear("weight_hh", state.h, pre).unflatten(-1, (self.config.heads, 4, -1))
-        into_i, into_f, into_z, into_o = (part.flatten(-2) for part in gates.unbind(-2))
-        kept = logsigmoid(into_f) + state.m
+        heads = [head.chunk(4, -1) for head in w.linear("weight_hh", state.h, pre).chunk(self.config.heads, -1)]
+        into_i, into_f, into_z, into_o = (torch.cat([head[k] for head in heads], -1) for k in range(4))
+        # n is 0 before the first step, where nothing is kept, and at least 1 from then on: of i and f one is 1
+        kept = logsigmoid(into_f) + state.m - _FAR * torch.relu(1 - state.n)
         m = torch.maximum(kept, into_i)
         i, f = torch.exp(into_i - m), torch.exp(kept - m)
         z, o = torch.tanh(into_z), torch.sigmoid(into_o)
         c, n = f * state.c + i * z, f * state.n + i
-        h = o * c / n  # from its first step on n is at least 1: of i and f one is 1
+        h = o * c / n
         for name, value in (("i_pre", into_i), ("f_pre", into_f), ("g_pre", into_z), ("o_pre", into_o)):
             tap(name, value)
         for name, value in (("g", z), ("o", o), ("c", c), ("normaliser", n), ("stabiliser", m), ("y", h)):
@@ -114,14 +110,14 @@ class SLSTM(MixerCell):
 
     All matrices W and R are block-diagonal, one block a head; GN normalises each head. Gates see the last ``kernel``
     inputs, so the layer is a window of convolution and input products around the loop of ``cell_loop``, and the last
-    inputs are part of the state. R starts at 0, W at N(0, 2/(5N)), biases at 0 but that of f: 5 - 12 (j/(d-1))^(0.3 +
-    1.3 l/(L-1)) for channel j of d in each head, layer l of L. In a stack of kind "residual" with an MLP of kind
-    "geglu" and factor 1.3 it is the published block.
+    inputs are part of the state (where n is the normaliser, m the stabiliser). R starts at 0, W at N(0, 2/(5N)), biases
+    at 0 but that of f: 5 - 12 (j/(d-1))^(0.3 + 1.3 l/(L-1)) for channel j of d in each head, layer l of L. In a stack
+    of kind "residual" with an MLP of kind "geglu" and factor 1.3 it is the published block.
 
-    Deviations: m starts at -10000, so that the first step takes m = ĩ by itself (the published code looks whether every
-    n of the batch is 0). The published code stores the norm's weight as 1 + w, and calls the map of ĩ fgate and that of
-    f̃ igate. Of I inputs and N ≠ I outputs a linear map to the width comes first; with equal widths there is none.
-    Zoneout acts on y.
+    At the first step, where n is 0, m = ĩ. Deviations: that is so for each number by itself (the published code looks
+    whether every n of the batch is 0). The published code stores the norm's weight as 1 + w, and calls the map of ĩ
+    fgate and that of f̃ igate. Of I inputs and N ≠ I outputs a linear map to the width comes first; with equal widths
+    there is none. Zoneout acts on y.
 
     Parameters, with heads of d and kernel k: 8Nd + 5N, N(k + 1) for the convolution, and NI where the widths differ.
     """
@@ -170,7 +166,7 @@ class SLSTM(MixerCell):
             self.loop.bias.view(self.config.heads, 4, size)[:, 1] = forget.to(self.loop.bias)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> Any:
-        """Zeros, and a stabiliser below any input gate."""
+        """Zeros."""
         plain = PlainState(*self.loop.initial_state(batch, device, dtype))
         return plain if self.conv is None else SLSTMState(*plain, conv=self.conv.initial(batch, device, dtype))
 

@@ -20,6 +20,8 @@ class SystemState(NamedTuple):
 class System(Protocol):
     """A linear system for each channel, time-invariant; see :class:`unrolled.cells.ssm.diagonal.Diagonal`."""
 
+    def window(self, u: Tensor, start: Tensor, wish: str, subject: str) -> tuple[Tensor, Tensor]: ...
+
     def outputs(self, u: Tensor, start: Tensor, wish: str, subject: str) -> Tensor: ...
 
     def final(self, u: Tensor, start: Tensor) -> Tensor: ...
@@ -92,11 +94,12 @@ class SystemCell(MixerCell):
             wish = self.compute.wish("diag_scan")
             y, last, _ = system.steps(u, state.s, reset, wish, self.name)
             return y, SystemState(last)
+        if reset is None or not bool(reset.any()):
+            y, last = system.window(u, state.s, self.wish, self.name)
+            return y, SystemState(last)
 
         def outputs(u: Tensor, start: Tensor) -> Tensor:
             return system.outputs(u, start, self.wish, self.name)
 
-        if reset is None or not bool(reset.any()):
-            return outputs(u, state.s), SystemState(system.final(u, state.s))
         y, last = by_documents(outputs, system.final, u, state.s, reset)
         return y, SystemState(last)

@@ -64,50 +64,48 @@ class Ladder:
 class Dense(NamedTuple):
     """a: (channels, N, N), b: (channels, N), c: (channels, outputs, N). States: (rows, channels, N).
 
-    filter_of: (ladder, steps) -> filter (channels, outputs, steps), for a system that has a better way to it.
+    filter_of: (ladder, rows b a^l) -> filter (channels, outputs, steps), for a system that has a better way to it.
     """
 
     a: Tensor
     b: Tensor
     c: Tensor
-    filter_of: Callable[[Ladder, int], Tensor] | None = None
+    filter_of: Callable[[Ladder, Tensor], Tensor] | None = None
+
+    def window(self, u: Tensor, start: Tensor, wish: str, subject: str) -> tuple[Tensor, Tensor]:
+        """Outputs (rows, time, channels * outputs) of u (rows, time, channels), and the last state."""
+        ladder, found = Ladder(self.a), []
+        for piece in u.split(PIECE, 1):
+            rows = ladder.rows(self.b.unsqueeze(1), piece.shape[1]).squeeze(2)
+            found.append(self._outputs(ladder, rows, piece, start, wish, subject))
+            start = self._final(ladder, rows, piece, start)
+        return torch.cat(found, 1), start
 
     def outputs(self, u: Tensor, start: Tensor, wish: str, subject: str) -> Tensor:
-        """Outputs (rows, time, channels * outputs) of u (rows, time, channels), channel by channel."""
-        ladder, found = Ladder(self.a), []
-        pieces = u.split(PIECE, 1)
-        for i, piece in enumerate(pieces):
-            found.append(self._outputs(ladder, piece, start, wish, subject))
-            start = self._final(ladder, piece, start) if i + 1 < len(pieces) else start
-        return torch.cat(found, 1)
+        """Those of :meth:`window`."""
+        return self.window(u, start, wish, subject)[0]
 
     def final(self, u: Tensor, start: Tensor) -> Tensor:
         """The state after a window."""
         ladder = Ladder(self.a)
         for piece in u.split(PIECE, 1):
-            start = self._final(ladder, piece, start)
+            rows = ladder.rows(self.b.unsqueeze(1), piece.shape[1]).squeeze(2)
+            start = self._final(ladder, rows, piece, start)
         return start
 
-    def kernel(self, ladder: Ladder, steps: int) -> Tensor:
-        """The filter, b a^l c for l < steps: (channels, outputs, steps)."""
-        if self.filter_of is not None:
-            return self.filter_of(ladder, steps)
-        return self.c @ ladder.rows(self.b.unsqueeze(1), steps).squeeze(2).transpose(1, 2)
-
-    def _outputs(self, ladder: Ladder, u: Tensor, start: Tensor, wish: str, subject: str) -> Tensor:
+    def _outputs(self, ladder: Ladder, rows: Tensor, u: Tensor, start: Tensor, wish: str, subject: str) -> Tensor:
         time, outputs = u.shape[1], self.c.shape[1]
         repeated = u.repeat_interleave(outputs, 2)
-        driven = fft_conv(repeated, self.kernel(ladder, time).flatten(0, 1), wish, subject)
+        taps = self.c @ rows.transpose(1, 2) if self.filter_of is None else self.filter_of(ladder, rows)
+        driven = fft_conv(repeated, taps.flatten(0, 1), wish, subject)
         columns = ladder.columns(self.c, time).flatten(1, 2)
         left = start.transpose(0, 1) @ self.a
         free = (columns @ left.transpose(1, 2)).unflatten(1, (time, outputs))
         return driven + free.permute(3, 1, 0, 2).flatten(2)
 
-    def _final(self, ladder: Ladder, u: Tensor, start: Tensor) -> Tensor:
-        time = u.shape[1]
-        rows = ladder.rows(self.b.unsqueeze(1), time).squeeze(2)
+    def _final(self, ladder: Ladder, rows: Tensor, u: Tensor, start: Tensor) -> Tensor:
         driven = u.flip(1).permute(2, 0, 1) @ rows
-        return (driven + ladder.after(start.transpose(0, 1), time)).transpose(0, 1)
+        return (driven + ladder.after(start.transpose(0, 1), u.shape[1])).transpose(0, 1)
 
     def steps(
         self, u: Tensor, start: Tensor, reset: Tensor | None, wish: str, subject: str

@@ -89,6 +89,10 @@ class Diagonal(NamedTuple):
         driven = (sums * coarse.transpose(1, 2).unsqueeze(1)).sum(2).transpose(0, 1)
         return numbers_of(self.b * driven + whole * self._of(start))
 
+    def window(self, u: Tensor, start: Tensor, wish: str, subject: str) -> tuple[Tensor, Tensor]:
+        """Outputs of a window, and the state after it."""
+        return self.outputs(u, start, wish, subject), self.final(u, start)
+
     def steps(
         self, u: Tensor, start: Tensor, reset: Tensor | None, wish: str, subject: str
     ) -> tuple[Tensor, Tensor, Tensor]:

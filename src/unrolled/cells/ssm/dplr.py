@@ -57,19 +57,25 @@ class Dplr(NamedTuple):
         c = 2 * torch.view_as_real(self.c.conj().resolve_conj()).flatten(1)
         return Dense(a, b, c.unsqueeze(1))
 
-    def outputs(self, u: Tensor, start: Tensor, wish: str, subject: str) -> Tensor:
-        """Outputs (rows, time, channels) of a window; see :class:`unrolled.cells.ssm.diagonal.Diagonal`."""
+    def window(self, u: Tensor, start: Tensor, wish: str, subject: str) -> tuple[Tensor, Tensor]:
+        """Outputs (rows, time, channels) of a window, and the state after it."""
         dense = self.dense()
 
-        def filter_of(ladder: Ladder, steps: int) -> Tensor:
+        def filter_of(ladder: Ladder, rows: Tensor) -> Tensor:
+            steps = rows.shape[1]
             if steps < _FEW:
-                return dense.kernel(ladder, steps)
+                return dense.c @ rows.transpose(1, 2)
             # numbers (Re, -Im) of 2 C, as dense.c
             gone = 0.5 * ladder.before(dense.c, PIECE).squeeze(1)
             truncated = self.c - complex_of(gone.unflatten(1, (-1, 2))).conj()
             return self.kernel(truncated, PIECE)[:, :steps].unsqueeze(1)
 
-        return dense._replace(filter_of=filter_of).outputs(u, start.flatten(2), wish, subject)
+        y, last = dense._replace(filter_of=filter_of).window(u, start.flatten(2), wish, subject)
+        return y, last.unflatten(2, (-1, 2))
+
+    def outputs(self, u: Tensor, start: Tensor, wish: str, subject: str) -> Tensor:
+        """Those of :meth:`window`."""
+        return self.window(u, start, wish, subject)[0]
 
     def final(self, u: Tensor, start: Tensor) -> Tensor:
         """The state after a window."""

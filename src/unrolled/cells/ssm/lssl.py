@@ -1,18 +1,19 @@
 """LSSL: the linear state-space layer with a full matrix."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, pad
 
 from unrolled.cells.base import CellConfig, ParameterRule
 from unrolled.cells.mixer import Given
 from unrolled.cells.ssm.cell import SystemCell, SystemState
 from unrolled.cells.ssm.dense import Dense
 from unrolled.cells.ssm.inits import legs, log_steps
+from unrolled.kernels.diag_scan import diag_scan
 
 __all__ = ["LSSL", "LSSLConfig", "bilinear"]
 
@@ -40,6 +41,60 @@ def bilinear(log_dt: Tensor, modes: int) -> tuple[Tensor, Tensor]:
     return found[..., :-1], found[..., -1]
 
 
+class Legs(NamedTuple):
+    """LegS for each channel. log_dt: (channels,). c: (channels, outputs, N). States: (rows, channels, N)."""
+
+    log_dt: Tensor
+    c: Tensor
+
+    def dense(self) -> Dense:
+        """The same system with its matrices written out."""
+        a, b = bilinear(self.log_dt, self.c.shape[2])
+        return Dense(a.transpose(1, 2), b, self.c)
+
+    def window(self, u: Tensor, start: Tensor, wish: str, subject: str) -> tuple[Tensor, Tensor]:
+        """Outputs (rows, time, channels * outputs) of a window, and the state after it."""
+        return self.dense().window(u, start, wish, subject)
+
+    def outputs(self, u: Tensor, start: Tensor, wish: str, subject: str) -> Tensor:
+        """Those of :meth:`window`."""
+        return self.window(u, start, wish, subject)[0]
+
+    def final(self, u: Tensor, start: Tensor) -> Tensor:
+        """The state after a window."""
+        return self.dense().final(u, start)
+
+    def step(self, s: Tensor, u: Tensor) -> Tensor:
+        """s(t) of s(t-1) (rows, channels, N) and u(t) (rows, channels), in O(N).
+
+        Below its diagonal LegS is a product of a column and a row, so that A s needs a running sum over n, and the
+        solution of (I - dt/2 A) s(t) = ... a recurrence over n, which is a ``diag_scan``.
+        """
+        n = torch.arange(s.shape[2], dtype=s.dtype, device=s.device)
+        root, half = (2 * n + 1).sqrt(), 0.5 * torch.exp(self.log_dt).unsqueeze(1)
+        below = (root * s).cumsum(2) - root * s
+        right = s - half * (root * below + (n + 1) * s) + 2 * half * root * u.unsqueeze(2)
+        diagonal = 1 + half * (n + 1)
+        factors, driven = 1 - half * (2 * n + 1) / diagonal, root * right / diagonal
+        sums, _ = diag_scan(factors.t(), driven.transpose(1, 2), subject="LegS")
+        before = pad(sums[:, :-1], (0, 0, 1, 0)).transpose(1, 2)
+        return (right - half * root * before) / diagonal
+
+    def steps(
+        self, u: Tensor, start: Tensor, reset: Tensor | None, wish: str, subject: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A window step by step; the reference by the matrices themselves."""
+        if wish == "reference":
+            return self.dense().steps(u, start, reset, wish, subject)
+        s, states = start, []
+        resets = [None] * u.shape[1] if reset is None else reset.unbind(1)
+        for u_t, reset_t in zip(u.unbind(1), resets, strict=True):
+            s = self.step(s if reset_t is None else s.masked_fill(reset_t.view(-1, 1, 1), 0), u_t)
+            states.append(s)
+        found = torch.stack(states, 1)
+        return (found.unsqueeze(3) * self.c).sum(-1).flatten(2), s, found
+
+
 class LSSL(SystemCell):
     r"""Linear state-space layer (Gu et al. 2021) with the fixed HiPPO-LegS matrix; one system for each input channel.
 
@@ -52,7 +107,7 @@ class LSSL(SystemCell):
     A and B are not trained; the paper's learned A is left out. Delta is one per channel: its logarithm is drawn evenly
     and trained at a lower rate and without decay, or (``learn_steps`` off) spread evenly over the channels for good. C
     and D start normal, W as ``torch.nn.Linear``. Windows are convolutions with K_l = C Ā^l B̄, whose rows B̄ Ā^l are
-    made by doubling; Ā and B̄ are solved in float64. I inputs make N outputs in W.
+    made by doubling; Ā and B̄ are solved in float64. A single step costs O(S). I inputs make N outputs in W.
 
     Parameters, with state S: I(MS + M) + MIN + N, and I for trained steps.
     """
@@ -87,14 +142,13 @@ class LSSL(SystemCell):
         """Zeros."""
         return SystemState(torch.zeros(batch, self.in_width, self.config.modes, device=device, dtype=dtype))
 
-    def system(self) -> Dense:
-        """Ā, B̄ and C."""
+    def system(self) -> Legs:
+        """Delta and C."""
         log_dt = self.log_dt
         if log_dt is None:
             low, high = math.log(self.config.dt_min), math.log(self.config.dt_max)
             log_dt = torch.linspace(low, high, self.in_width, dtype=self.c.dtype, device=self.c.device)
-        a, b = bilinear(log_dt, self.config.modes)
-        return Dense(a.transpose(1, 2), b, self.c)
+        return Legs(log_dt, self.c)
 
     def mix(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, SystemState]:
         """One window of the class's equations."""

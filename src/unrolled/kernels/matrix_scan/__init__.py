@@ -79,12 +79,14 @@ def matrix_scan(
         raise UnrolledError("matrix_scan takes a and b together or neither; give both.")
     if by_value and a is not None:
         raise UnrolledError("matrix_scan has no rank-one part beside a decay by value; leave out one of the two.")
-    work, kind = torch.promote_types(q.dtype, torch.float32), q.dtype
+    work, kind, shared = torch.promote_types(q.dtype, torch.float32), q.dtype, b is k
     state = q.new_zeros(q.shape[0], *q.shape[2:], v.shape[-1]) if state is None else state
     if log_decay is not None and log_decay.dim() == 3:
         log_decay = log_decay.unsqueeze(-1)
-    parts = (None if part is None else part.to(work) for part in (q, k, v, log_decay, a, b, state))
-    given = Inputs(*parts, reset, by_value, bonus is not None, scale)  # type: ignore[arg-type]
+    q, k, v, state = (part.to(work) for part in (q, k, v, state))
+    log_decay, a = (None if part is None else part.to(work) for part in (log_decay, a))
+    b = k if shared else None if b is None else b.to(work)
+    given = Inputs(q, k, v, log_decay, a, b, state, reset, by_value, bonus is not None, scale)
     o, last = choose("matrix_scan", BACKENDS, backend, subject or "scan", given).run(given)
     if bonus is not None:
         o = o + scale * (given.q * bonus * given.k).sum(-1, keepdim=True) * given.v

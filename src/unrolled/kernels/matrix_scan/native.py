@@ -92,5 +92,7 @@ def scan(given: Inputs) -> tuple[Tensor, Tensor]:
     """See :func:`unrolled.kernels.matrix_scan.reference.scan`."""
     decay = None if given.log_decay is None else given.log_decay.exp()
     options = given.by_value, given.before, given.scale
-    parts = given.q, given.k, given.v, decay, given.a, given.b, given.state, given.reset
+    # where what is added to k is k itself, one addition serves both
+    b = None if given.b is given.k else given.b
+    parts = given.q, given.k, given.v, decay, given.a, b, given.state, given.reset
     return _Scan.apply(*parts, options)  # type: ignore[return-value]

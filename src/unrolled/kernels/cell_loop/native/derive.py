@@ -141,6 +141,12 @@ def _chain(sums: _Sums, node: Node, grad: Ref) -> None:
                 sums.add(a, apply("affine", grad, scale=node.scale))
         case "sigmoid" | "tanh" | "relu":
             sums.add(a, apply(f"d_{node.code}", grad, result))
+        case "exp":
+            sums.add(a, apply("mul", grad, result))
+        case "reciprocal":
+            sums.add(a, apply("mul", grad, apply("affine", apply("mul", result, result), scale=-1.0)))
+        case "log_sigmoid":
+            sums.add(a, apply("mul", grad, apply("sigmoid", apply("affine", a, scale=-1.0))))
         case "norm" | "rms":
             sums.add(a, apply(f"d_{node.code}", grad, a, shift=node.shift))
         case "min":

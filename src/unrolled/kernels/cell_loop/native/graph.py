@@ -13,6 +13,7 @@ __all__ = ["CODES", "Node", "Ref", "apply", "assemble", "topological"]
 CODES = (
     "linear", "copy", "add", "sub", "mul", "affine", "sigmoid", "tanh", "relu", "min",
     "d_sigmoid", "d_tanh", "d_relu", "d_min", "select", "fill", "norm", "rms", "d_norm", "d_rms",
+    "exp", "reciprocal", "log_sigmoid",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.nn.functional import layer_norm
+from torch.nn.functional import layer_norm, logsigmoid
 
 from unrolled.kernels.cell_loop.native.graph import Node, Ref, apply, assemble
 
@@ -44,11 +44,15 @@ class Symbol:
     def __pow__(self, other: Any) -> Any:
         raise Unsupported("its step uses **, for which there is no native operation")
 
-    def __truediv__(self, other: Any) -> Any:
-        raise Unsupported("its step uses /, for which there is no native operation")
-
     __rpow__ = __pow__
-    __rtruediv__ = __truediv__
+
+    def __truediv__(self, other: Any) -> "Symbol":
+        if isinstance(other, int | float):
+            return self._with("mul", 1.0 / other)
+        return self * _unary("reciprocal")(other) if isinstance(other, Symbol) else NotImplemented
+
+    def __rtruediv__(self, other: Any) -> "Symbol":
+        return _unary("reciprocal")(self) * other
 
     def __getattr__(self, name: str) -> Any:
         raise Unsupported(f"its step uses {name}, for which there is no native operation")
@@ -170,7 +174,10 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.sigmoid: _unary("sigmoid"),
     torch.tanh: _unary("tanh"),
     torch.relu: _unary("relu"),
+    torch.exp: _unary("exp"),
+    logsigmoid: _unary("log_sigmoid"),
     torch.minimum: lambda a, b: a._with("min", b),
+    torch.maximum: lambda a, b: -(-a)._with("min", -b),
     torch.cat: _cat,
 }
 

@@ -34,6 +34,7 @@ struct Inputs {
     Decay kind;
     bool before;  // o(t) reads S(t-1)
     bool rank_one() const { return a.at != nullptr; }
+    bool delta() const { return rank_one() && b.at == nullptr; }  // b is k
 };
 
 template <class T>
@@ -55,22 +56,25 @@ void read(int64_t keys, const T* s, int64_t row, const T* q, T* o) {
     for (int n = 0; n < N; ++n) V::store(o + n * V::lanes, sum[n]);
 }
 
+enum Form { PLAIN, RANK_ONE, DELTA, BY_VALUE };
+
 // One step of `N` vectors of columns; z is a^T S, of S before.
-template <class T, int N, bool RANK_ONE, bool VALUE_DECAY>
+template <class T, int N, Form FORM>
 void step(int64_t keys, T* s, int64_t row, const T* q, const T* k, const T* v, const T* decay, const T* b, const T* z, T* o) {
     typedef Simd<T> V;
     typename V::Register sum[N] = {}, value[N], from[N], kept[N];
     for (int n = 0; n < N; ++n) {
         value[n] = V::load(v + n * V::lanes);
-        if (RANK_ONE) from[n] = V::load(z + n * V::lanes);
-        if (VALUE_DECAY) kept[n] = V::load(decay + n * V::lanes);
+        if (FORM == RANK_ONE) from[n] = V::load(z + n * V::lanes);
+        if (FORM == DELTA) value[n] += V::load(z + n * V::lanes);
+        if (FORM == BY_VALUE) kept[n] = V::load(decay + n * V::lanes);
     }
     for (int64_t i = 0; i < keys; ++i) {
-        const auto key = V::all(k[i]), query = V::all(q[i]), keep = V::all(VALUE_DECAY ? T(1) : decay[i]);
+        const auto key = V::all(k[i]), query = V::all(q[i]), keep = V::all(FORM == BY_VALUE ? T(1) : decay[i]);
         for (int n = 0; n < N; ++n) {
             T* at = s + i * row + n * V::lanes;
-            typename V::Register x = V::load(at) * (VALUE_DECAY ? kept[n] : keep) + key * value[n];
-            if (RANK_ONE) x += V::all(b[i]) * from[n];
+            typename V::Register x = V::load(at) * (FORM == BY_VALUE ? kept[n] : keep) + key * value[n];
+            if (FORM == RANK_ONE) x += V::all(b[i]) * from[n];
             V::store(at, x);
             sum[n] += query * x;
         }
@@ -85,9 +89,10 @@ void columns(const Inputs<T>& in, int64_t keys, T* s, int64_t row, const T* q, c
     if (in.before) read<T, N>(keys, s, row, q, o);
     T unread[N * Simd<T>::lanes];
     T* const out = in.before ? unread : o;
-    if (in.rank_one()) step<T, N, true, false>(keys, s, row, q, k, v, decay, b, z, out);
-    else if (in.kind == VALUE) step<T, N, false, true>(keys, s, row, q, k, v, decay, b, z, out);
-    else step<T, N, false, false>(keys, s, row, q, k, v, decay, b, z, out);
+    if (in.delta()) step<T, N, DELTA>(keys, s, row, q, k, v, decay, b, z, out);
+    else if (in.rank_one()) step<T, N, RANK_ONE>(keys, s, row, q, k, v, decay, b, z, out);
+    else if (in.kind == VALUE) step<T, N, BY_VALUE>(keys, s, row, q, k, v, decay, b, z, out);
+    else step<T, N, PLAIN>(keys, s, row, q, k, v, decay, b, z, out);
 }
 
 // Copies of n numbers, the rest up to `wide` zero.
@@ -128,7 +133,7 @@ void forward(const Sizes& n, const Inputs<T>& in, const T* start, T scale, T* o,
                 padded(in.v.of(b, t, h), n.values, wide, v);
                 factors(in, b, t, h, in.kind == VALUE ? n.values : n.keys, most, decay);
                 const T *q = in.q.of(b, t, h), *k = in.k.of(b, t, h);
-                const T *one = in.rank_one() ? in.a.of(b, t, h) : nullptr, *two = one ? in.b.of(b, t, h) : nullptr;
+                const T *one = in.rank_one() ? in.a.of(b, t, h) : nullptr, *two = one && !in.delta() ? in.b.of(b, t, h) : nullptr;
                 for (int64_t j = 0; j < wide;) {
                     const T* d = in.kind == VALUE ? decay + j : decay;
                     const int64_t left = (wide - j) / lanes;

@@ -31,8 +31,6 @@ struct Turned {
     T v[GROUP][ROWS], out[GROUP][ROWS], z[GROUP][ROWS], decay[GROUP][ROWS], to_v[GROUP][ROWS], to_decay[GROUP][ROWS];
 };
 
-enum Form { PLAIN, RANK_ONE, BY_VALUE };
-
 // S over the group's steps, from states[0].
 template <class T, Form FORM>
 void again(Group<T>& g, const Turned<T>& at, const unsigned char* reset, int64_t steps) {
@@ -43,7 +41,10 @@ void again(Group<T>& g, const Turned<T>& at, const unsigned char* reset, int64_t
         const T* s = g.before(t, reset);
         T* next = g.states + (t + 1) * ROWS * wide;
         R v[ROWS], z[ROWS], e[ROWS];
-        for (int64_t r = 0; r < ROWS; ++r) v[r] = V::all(at.v[t][r]), z[r] = V::all(at.z[t][r]), e[r] = V::all(at.decay[t][r]);
+        for (int64_t r = 0; r < ROWS; ++r) {
+            v[r] = V::all(FORM == DELTA ? at.v[t][r] + at.z[t][r] : at.v[t][r]);
+            z[r] = V::all(at.z[t][r]), e[r] = V::all(at.decay[t][r]);
+        }
         for (int64_t i = 0; i < wide; i += V::lanes) {
             const R k = V::load(g.k + t * wide + i), d = V::load(g.decay + t * wide + i);
             const R b = FORM == RANK_ONE ? V::load(g.b + t * wide + i) : R{};
@@ -61,6 +62,7 @@ template <class T, Form FORM, bool BEFORE>
 void back(Group<T>& g, Turned<T>& at, const unsigned char* reset, int64_t steps, T* grad) {
     typedef Simd<T> V;
     typedef typename V::Register R;
+    constexpr bool REMOVES = FORM == RANK_ONE || FORM == DELTA;
     const int64_t wide = g.wide;
     again<T, FORM>(g, at, reset, steps);
     for (int64_t t = steps - 1; t >= 0; --t) {
@@ -68,7 +70,7 @@ void back(Group<T>& g, Turned<T>& at, const unsigned char* reset, int64_t steps,
         const int64_t row = t * wide;
         R v[ROWS], o[ROWS], z[ROWS], e[ROWS], sum_v[ROWS] = {}, sum_z[ROWS] = {}, sum_e[ROWS] = {};
         for (int64_t r = 0; r < ROWS; ++r) {
-            v[r] = V::all(at.v[t][r]), o[r] = V::all(at.out[t][r]);
+            v[r] = V::all(FORM == DELTA ? at.v[t][r] + at.z[t][r] : at.v[t][r]), o[r] = V::all(at.out[t][r]);
             z[r] = V::all(at.z[t][r]), e[r] = V::all(at.decay[t][r]);
         }
         for (int64_t i = 0; i < wide; i += V::lanes) {
@@ -93,23 +95,25 @@ void back(Group<T>& g, Turned<T>& at, const unsigned char* reset, int64_t steps,
         }
         for (int64_t r = 0; r < ROWS; ++r) {
             at.to_v[t][r] = across<T>(sum_v[r]);
-            if (FORM == RANK_ONE) z[r] = V::all(across<T>(sum_z[r]));  // now what reaches a^T S
+            // now what reaches a^T S
+            if (FORM == RANK_ONE) z[r] = V::all(across<T>(sum_z[r]));
+            if (FORM == DELTA) z[r] = V::all(at.to_v[t][r]);
         }
         for (int64_t i = 0; i < wide; i += V::lanes) {
             const R d = V::load(g.decay + row + i), q = BEFORE ? V::load(g.q + row + i) : R{};
-            const R a = FORM == RANK_ONE ? V::load(g.a + row + i) : R{};
-            R to_decay = V::load(g.grad_decay + row + i), to_a = FORM == RANK_ONE ? V::load(g.grad_a + row + i) : R{};
+            const R a = REMOVES ? V::load(g.a + row + i) : R{};
+            R to_decay = V::load(g.grad_decay + row + i), to_a = REMOVES ? V::load(g.grad_a + row + i) : R{};
             for (int64_t r = 0; r < ROWS; ++r) {
                 const R x = V::load(grad + r * wide + i), was = V::load(s + r * wide + i);
                 R y = x * (FORM == BY_VALUE ? e[r] : d);
                 if (FORM == BY_VALUE) sum_e[r] += x * was;
                 else to_decay += x * was;
-                if (FORM == RANK_ONE) to_a += z[r] * was, y += z[r] * a;
+                if (REMOVES) to_a += z[r] * was, y += z[r] * a;
                 if (BEFORE) y += o[r] * q;
                 V::store(grad + r * wide + i, y);
             }
             V::store(g.grad_decay + row + i, to_decay);
-            if (FORM == RANK_ONE) V::store(g.grad_a + row + i, to_a);
+            if (REMOVES) V::store(g.grad_a + row + i, to_a);
         }
         if (FORM == BY_VALUE)
             for (int64_t r = 0; r < ROWS; ++r) at.to_decay[t][r] = across<T>(sum_e[r]);
@@ -120,7 +124,10 @@ void back(Group<T>& g, Turned<T>& at, const unsigned char* reset, int64_t steps,
 
 template <class T>
 void back(Group<T>& g, Turned<T>& at, const Inputs<T>& in, const unsigned char* reset, int64_t steps, T* grad) {
-    if (in.rank_one()) {
+    if (in.delta()) {
+        if (in.before) back<T, DELTA, true>(g, at, reset, steps, grad);
+        else back<T, DELTA, false>(g, at, reset, steps, grad);
+    } else if (in.rank_one()) {
         if (in.before) back<T, RANK_ONE, true>(g, at, reset, steps, grad);
         else back<T, RANK_ONE, false>(g, at, reset, steps, grad);
     } else if (in.kind == VALUE) {
@@ -162,10 +169,8 @@ void backward(const Sizes& n, const Inputs<T>& in, const T* kept, const T* z, T 
                     padded(in.k.of(b, first + t, h), n.keys, wide, g.k + t * wide);
                     if (in.kind == VALUE) factors(in, b, first + t, h, n.values, n.values, &decay_of[size_t(t * n.values)]);
                     else factors(in, b, first + t, h, n.keys, wide, g.decay + t * wide);
-                    if (in.rank_one()) {
-                        padded(in.a.of(b, first + t, h), n.keys, wide, g.a + t * wide);
-                        padded(in.b.of(b, first + t, h), n.keys, wide, g.b + t * wide);
-                    }
+                    if (in.rank_one()) padded(in.a.of(b, first + t, h), n.keys, wide, g.a + t * wide);
+                    if (in.rank_one() && !in.delta()) padded(in.b.of(b, first + t, h), n.keys, wide, g.b + t * wide);
                 }
                 const T* start = kept + (task * kept_states(n.time) + group) * whole;
                 for (int64_t j = 0; j < n.values; j += ROWS) {
@@ -194,10 +199,8 @@ void backward(const Sizes& n, const Inputs<T>& in, const T* kept, const T* z, T 
                     const int64_t row = place(first + t) * n.keys;
                     std::memcpy(to.q + row, g.grad_q + t * wide, bytes);
                     std::memcpy(to.k + row, g.grad_k + t * wide, bytes);
-                    if (in.rank_one()) {
-                        std::memcpy(to.a + row, g.grad_a + t * wide, bytes);
-                        std::memcpy(to.b + row, g.grad_b + t * wide, bytes);
-                    }
+                    if (in.rank_one()) std::memcpy(to.a + row, g.grad_a + t * wide, bytes);
+                    if (in.rank_one() && !in.delta()) std::memcpy(to.b + row, g.grad_b + t * wide, bytes);
                     if (in.kind == KEY) std::memcpy(to.decay + row, g.grad_decay + t * wide, bytes);
                     if (in.kind == HEAD) {
                         T total = 0;

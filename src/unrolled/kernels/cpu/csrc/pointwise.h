@@ -7,7 +7,7 @@ namespace {
 // Numbers as in cell_loop/native/graph.py, which names them.
 enum Code : int64_t {
     LINEAR, COPY, ADD, SUB, MUL, AFFINE, SIGMOID, TANH, RELU, MIN, D_SIGMOID, D_TANH, D_RELU, D_MIN, SELECT, FILL, NORM, RMS,
-    D_NORM, D_RMS
+    D_NORM, D_RMS, EXP, RECIPROCAL, LOG_SIGMOID
 };
 
 template <class T, class F>
@@ -102,6 +102,9 @@ void pointwise(int64_t code, T* d, const T* a, const T* b, const T* acc, int64_t
         // a is the gradient of the result, b what was normalised
         case D_NORM: normalise_back(d, a, b, acc, n, true, shift); break;
         case D_RMS: normalise_back(d, a, b, acc, n, false, shift); break;
+        case EXP: each(d, a, a, acc, n, [](V x, V) { return whole_exponential(x); }); break;
+        case RECIPROCAL: each(d, a, a, acc, n, [](V x, V) { return 1 / x; }); break;
+        case LOG_SIGMOID: each(d, a, a, acc, n, [](V x, V) { return log_logistic(x); }); break;
         case FILL: each(d, a, a, acc, n, [=](V, V) { return Simd<T>::all(shift); }); break;
     }
 }

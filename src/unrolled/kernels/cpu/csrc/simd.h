@@ -108,10 +108,36 @@ inline Floats hyperbolic(Floats x) {
     return either(s < 0.390625f, p * s * x + x, wide);
 }
 
+// e^x for any x: beyond the range of `exponential` the square of that of half of x, which overflows and vanishes as it should.
+inline Floats whole_exponential(Floats x) {
+    const Floats inside = exponential(clamp(x, 87.f)), half = exponential(clamp(0.5f * x, 87.f));
+    return either(x == clamp(x, 87.f), inside, x != x ? x : half * half);
+}
+
+// log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|), the logarithm as twice the area tangent of z = y / (2 + y) <= 1/3.
+inline Floats log_logistic(Floats x) {
+    const Floats low = either(x < 0.f, x, Floats{}), y = exponential(clamp(either(x < 0.f, x, -x), 87.f));
+    const Floats z = y / (2.f + y), s = z * z;
+    Floats p = Simd<float>::all(1.f / 13);
+    p = p * s + 1.f / 11;
+    p = p * s + 1.f / 9;
+    p = p * s + 1.f / 7;
+    p = p * s + 1.f / 5;
+    p = p * s + 1.f / 3;
+    return low - 2.f * (p * s * z + z);
+}
+
 typedef Simd<double>::Register Doubles;
 
 inline Doubles exponential(Doubles x) {
     for (int i = 0; i < Simd<double>::lanes; ++i) x[i] = std::exp(x[i]);
+    return x;
+}
+
+inline Doubles whole_exponential(Doubles x) { return exponential(x); }
+
+inline Doubles log_logistic(Doubles x) {
+    for (int i = 0; i < Simd<double>::lanes; ++i) x[i] = std::fmin(x[i], 0.) - std::log1p(std::exp(-std::fabs(x[i])));
     return x;
 }
 
