@@ -154,3 +154,20 @@ def test_windows_larger_than_a_cache(dtype: torch.dtype, shape: tuple[int, ...])
 def test_other_devices_have_no_loop_over_time() -> None:
     a, h0 = torch.ones(2, 9, 3, device="meta"), torch.zeros(2, 3, device="meta")
     assert dispatch.choose("diag_scan", BACKENDS, "auto", "test", a, a, h0, None, h0).name == "doubling"
+
+
+@pytest.mark.skipif(why_no_library() is not None, reason="it is the native form that does not expand")
+@pytest.mark.parametrize("shape", [(5,), (1, 1, 5), (2, 64, 1)])
+def test_factors_are_kept_as_they_are_given(shape: tuple[int, ...]) -> None:
+    a, b, kept = draw(*shape).requires_grad_(), draw(2, 64, 5, seed=1).requires_grad_(), []
+
+    def pack(part: Tensor) -> Tensor:
+        kept.append(part.numel())
+        return part
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda part: part):
+        h, _ = diag_scan(a, b)
+    ends = 2 * 2 * 5  # the first state, and that of resets
+    assert sum(kept) == a.numel() + b.numel() + ends, "the factors and the states"
+    (grad,) = torch.autograd.grad(h.sum(), a)
+    assert grad.shape == a.shape

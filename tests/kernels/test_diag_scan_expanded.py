@@ -144,3 +144,21 @@ def test_b_belongs_to_its_mode() -> None:
     rest = [given[n] for n in ("u", "delta", "decay", "B", "C")]
     with pytest.raises(ValueError, match="B is given in mode zoh"):
         diag_scan_expanded(*rest, "implicit")
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_nothing_of_the_full_size_is_kept(backend: str) -> None:
+    if backend == "native" and why_no_library():
+        return
+    given = {name: part.requires_grad_() for name, part in inputs("zoh", 2, 64, 32, 16).items()}
+    kept: list[int] = []
+
+    def pack(part: Tensor) -> Tensor:
+        kept.append(part.numel())
+        return part
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda part: part):
+        diag_scan_expanded(
+            *(given[name] for name in ("u", "delta", "decay", "B", "C")), "zoh", given["h0"], None, backend
+        )
+    assert 0 < sum(kept) < 2 * 64 * 32 * 16 / 3
