@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analyse.chromium import Browser, find_chromium
+from unrolled.cells import CELLS
 from unrolled.data import TokenSplit
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.predict import NeuralPredictor
@@ -32,7 +33,8 @@ def predictor(tokenizer: Tokenizer) -> Callable[..., NeuralPredictor]:
 
     def make(cell: str, dtype: torch.dtype = torch.float64) -> NeuralPredictor:
         torch.manual_seed(1)
-        config = {"width": 6, "layers": 2, "cell": cell, "stack": {"output_norm": "layer"}}
+        multiple = CELLS[cell].width_multiple(CELLS.parse(cell))  # 6 where the cell accepts that
+        config = {"width": -(-6 // multiple) * multiple, "layers": 2, "cell": cell, "stack": {"output_norm": "layer"}}
         model = LanguageModel(ModelConfig.parse(config), tokenizer.vocab_size)
         with torch.no_grad():
             for parameter in model.parameters():

@@ -8,6 +8,7 @@ import torch
 
 from unrolled.analyse import measure_saturation, passage_of, saturation_record, sites
 from unrolled.cells import CELLS
+from unrolled.cells.taps import tap_name, tapped
 from unrolled.core.errors import UsageError
 from unrolled.data import TokenSplit
 from unrolled.predict import NeuralPredictor
@@ -25,20 +26,30 @@ GATES = {
 }
 
 
+def gates_of(cell: str) -> list[str]:
+    return [name for name in tapped(CELLS[cell], CELLS.parse(cell)) if tap_name(name).role in ("gate", "decay")]
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_gates_by_name(cell: str) -> None:
+    assert gates_of(cell) == GATES[cell]
+
+
 @pytest.mark.parametrize("cell", list(CELLS))
 def test_equals_the_plain_loop(predictor: Make, text: Text, cell: str) -> None:
     model, passage = predictor(cell), passage_of(text(150))  # more than a window
-    if cell not in GATES:
+    gates = gates_of(cell)
+    if not gates:
         with pytest.raises(UsageError, match=f"the cell {cell} has no gates"):
             measure_saturation(model, passage)
         return
     found = measure_saturation(model, passage, 0.2, 0.7)
-    assert set(found.gates) == {f"{layer}.{name}" for layer in (0, 1) for name in GATES[cell]}
+    assert set(found.gates) == {f"{layer}.{name}" for layer in (0, 1) for name in gates}
     inputs = torch.tensor([[model.start_id, *passage.ids.tolist()]])
     steps = list(model.model.trace(inputs))[1:]
     for key, use in found.gates.items():
         high = 2.0 if "round" in key else 1.0
-        for unit in range(6):
+        for unit in range(use.left.size):
             values = [float(step[key][0, unit]) / high for step in steps]
             assert use.left[unit] == sum(v < 0.2 for v in values) / 150
             assert use.right[unit] == sum(v > 0.7 for v in values) / 150

@@ -47,7 +47,7 @@ def test_every_cell_against_the_plain_loop(predictor: Make, text: Text, cell: st
         for t, token in enumerate(ids):
             assert found.nats[low + t] == pytest.approx(-float(log_prob[t, token]), abs=1e-9)
             for key, value in steps[t + 1].items():
-                assert found.values[key][low + t] == pytest.approx(value[0].numpy(), abs=1e-6), key
+                assert found.values[key][low + t] == pytest.approx(value[0].numpy(), rel=1e-6, abs=1e-6), key
     assert read_nats(model, passage) == pytest.approx(found.nats, abs=1e-9)
 
 
