@@ -33,7 +33,7 @@ def predictor(tokenizer: Tokenizer) -> Callable[..., NeuralPredictor]:
 
     def make(cell: str, dtype: torch.dtype = torch.float64) -> NeuralPredictor:
         torch.manual_seed(1)
-        multiple = CELLS[cell].width_multiple(CELLS.parse(cell))  # 6 where the cell accepts that
+        multiple = CELLS[cell].width_multiple(CELLS.parse(cell))
         config = {"width": -(-6 // multiple) * multiple, "layers": 2, "cell": cell, "stack": {"output_norm": "layer"}}
         model = LanguageModel(ModelConfig.parse(config), tokenizer.vocab_size)
         with torch.no_grad():

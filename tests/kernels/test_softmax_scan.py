@@ -6,6 +6,7 @@ from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.kernels.cpu import why_no_library
+from unrolled.kernels.dispatch import choose
 from unrolled.kernels.softmax_scan import BACKENDS, Weighted, empty, softmax_scan
 
 FAST = [name for name in BACKENDS if name != "reference"]
@@ -130,3 +131,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
         return (y, *state)
 
     assert torch.autograd.gradcheck(run, [part.requires_grad_() for part in parts], fast_mode=True)
+
+
+def test_other_devices_have_no_loop_over_time() -> None:
+    s, m = torch.ones(2, 9, 3, device="meta"), torch.zeros(2, 3, device="meta")
+    assert choose("softmax_scan", BACKENDS, "auto", "test", s, s, None, None, m, m, m, None).name == "closed"

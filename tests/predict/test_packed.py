@@ -170,7 +170,6 @@ def test_what_is_recorded() -> None:
 
 
 @pytest.mark.parametrize(("make", "quantize", "reason"), [
-    (lambda: build("qrnn"), None, "qrnn is no cell that goes step by step"),
     (lambda: build(stack={"kind": "residual", "mlp": 1.5}), None, "uses gelu, for which there is no native operation"),
     (lambda: build(), "int8", "that is for float32, not for float64; leave out quantize"),
     (lambda: build(compute={"precision": "bf16"}), None, "asks for bf16 products"),

@@ -41,10 +41,13 @@ class MixerCell(Cell):
     Attributes:
         operation: the operation that it goes through, a name in :data:`unrolled.kernels.OPERATIONS`.
         matrix_fields: fields of the state that hold a matrix for each head, (batch, heads, ...).
+        packed: makes products x W^T + b from copies of the weights, or None for those that it has not; of a copy of the
+            cell for decoding alone.
         positive_fields: fields of the state that are never negative, such as sums of weights that are divided by.
     """
 
     operation: ClassVar[str]
+    packed: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
     matrix_fields: ClassVar[tuple[str, ...]] = ()
     positive_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -65,9 +68,12 @@ class MixerCell(Cell):
 
     def linear(self, name: str, v: Tensor, bias: str | None = None) -> Tensor:
         """v (..., in) times the parameter ``name`` (out, in), transposed, plus the parameter ``bias``."""
-        wish = "reference" if self.wish == "reference" else self.compute.wish("linear")
         add = None if bias is None else operator.attrgetter(bias)(self)
-        return linear(v, operator.attrgetter(name)(self), add, self.compute.precision, wish, self.name)
+        weight = operator.attrgetter(name)(self)
+        if self.packed is not None and (y := self.packed(v, weight, add)) is not None:
+            return y
+        wish = "reference" if self.wish == "reference" else self.compute.wish("linear")
+        return linear(v, weight, add, self.compute.precision, wish, self.name)
 
     @property
     def wish(self) -> str:

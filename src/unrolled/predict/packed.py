@@ -13,7 +13,8 @@ from unrolled.model import LanguageModel, ModelState
 from unrolled.model.heads.softmax import SoftmaxHead
 from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Source
 from unrolled.predict.base import Prediction, Predictor
-from unrolled.predict.packed_program import PackedBody, PackedSoftmax, Quantize, why_not_packed
+from unrolled.predict.packed_layers import packed_model
+from unrolled.predict.packed_program import PackedBody, PackedSoftmax, Quantize, one_program, why_not_packed
 from unrolled.predict.static import NeuralPredictor, NeuralState
 
 __all__ = ["PackedPredictor", "Quantization", "QuantizeConfig", "in_steps"]
@@ -24,8 +25,9 @@ _PRODUCTS: dict[Quantize | None, Products] = {None: "exact", "bf16": "bf16_weigh
 class PackedPredictor(NeuralPredictor):
     """A model whose matrices are packed once, for reading and writing text token by token.
 
-    All layers are one program, the softmax another, each called once a token; heads other than the softmax compute as
-    they always do. It holds copies: a later change of the parameters is not seen. For one thread at a time.
+    All layers are one program, the softmax another, each called once a token; where not all cells go step by step,
+    each product of the others is a program, and block-diagonal matrices stay as they are. Heads other than the softmax
+    compute as they always do. It holds copies: a later change of the parameters is not seen. For one thread at a time.
 
     Args:
         model, start_id, temperature: as for :class:`NeuralPredictor`. quantize: see :data:`Quantize`; None: the weights
@@ -35,17 +37,18 @@ class PackedPredictor(NeuralPredictor):
     """
 
     def __init__(self, model: LanguageModel, start_id: int, temperature: float = 1.0, quantize: Quantize | None = None):
-        super().__init__(model, start_id, temperature)
         reason = why_not_packed(model, quantize)
         if reason is not None:
             remedy = "" if quantize is None else "; leave out quantize"
             raise UsageError(f"the weights cannot be prepared: {reason}{remedy}.")
         self.quantize: Quantize | None = quantize
         self._products: Products = _PRODUCTS[quantize]
-        self._body = PackedBody(model, self._products, reset=False)
+        program = one_program(model)
+        super().__init__(model if program else packed_model(model, self._products), start_id, temperature)
+        self._body = PackedBody(model, self._products, reset=False) if program else None
         self._restarting: PackedBody | None = None
         self._form = model.initial_state(1).cells
-        self._widths = [part.shape[1] for part in leaves(self._form)]
+        self._widths = [part.shape[1] for part in leaves(self._form)] if program else []
         if type(model.head) is SoftmaxHead:
             self._head: Any = PackedSoftmax(model.head, temperature, self._products)
 
@@ -67,7 +70,7 @@ class PackedPredictor(NeuralPredictor):
 
     def observe(self, state: NeuralState, ids: Tensor) -> NeuralState:
         """See :meth:`Predictor.observe`; as :meth:`consume`, with fewer copies: beside a small model they count."""
-        if state.head is not None:
+        if state.head is not None or self._body is None:
             return super().observe(state, ids)
         ready = self._body.step.ready(1, len(ids))
         assert ready.start is not None
@@ -78,9 +81,11 @@ class PackedPredictor(NeuralPredictor):
         return NeuralState((ready.end.clone(),), None, ready.last.clone())
 
     def _begin_cells(self, start: ModelState) -> tuple[Any, ...]:
-        return (_side_by_side(start.cells),)
+        return start.cells if self._body is None else (_side_by_side(start.cells),)
 
     def _read(self, ids: Tensor, cells: tuple[Any, ...], reset: Tensor | None = None) -> tuple[Tensor, tuple[Any, ...]]:
+        if self._body is None:
+            return super()._read(ids, cells, reset)
         if self.quantize is None:  # over a window the input products are better made all at once
             parts = iter(cells[0].split(self._widths, 1))
             raw, after = super()._read(ids, map_tree(lambda _: next(parts), self._form), reset)

@@ -5,14 +5,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unrolled.cells import StepCell
 from unrolled.kernels.cell_loop.native.packed import Prepared, prepare_chain, trace_stack
 from unrolled.kernels.cell_loop.native.symbols import Unsupported
 from unrolled.kernels.cell_loop.native.trace import Step
 from unrolled.kernels.cpu import Products, library, why_no_library
 from unrolled.model import LanguageModel
 from unrolled.model.heads.softmax import SoftmaxHead
+from unrolled.predict.packed_layers import packed_model
 
-__all__ = ["PackedBody", "PackedSoftmax", "Quantize", "why_not_packed"]
+__all__ = ["PackedBody", "PackedSoftmax", "Quantize", "one_program", "why_not_packed"]
 
 Quantize = Literal["bf16", "int8"]
 """bf16: weights rounded to bf16, all arithmetic in float32. int8: weights and the vectors that they multiply rounded to
@@ -33,16 +35,21 @@ def why_not_packed(model: LanguageModel, quantize: Quantize | None = None) -> st
         return f"that is the native backend's, and backend {wish} is asked for"
     if quantize is None and model.precision == "bf16":
         return "the model asks for bf16 products"
-    for cell in model.stack.cells():
-        if not hasattr(cell, "step"):
-            return f"{cell.name} is no cell that goes step by step"
     if (reason := why_no_library()) is not None:
         return reason
     try:
-        _trace(model, reset=quantize is not None)
+        if one_program(model):
+            _trace(model, reset=quantize is not None)
+        else:
+            packed_model(model, "exact")
     except Unsupported as found:
         return str(found)
     return None
+
+
+def one_program(model: LanguageModel) -> bool:
+    """Whether embedding and cells can be one program: all cells go step by step. Else they are packed one by one."""
+    return all(isinstance(cell, StepCell) for cell in model.stack.cells())
 
 
 class PackedBody:

@@ -60,7 +60,8 @@ class HGRN(MixerCell):
     which all such cells of a stack share; it starts as zeros, so that γ = l / L, and is 0 in the first layer and in a
     cell that stands alone. θ is learned and of no input. Form ``real`` is what flash-linear-attention computes: no θ
     and no imaginary part, no biases, and h = W_o (RMSNorm(s) ⊙ SiLU(W_g x)). θ starts as 10000^(-j/N), as rotary
-    angles; the paper gives no other start here. Weights as those of ``torch.nn.Linear``. The blocks of ``weight`` are
+    angles; the paper gives no other start here. The paper's text was not at hand: that the output gate has one number
+    for each part, and is a SiLU, is our reading. Weights as those of ``torch.nn.Linear``. The blocks of ``weight`` are
     μ, c (real, imaginary), g. The traced f is μ, and a is λ; c has real parts of s first.
 
     Parameters, with its row of the table: complex 5N(I + 1) + 2N² + N + 6N; real 3NI + N² + 2N.

@@ -44,9 +44,9 @@ class LRU(MixerCell):
     |λ|² starts uniform on [r_min², r_max²], the phase on [0, max_phase], γ = √(1 - |λ|²) is kept as its logarithm; B
     and C start normal with variance 1/(2I) and 1/S in each part, d normal. The W start as those of
     ``torch.nn.Linear``. ν, θ and log γ learn at a quarter of the rate and without weight decay, as in the paper's
-    experiments. Norm, residual path and dropout are those of the stack. The traced c has the real parts of s, then the
-    imaginary ones; ``b`` holds B's real rows, then its imaginary ones, ``c`` the same in columns, and ``weight`` and
-    ``bias`` W_1, then W_2.
+    experiments. GELU is the exact one, where the published code has the one by tanh. Norm, residual path and dropout
+    are those of the stack. The traced c has the real parts of s, then the imaginary ones; ``b`` holds B's real rows,
+    then its imaginary ones, ``c`` the same in columns, and ``weight`` and ``bias`` W_1, then W_2.
 
     Parameters 4SI + 3S + I + 2N(I + 1).
     """

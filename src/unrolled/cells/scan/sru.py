@@ -63,10 +63,10 @@ class SRU(MixerCell):
     Version 1, that of the paper's first texts, has no w_f and w_r and is a plain scan; in version 2 the gates see the
     last state, channel by channel, which takes a loop over time. x' is x with the fixed α = √(1 + 2e^b), b the highway
     gate's initial bias, where the widths agree; else a fourth block u_3, whose rows start scaled by α, as in the
-    published code. Weights start uniform within √(3/I), those of the gates scaled by √½; w within √(3/2), biases 0 but
-    for that of the highway gate. The published code's low-rank W, its activation of c and its normalisations are left
-    out: a residual stack has norms. Its dropout on c, one mask a sequence, is the layers' dropout here. Blocks of
-    ``weight`` in the order u; of ``bias`` f, r.
+    published code. Weights start uniform within √(3/I), in version 2 those of the gates scaled by √½; w within √(3/2),
+    biases 0 but for that of the highway gate. The published code's low-rank W, its activation of c and its
+    normalisations are left out: a residual stack has norms. Its dropout on c, one mask a sequence, is the layers'
+    dropout here. Blocks of ``weight`` in the order u; of ``bias`` f, r.
 
     Parameters (3 or 4) I N + 2N, in version 2 2N more.
     """
@@ -113,7 +113,8 @@ class SRU(MixerCell):
         """Draw the weights anew."""
         bound, width = math.sqrt(3 / self.in_width), self.width
         nn.init.uniform_(self.weight, -bound, bound)
-        self.weight[width : 3 * width] *= math.sqrt(0.5)
+        if self.state is not None:
+            self.weight[width : 3 * width] *= math.sqrt(0.5)
         self.weight[3 * width :] *= self._alpha
         self.bias.zero_()
         self.bias[width:] = self.config.highway_bias

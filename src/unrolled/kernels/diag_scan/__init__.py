@@ -56,8 +56,8 @@ def diag_scan(
         initial: (batch, width) or (width,); None is zero.
         backend: ``auto``, ``reference`` or a backend. subject: who asks, for the record of choices.
     Returns:
-        h (batch, time, width), stored time-major, and the last state (batch, width). Types narrower than float32 are
-        computed in float32.
+        h (batch, time, width), in memory as b is or time-major, and the last state (batch, width). Types narrower than
+        float32 are computed in float32.
     Raises:
         UsageError: unknown backend.
     """

@@ -56,11 +56,13 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor, reset: Tensor | None, initial: Tensor) -> Tensor:
         a, b, h0, initial = _in_order(a), _in_order(b), _in_order(h0).contiguous(), _in_order(initial)
         reset = None if reset is None else reset.contiguous()
-        h = torch.empty(b.shape, dtype=b.dtype)
+        # where b is dense h lies in memory as it does, so that what comes before and after needs no copies
+        h = torch.empty_like(b)
         numbers, (steps, rows, columns) = _numbers(h), h.shape
         library().call(
             "scan_forward", h.dtype.to_real(), *_kind(a, h), a, *_steps(a, h.shape), b, *_steps(b, h.shape), h0,
-            initial, initial.stride(0) * numbers, reset, h, steps, rows, columns * numbers, _threads(columns * numbers),
+            initial, initial.stride(0) * numbers, reset, h, *_steps(h, h.shape), steps, rows,
+            columns * numbers, _threads(columns * numbers),
         )  # fmt: skip
         ctx.save_for_backward(a, h, h0, reset, initial)
         return h
@@ -80,13 +82,13 @@ class _Scan(torch.autograd.Function):
             times, batches = a.shape[0], rows if a.shape[0] == 1 else a.shape[1]
             add = (times, batches) != (steps, rows)
             shape = (1, times, batches, columns) if wide else (threads, times, batches, 1)
-            sums = h.new_zeros(shape) if add or not wide else h.new_empty(shape)
+            sums = h.new_zeros(shape) if add or not wide else torch.empty_like(h).unsqueeze(0)
             target = sums[0]
             places = (sums.stride(0) * numbers if not wide else 0, *_steps(target, h.shape))
         library().call(
-            "scan_backward", h.dtype.to_real(), is_complex, wide, a, *_steps(a, h.shape), h, h0, initial,
-            initial.stride(0) * numbers, reset, grad, *_steps(grad, h.shape), target, *places, int(add), b_grad,
-            h0_grad, initial_grad, steps, rows, columns * numbers, threads,
+            "scan_backward", h.dtype.to_real(), is_complex, wide, a, *_steps(a, h.shape), h, *_steps(h, h.shape), h0,
+            initial, initial.stride(0) * numbers, reset, grad, *_steps(grad, h.shape), target, *places, int(add),
+            b_grad, h0_grad, initial_grad, steps, rows, columns * numbers, threads,
         )  # fmt: skip
         a_grad = None if sums is None else (sums[0] if len(sums) == 1 else sums.sum(0)).sum_to_size(a.shape)
         return a_grad, b_grad, h0_grad, None, initial_grad

@@ -114,6 +114,10 @@ class Stack(nn.Module):
         y = self.connect(x, layer, drop, glue)
         return y if self.final_norm is None else glue.norm(self.final_norm, y)
 
+    def glue(self) -> Glue:
+        """The operations between the layers, on tensors."""
+        return TensorGlue(self.compute)
+
     def cells(self) -> list[Cell]:
         """The layers, as cells."""
         return [layer for layer in self.layers if isinstance(layer, Cell)]
@@ -174,7 +178,7 @@ class Stack(nn.Module):
         def drop(i: int, y: Tensor) -> Tensor:
             return apply_mask(y, between[i]) if between and i < len(self.layers) - 1 else y
 
-        return self.through(x, run, drop, TensorGlue(self.compute)), tuple(states)
+        return self.through(x, run, drop, self.glue()), tuple(states)
 
 
 def _place(layers: Sequence[Cell]) -> None:
