@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.cells.build import CASES, Case
+from conformance.cells.build import CAUSAL, Case
 from unrolled.cells import CELLS, MixerCell
 from unrolled.kernels.cpu import why_no_library
 from unrolled.model import LanguageModel, ModelConfig
@@ -18,7 +18,7 @@ from unrolled.predict.static import NeuralPredictor
 pytestmark = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 
 V = 11
-MIXERS = [case for case in CASES if issubclass(CELLS[case.name], MixerCell)]
+MIXERS = [case for case in CAUSAL if issubclass(CELLS[case.name], MixerCell)]
 
 
 def build(cell: Any, dtype: torch.dtype = torch.float64, **options: Any) -> LanguageModel:

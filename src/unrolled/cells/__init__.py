@@ -50,6 +50,7 @@ CELLS: "Registry[Any]" = Registry(
         "mamba": "unrolled.cells.scan.mamba:Mamba",
         "longhorn": "unrolled.cells.scan.longhorn:Longhorn",
         "linear_attention": "unrolled.cells.matrix.linear_attention:LinearAttention",
+        "jrt": "unrolled.cells.matrix.jrt:JRT",
         "retnet": "unrolled.cells.matrix.retnet:RetNet",
         "mamba2": "unrolled.cells.matrix.mamba2:Mamba2",
         "gla": "unrolled.cells.matrix.gla:GLA",

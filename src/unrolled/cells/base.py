@@ -140,6 +140,12 @@ class Cell(nn.Module):
         return None
 
     @classmethod
+    def causal_from(cls, config: Any) -> int:
+        """From which token of a document on the cell is causal. 0: everywhere. P: the outputs of the first P tokens see
+        all of these, which come in one window then. A language model takes 0 alone."""
+        return 0
+
+    @classmethod
     def width_multiple(cls, config: Any) -> int:
         """The widths that the cell accepts are the multiples of this (of its heads, its blocks)."""
         return 1

@@ -44,12 +44,15 @@ class MixerCell(Cell):
         packed: makes products x W^T + b from copies of the weights, or None for those that it has not; of a copy of the
             cell for decoding alone.
         positive_fields: fields of the state that are never negative, such as sums of weights that are divided by.
+        reached_fields: fields of the state that make sense only as tokens have left them, such as sums of features of
+            either sign that are divided by.
     """
 
     operation: ClassVar[str]
     packed: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
     matrix_fields: ClassVar[tuple[str, ...]] = ()
     positive_fields: ClassVar[tuple[str, ...]] = ()
+    reached_fields: ClassVar[tuple[str, ...]] = ()
 
     def mix(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, Any]:
         """One window.

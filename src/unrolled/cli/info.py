@@ -30,6 +30,7 @@ def cells(
                 "equation": cls.EQUATION,
                 "summary": (cls.__doc__ or "").strip().split("\n")[0],
                 "options": {key: field.description for key, field in cls.Config.model_fields.items() if key != "name"},
+                "causal_from": cls.causal_from(config),
                 "width_multiple": multiple,
                 "width": size,
                 "parameters": cls.num_params(config, size, size),
@@ -46,7 +47,7 @@ def cells(
         [
             (
                 r["name"],
-                r["equation"],
+                r["equation"] + (f" (causal after the first {r['causal_from']} tokens)" if r["causal_from"] else ""),
                 "any" if r["width_multiple"] == 1 else f"multiples of {r['width_multiple']}",
                 f"{r['parameters']:,}",
                 f"{r['state']:,}",

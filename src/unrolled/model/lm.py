@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.cells import CELLS, Noise
+from unrolled.core.errors import UsageError
 from unrolled.core.parameters import rules_of
 from unrolled.core.random import RandomStreams
 from unrolled.kernels.cell_loop import TableInput
@@ -29,12 +30,16 @@ class LanguageModel(nn.Module):
     Args:
         config: everything but the vocabulary; kept as ``config`` with the width that its ``params`` ask for.
         vocab_size: number of token ids V.
+
+    Raises:
+        UsageError: a cell that is not causal from the first token on.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int):
         super().__init__()
         if config.params is not None:
             config = fit_width(config, vocab_size, config.params)
+        _check_causal(config)
         self.config, self.vocab_size = config, vocab_size
         widths = config.layer_widths()
         self.embedding = Embedding(vocab_size, widths[0], config.embedding)
@@ -257,6 +262,15 @@ class LanguageModel(nn.Module):
             seen, out = trace_window(self, tokens[:, t : t + 1], state, wanted)
             state = out.state
             yield {name: value[:, 0] for name, value in seen.items()}
+
+
+def _check_causal(config: ModelConfig) -> None:
+    for cell in config.layer_cells():
+        if prefix := CELLS[cell.name].causal_from(cell):
+            raise UsageError(
+                f"a layer of {cell.name} shows the first {prefix} tokens of a document to each of them, so a language "
+                "model of it would see what it has to predict; set its prefix to 0, or take another cell."
+            )
 
 
 def count_params(config: ModelConfig, vocab_size: int) -> int:

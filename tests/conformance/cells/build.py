@@ -16,6 +16,7 @@ from unrolled.kernels.dispatch import Compute
 __all__ = [
     "BATCH",
     "CASES",
+    "CAUSAL",
     "IN",
     "WIDTH",
     "Case",
@@ -52,6 +53,9 @@ class Case(NamedTuple):
 
 
 CASES = [Case(name, index) for name in CELLS for index in range(len(CELLS[name].EXAMPLES))]
+
+CAUSAL = [case for case in CASES if not CELLS[case.name].causal_from(CELLS[case.name].EXAMPLES[case.index])]
+"""Those of which a language model can be made."""
 
 
 class Fitted(NamedTuple):
@@ -95,12 +99,17 @@ def build(
 
 def values(cell: Any, batch: int, time: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Any]:
     """An input and a state, neither of them special, but that what is never negative is not. What is no real number in
-    the state (a count, a position) is as it is after some tokens, since not every value of it can be."""
+    the state (a count, a position), and what only tokens make, is as it is after some tokens, since not every value of
+    it can be; the tokens that are not causal are behind it."""
     x = wave(batch, time, cell.in_width, phase=0.5, dtype=dtype)
-    state = cell.initial_state(batch, dtype=dtype)
-    if any(not part.is_floating_point() for part in leaves(state)):
+    state: Any = cell.initial_state(batch, dtype=dtype)
+    reached = getattr(cell, "reached_fields", ())
+    kept = {}
+    if reached or any(not part.is_floating_point() for part in leaves(state)):
+        read = max(3, cell.causal_from(cell.config))
         with torch.no_grad():
-            state = cell(wave(batch, 3, cell.in_width, phase=0.25, dtype=dtype), state)[1]
+            state = cell(wave(batch, read, cell.in_width, phase=0.25, dtype=dtype), state)[1]
+        kept = {name: getattr(state, name) for name in reached}
 
     def moved(part: Tensor) -> Tensor:
         other = 0.5 * wave(*part.shape, phase=len(part.shape))
@@ -108,7 +117,7 @@ def values(cell: Any, batch: int, time: int, dtype: torch.dtype = torch.float64)
 
     state = map_tree(moved, state)
     names = [name for name in getattr(cell, "positive_fields", ()) if hasattr(state, name)]
-    return x, state._replace(**{name: getattr(state, name).abs() for name in names})
+    return x, state._replace(**{name: getattr(state, name).abs() for name in names}, **kept)
 
 
 def noises(cell: Cell, state: Any, time: int) -> dict[str, Noise]:

@@ -1,10 +1,13 @@
 """Checks of what a cell does over time: shapes, splits, resets, causality, rows, purity."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from conformance.material import resets
 from conformance.tolerance import assert_close
+from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves, map_tree
 
 from .build import BATCH, MakeCell, build, finite, values
@@ -16,6 +19,18 @@ def _same(actual: tuple[Tensor, object], expected: tuple[Tensor, object], what: 
     assert_close(actual[0], expected[0], f"{what}: output")
     for k, (part, other) in enumerate(zip(leaves(actual[1]), leaves(expected[1]), strict=True)):
         assert_close(part, other, f"{what}: state tensor {k}")
+
+
+def _windows(
+    cell: Any, time: int, dtype: torch.dtype = torch.float64, start: bool = False
+) -> list[tuple[Tensor, Any, int]]:
+    """Windows: the input, the state before it, and how many of its first tokens come together, as the cell says;
+    ``time`` tokens follow those. One is inside a document, and one at its start where some do or ``start`` asks."""
+    inside, prefix = (*values(cell, BATCH, time, dtype), 0), cell.causal_from(cell.config)
+    if not prefix and not start:
+        return [inside]
+    x, _ = values(cell, BATCH, prefix + time, dtype)
+    return [inside, (x, cell.initial_state(BATCH, dtype=dtype), prefix)]
 
 
 def check_shapes(make_cell: MakeCell) -> None:
@@ -40,32 +55,40 @@ def check_shapes(make_cell: MakeCell) -> None:
 
 
 def check_splits(make_cell: MakeCell) -> None:
-    """A sequence in two or three pieces gives what the whole gives."""
+    """A sequence in two or three pieces gives what the whole gives; a piece that ends among the tokens that come
+    together is not gone on from."""
     for dtype in (torch.float32, torch.float64):
         cell = build(make_cell, dtype)
-        x, state = values(cell, BATCH, TIME, dtype)
-        whole = cell(x, state)
-        cuts = [(cut, TIME - cut) for cut in range(1, TIME)] + [(2, 1, 4), (3, 3, 1)]
-        for cut in cuts:
-            carried, outputs = state, []
-            for piece in x.split(cut, 1):
-                y, carried = cell(piece, carried)
-                outputs.append(y)
-            _same((torch.cat(outputs, 1), carried), whole, f"pieces {cut}")
+        for x, state, prefix in _windows(cell, TIME, dtype):
+            whole = cell(x, state)
+            cuts = [(prefix + cut, TIME - cut) for cut in range(0 if prefix else 1, TIME)]
+            for cut in [*cuts, (prefix + 2, 1, 4), (prefix + 3, 3, 1)]:
+                carried, outputs = state, []
+                for piece in x.split(cut, 1):
+                    y, carried = cell(piece, carried)
+                    outputs.append(y)
+                _same((torch.cat(outputs, 1), carried), whole, f"pieces {cut}")
+            for cut in range(1, prefix):
+                _, carried = cell(x[:, :cut], state)
+                try:
+                    cell(x[:, cut:], carried)
+                except UsageError:
+                    continue
+                raise AssertionError(f"the cell goes on after {cut} of its first {prefix} tokens")
 
 
 def check_stepwise(make_cell: MakeCell) -> None:
     """One step at a time gives what the whole gives, with gradients recorded and without."""
     cell = build(make_cell)
-    x, state = values(cell, BATCH, TIME)
-    whole = cell(x, state)
-    for grad in (True, False):
-        with torch.set_grad_enabled(grad):
-            carried, outputs = state, []
-            for t in range(TIME):
-                y, carried = cell(x[:, t : t + 1], carried)
-                outputs.append(y)
-        _same((torch.cat(outputs, 1), carried), whole, "step by step")
+    for x, state, prefix in _windows(cell, TIME):
+        whole = cell(x, state)
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                carried, outputs = state, []
+                for piece in x.split([prefix or 1, *[1] * (x.shape[1] - (prefix or 1))], 1):
+                    y, carried = cell(piece, carried)
+                    outputs.append(y)
+            _same((torch.cat(outputs, 1), carried), whole, "step by step")
 
 
 def check_resets_separate_documents(make_cell: MakeCell) -> None:
@@ -102,15 +125,19 @@ def check_reset_restores_start(make_cell: MakeCell) -> None:
 
 
 def check_no_future(make_cell: MakeCell) -> None:
-    """No output depends on a later input; every output depends on its own."""
+    """No output depends on a later input, but for the tokens that come together: their outputs depend on all of them.
+    Every output depends on its own input."""
     cell = build(make_cell)
-    x, state = values(cell, BATCH, 5)
-    x.requires_grad_()
-    y, _ = cell(x, state)
-    for t in range(5):
-        (grad,) = torch.autograd.grad(y[:, t].square().sum(), x, retain_graph=True)
-        assert float(grad[:, t + 1 :].abs().sum()) == 0, f"output {t} sees later inputs"
-        assert float(grad[:, t].abs().sum()) > 0, f"output {t} does not see its own input"
+    for x, state, prefix in _windows(cell, 5, start=True):
+        x.requires_grad_()
+        y, _ = cell(x, state)
+        for t in range(x.shape[1]):
+            (grad,) = torch.autograd.grad(y[:, t].square().sum(), x, retain_graph=True)
+            assert float(grad[:, max(t + 1, prefix) :].abs().sum()) == 0, f"output {t} sees later inputs"
+            assert float(grad[:, t].abs().sum()) > 0, f"output {t} does not see its own input"
+            for other in range(t + 1, prefix):
+                seen = float(grad[:, other].abs().sum()) > 0
+                assert seen, f"output {t} does not see input {other}, so that it is causal before {prefix}"
 
 
 def check_rows_independent(make_cell: MakeCell) -> None:

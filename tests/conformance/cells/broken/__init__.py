@@ -2,18 +2,28 @@
 
 from unrolled.cells import Cell
 
-from . import computing, contract, sequence
+from . import computing, contract, prefix, sequence
 from .sequence import Start, TooNarrow
 
 __all__ = ["BROKEN", "Start", "TooNarrow"]
 
 BROKEN: dict[str, tuple[type[Cell], ...]] = {
     "shapes": (sequence.GrowingState, sequence.SinglePrecision),
-    "splits": (sequence.ForgetsCarry,),
-    "stepwise": (sequence.SecondBody,),
-    "resets_separate_documents": (sequence.IgnoresReset, sequence.ResetsAfterTheToken),
+    "splits": (sequence.ForgetsCarry, prefix.LosesItsPrefix, prefix.GoesOnInItsPrefix),
+    "stepwise": (sequence.SecondBody, prefix.LosesItsPrefix),
+    "resets_separate_documents": (
+        sequence.IgnoresReset,
+        sequence.ResetsAfterTheToken,
+        prefix.MixesItsDocuments,
+    ),
     "reset_restores_start": (sequence.ResetsToZero, sequence.IgnoresReset),
-    "no_future": (sequence.LooksAhead, sequence.IgnoresInput),
+    "no_future": (
+        sequence.LooksAhead,
+        sequence.IgnoresInput,
+        prefix.SeesPastItsPrefix,
+        prefix.DeniesItsPrefix,
+        prefix.ClaimsAPrefix,
+    ),
     "rows_independent": (sequence.MixesRows,),
     "pure": (sequence.HiddenBuffer, sequence.WritesIntoState),
     "backends": (computing.OtherNumbersWhenCollecting, computing.OtherGradientWhenCollecting),

@@ -7,8 +7,9 @@ from torch import Tensor
 from unrolled.cells import Noise, Tap
 from unrolled.cells.gated.lstm import LSTM, LSTMConfig, LSTMState
 from unrolled.cells.gated.rnn import RNN, RNNConfig
+from unrolled.cells.matrix.jrt import JRT, JRTConfig
 
-__all__ = ["RightLSTM", "RightRNN"]
+__all__ = ["RightJRT", "RightLSTM", "RightRNN"]
 
 
 class RightLSTM(LSTM):
@@ -29,3 +30,10 @@ class RightLSTM(LSTM):
 class RightRNN(RNN):
     def __init__(self, in_width: int, width: int):
         super().__init__(in_width, width, RNNConfig())
+
+
+class RightJRT(JRT):
+    """Its outputs of the first 3 tokens see all 3."""
+
+    def __init__(self, in_width: int, width: int):
+        super().__init__(in_width, width, JRTConfig(heads=2, features=2, prefix=3))
