@@ -39,7 +39,7 @@ class GateLoop(MixerCell):
 
     for each head, with K keys and as many values; a is one number for each key, or for each head. Matrices start as
     those of ``torch.nn.Linear``, b_α at 3, so that the state is kept for some twenty tokens, and b_φ at 0; the paper
-    gives neither. A widespread package bounds |a| to [1/2, 1) and scales the gradient into a; this cell does not.
+    gives neither. A widespread package bounds \|a\| to [1/2, 1) and scales the gradient into a; this cell does not.
 
     Parameters 4NI + 2G(I + 1) + N², with G = N, or with one decay a head the heads.
     """
