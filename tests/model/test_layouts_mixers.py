@@ -1,4 +1,4 @@
-"""Layouts of public language models of mixers: names, shapes, and where each tensor goes. What the loaded models compute
+"""Layouts of public language models of mixers: names, shapes, and where each tensor goes. What loaded models compute
 was compared with transformers' (docs/results/published-code.md)."""
 
 from typing import Any
