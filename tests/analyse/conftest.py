@@ -33,9 +33,12 @@ def predictor(tokenizer: Tokenizer) -> Callable[..., NeuralPredictor]:
 
     def make(cell: str, dtype: torch.dtype = torch.float64) -> NeuralPredictor:
         torch.manual_seed(1)
-        multiple = CELLS[cell].width_multiple(CELLS.parse(cell))
-        config = {"width": -(-6 // multiple) * multiple, "layers": 2, "cell": cell, "stack": {"output_norm": "layer"}}
-        model = LanguageModel(ModelConfig.parse(config), tokenizer.vocab_size)
+        # the example that goes with the smallest width; the default where several do
+        cls, own = CELLS[cell], CELLS.parse(cell)
+        chosen = min((own, *cls.EXAMPLES), key=cls.width_multiple)
+        multiple = cls.width_multiple(chosen)
+        config = ModelConfig(width=-(-6 // multiple) * multiple, layers=2, cell=chosen).model_dump()
+        model = LanguageModel(ModelConfig.parse({**config, "stack": {"output_norm": "layer"}}), tokenizer.vocab_size)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(0.7 * torch.randn_like(parameter))

@@ -47,7 +47,9 @@ def test_every_cell_against_the_plain_loop(predictor: Make, text: Text, cell: st
         for t, token in enumerate(ids):
             assert found.nats[low + t] == pytest.approx(-float(log_prob[t, token]), abs=1e-9)
             for key, value in steps[t + 1].items():
-                assert found.values[key][low + t] == pytest.approx(value[0].numpy(), rel=1e-6, abs=1e-6), key
+                np.testing.assert_allclose(
+                    found.values[key][low + t], value[0].numpy(), rtol=1e-6, atol=1e-6, err_msg=key
+                )
     assert read_nats(model, passage) == pytest.approx(found.nats, abs=1e-9)
 
 

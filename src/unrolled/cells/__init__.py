@@ -59,6 +59,7 @@ CELLS: "Registry[Any]" = Registry(
         "deltanet": "unrolled.cells.matrix.delta:DeltaNet",
         "gated_deltanet": "unrolled.cells.matrix.delta:GatedDeltaNet",
         "rwkv7": "unrolled.cells.matrix.rwkv7:RWKV7",
+        "rwkv7_channel": "unrolled.cells.matrix.rwkv7_channel:RWKV7Channel",
         "lssl": "unrolled.cells.ssm.lssl:LSSL",
         "s4": "unrolled.cells.ssm.s4:S4",
         "s4d": "unrolled.cells.ssm.s4d:S4D",

@@ -1,32 +1,16 @@
 """The layouts of the authors' code: which of their tensors make up which parameter of ours, and under what names."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from unrolled.model.layout import Layout, Row, row
+from unrolled.model.layouts_mixers import MIXER_LAYOUTS
 from unrolled.model.lm import LanguageModel
 
 __all__ = ["LAYOUTS", "Layout", "Row"]
-
-
-class Row(NamedTuple):
-    """One parameter of ours: its name, the names that its parts may have in the published file (one name of each
-    group must be there, the first is the truth), and how they make it up (ValueError where they do not go together)."""
-
-    name: str
-    sources: tuple[tuple[str, ...], ...]
-    make: Callable[..., Tensor]
-
-
-class Layout(NamedTuple):
-    """rows: for a model. plain: a name in a file without what later code has wrapped around it. example: of names."""
-
-    rows: Callable[[LanguageModel], Iterable[Row]]
-    plain: Callable[[str], str]
-    example: str
 
 
 def _same(tensor: Tensor) -> Tensor:
@@ -43,21 +27,17 @@ def _sum(one: Tensor, other: Tensor) -> Tensor:
     return one + other
 
 
-def _row(name: str, *names: str, make: Callable[..., Tensor] = _same) -> Row:
-    return Row(name, (names,), make)
-
-
 def _decoder(model: LanguageModel) -> Iterator[Row]:
     if model.config.embedding.tied:
-        yield _row("embedding.weight", "encoder.weight", "decoder.weight")
+        yield row("embedding.weight", "encoder.weight", "decoder.weight")
     else:
-        yield _row("embedding.weight", "encoder.weight")
-        yield _row("head.weight", "decoder.weight")
+        yield row("embedding.weight", "encoder.weight")
+        yield row("head.weight", "decoder.weight")
     if getattr(model.config.head, "bias", True):
-        yield _row("head.bias", "decoder.bias")
+        yield row("head.bias", "decoder.bias")
     if hasattr(model.head, "tail_vectors"):
-        yield _row("head.tail_vectors", "tail_vectors")
-        yield _row("head.tail_bias", "tail_bias")
+        yield row("head.tail_vectors", "tail_vectors")
+        yield row("head.tail_bias", "tail_bias")
 
 
 def _awd_lstm(model: LanguageModel) -> Iterator[Row]:
@@ -66,8 +46,8 @@ def _awd_lstm(model: LanguageModel) -> Iterator[Row]:
     yield from _decoder(model)
     for i, layer in enumerate(model.stack.cells()):
         own, place = f"stack.layers.{i}", f"rnns.{i}"
-        yield _row(f"{own}.weight_ih", f"{place}.weight_ih_l0_raw", f"{place}.weight_ih_l0")
-        yield _row(f"{own}.weight_hh", f"{place}.weight_hh_l0_raw", f"{place}.weight_hh_l0")
+        yield row(f"{own}.weight_ih", f"{place}.weight_ih_l0_raw", f"{place}.weight_ih_l0")
+        yield row(f"{own}.weight_hh", f"{place}.weight_hh_l0_raw", f"{place}.weight_hh_l0")
         biases = ((f"{place}.bias_ih_l0",), (f"{place}.bias_hh_l0",))
         if getattr(layer.config, "bias", "one") == "two":
             yield Row(f"{own}.bias_ih", biases[:1], _same)
@@ -80,15 +60,15 @@ def _awd_qrnn(model: LanguageModel) -> Iterator[Row]:
     yield from _decoder(model)
     for i in range(len(model.stack.cells())):
         own, place = f"stack.layers.{i}", f"rnns.{i}.linear"
-        yield _row(f"{own}.weight", f"{place}.weight_raw", f"{place}.weight")
-        yield _row(f"{own}.bias", f"{place}.bias")
+        yield row(f"{own}.weight", f"{place}.weight_raw", f"{place}.weight")
+        yield row(f"{own}.bias", f"{place}.bias")
 
 
 def _mos(model: LanguageModel) -> Iterator[Row]:
     yield from _awd_lstm(model)
-    yield _row("head.prior", "prior.weight")
-    yield _row("head.latent", "latent.0.weight")
-    yield _row("head.latent_bias", "latent.0.bias")
+    yield row("head.prior", "prior.weight")
+    yield row("head.latent", "latent.0.weight")
+    yield row("head.latent_bias", "latent.0.bias")
 
 
 # What may stand before, and what fastai calls the same embedding under dropout.
@@ -127,19 +107,19 @@ def _sentiment_mlstm(model: LanguageModel) -> Iterator[Row]:
         return torch.cat([i, f, u, o])
 
     own = "stack.layers.0"
-    yield _row("embedding.weight", "0")
-    yield _row(f"{own}.weight_x", "1", make=lambda w: gates(w.t()))
+    yield row("embedding.weight", "0")
+    yield row(f"{own}.weight_x", "1", make=lambda w: gates(w.t()))
     parts = tuple((str(number),) for number in (2, 3, 4, 5))
     yield Row(f"{own}.weight_m", parts, lambda *blocks: gates(torch.cat(blocks, 1).t()))
-    yield _row(f"{own}.weight_mx", "6", make=_turned)
-    yield _row(f"{own}.weight_mh", "7", make=_turned)
-    yield _row(f"{own}.bias", "8", make=gates)
-    yield _row(f"{own}.weight_x_gain", "9", make=gates)
-    yield _row(f"{own}.weight_m_gain", "10", make=gates)
-    yield _row(f"{own}.weight_mx_gain", "11")
-    yield _row(f"{own}.weight_mh_gain", "12")
-    yield _row("head.weight", "13", make=_turned)
-    yield _row("head.bias", "14")
+    yield row(f"{own}.weight_mx", "6", make=_turned)
+    yield row(f"{own}.weight_mh", "7", make=_turned)
+    yield row(f"{own}.bias", "8", make=gates)
+    yield row(f"{own}.weight_x_gain", "9", make=gates)
+    yield row(f"{own}.weight_m_gain", "10", make=gates)
+    yield row(f"{own}.weight_mx_gain", "11")
+    yield row(f"{own}.weight_mh_gain", "12")
+    yield row("head.weight", "13", make=_turned)
+    yield row("head.bias", "14")
 
 
 def _number(name: str) -> str:
@@ -152,8 +132,9 @@ LAYOUTS: dict[str, Layout] = {
     "awd-qrnn": Layout(_awd_qrnn, _plain, "rnns.0.linear.module.weight_raw"),
     "mos": Layout(_mos, _plain, "latent.0.weight"),
     "sentiment-mlstm": Layout(_sentiment_mlstm, _number, "0"),
+    **MIXER_LAYOUTS,
 }
 """``awd-lstm``, ``awd-qrnn``: ``state_dict()`` of salesforce/awd-lstm-lm's RNNModel (of LSTMs, of QRNNs) and of its
 forks and fastai, under any prefix, weight-dropped or not; with the split softmax that of its criterion too. ``mos``: of
 zihangdai/mos's. ``sentiment-mlstm``: the arrays of openai/generating-reviews-discovering-sentiment (``model/0.npy`` ...
-``model/14.npy``) under their numbers."""
+``model/14.npy``) under their numbers. The others: :data:`unrolled.model.layouts_mixers.MIXER_LAYOUTS`."""

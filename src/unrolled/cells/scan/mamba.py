@@ -12,11 +12,10 @@ from unrolled.cells.base import CellConfig, ParameterRule, Place
 from unrolled.cells.feedforward.mlp import hidden_width
 from unrolled.cells.mixer import Given, MixerCell
 from unrolled.cells.parts.short_conv import ShortConv
+from unrolled.cells.parts.steps import fill_step_bias
 from unrolled.kernels.diag_scan_expanded import diag_scan_expanded
 
 __all__ = ["ExpandedState", "Mamba", "MambaConfig", "low_rank"]
-
-_STEPS, _FLOOR = (1e-3, 1e-1), 1e-4
 
 
 def low_rank(in_width: int) -> int:
@@ -93,9 +92,7 @@ class Mamba(MixerCell):
             bound = matrix.shape[1] ** -0.5
             nn.init.uniform_(matrix, -bound, bound)
         self.out /= math.sqrt(self.place.layers)
-        low, high = (math.log(value) for value in _STEPS)
-        delta = (low + (high - low) * torch.rand_like(self.bias_delta)).exp().clamp_min(_FLOOR)
-        self.bias_delta.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus of it is delta
+        fill_step_bias(self.bias_delta)
         self.log_a.copy_(torch.arange(1.0, self.config.states + 1).log())
         self.d.fill_(1)
 

@@ -24,7 +24,9 @@ class SRUConfig(CellConfig):
     version: Literal[1, 2] = Field(
         default=2, description="2: the gates see the last state; 1: they see the input alone"
     )
-    highway_bias: float = Field(default=0.0, description="initial bias of the highway gate (deep language models: -3)")
+    highway_bias: float = Field(
+        default=0.0, ge=-40, le=40, description="initial bias of the highway gate (deep language models: -3)"
+    )
 
 
 class _StateConfig(CellConfig):

@@ -10,7 +10,7 @@ from unrolled.kernels.rms_norm import rms_norm
 __all__ = ["NormKind", "RMSNorm", "make_norm"]
 
 NormKind = Literal["layer", "rms"]
-_EPSILON = 1e-6
+_EPSILON, _LAYER_EPSILON = 1e-6, 1e-5
 
 
 class RMSNorm(nn.RMSNorm):
@@ -20,9 +20,11 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + epsilon) * weight."""
-        return rms_norm(x, self.weight, _EPSILON, self.compute.wish("rms_norm"))
+        return rms_norm(x, self.weight, self.eps or _EPSILON, self.compute.wish("rms_norm"))
 
 
-def make_norm(kind: str, width: int) -> nn.Module:
-    """Layer norm, or the norm by root mean square."""
-    return nn.LayerNorm(width) if kind == "layer" else RMSNorm(width, eps=_EPSILON)
+def make_norm(kind: str, width: int, epsilon: float | None = None) -> nn.Module:
+    """Layer norm, or the norm by root mean square. epsilon: absent, 1e-5 for a layer norm and 1e-6 for the other."""
+    if kind == "layer":
+        return nn.LayerNorm(width, eps=epsilon or _LAYER_EPSILON)
+    return RMSNorm(width, eps=epsilon or _EPSILON)

@@ -39,10 +39,10 @@ class ResidualStack(Stack):
     def build(self) -> None:
         """See :meth:`Stack.build`."""
         config, width = self.config, self.out_width
-        self.norms = nn.ModuleList(make_norm(config.norm, width) for _ in self.layers)
+        self.norms = nn.ModuleList(make_norm(config.norm, width, config.norm_epsilon) for _ in self.layers)
         if config.mlp:
             hidden = hidden_width(config.mlp, width)
-            self.mlp_norms = nn.ModuleList(make_norm(config.norm, width) for _ in self.layers)
+            self.mlp_norms = nn.ModuleList(make_norm(config.norm, width, config.norm_epsilon) for _ in self.layers)
             self.mlps = nn.ModuleList(_Mlp(config.mlp_kind, width, hidden) for _ in self.layers)
 
     def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:

@@ -46,6 +46,15 @@ class StackConfig(Config):
     output_norm: NormKind | Literal["none"] = Field(
         default="none", description="normalisation of the stack's output (a residual stack always has its own)"
     )
+    norm_epsilon: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="what all these norms add to the mean square (absent: layer 1e-5, rms 1e-6)",
+    )
+    input_norm: NormKind | Literal["none"] = Field(
+        default="none", description="normalisation of the stack's input, the embedding (RWKV)"
+    )
     mlp: float = Field(
         default=0.0,
         ge=0,
@@ -94,8 +103,10 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layers)
         _place(layers)
         self.out_width = width
+        begins = config.input_norm != "none"
+        self.first_norm = make_norm(config.input_norm, in_width, config.norm_epsilon) if begins else None
         final = config.output_norm if config.output_norm != "none" else config.norm if self.residual else None
-        self.final_norm = None if final is None else make_norm(final, width)
+        self.final_norm = None if final is None else make_norm(final, width, config.norm_epsilon)
         self.build()
 
     def build(self) -> None:
@@ -110,7 +121,9 @@ class Stack(nn.Module):
         raise NotImplementedError
 
     def through(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
-        """:meth:`connect`, and the norm of the output."""
+        """:meth:`connect`, with the norms of input and output."""
+        if self.first_norm is not None:
+            x = glue.norm(self.first_norm, glue.dense(x))
         y = self.connect(x, layer, drop, glue)
         return y if self.final_norm is None else glue.norm(self.final_norm, y)
 
@@ -124,7 +137,7 @@ class Stack(nn.Module):
 
     def takes_table(self) -> bool:
         """Whether an input of rows of a table saves work: the first layer alone reads it, and projects it ahead."""
-        return not self.residual and isinstance(self.layers[0], StepCell)
+        return not self.residual and self.first_norm is None and isinstance(self.layers[0], StepCell)
 
     def rms_norms(self) -> list[RMSNorm]:
         """The norms by root mean square."""

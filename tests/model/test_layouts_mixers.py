@@ -1,0 +1,111 @@
+"""Layouts of public language models of mixers: names, shapes, and where each tensor goes. What loaded models compute
+was compared with transformers' (docs/results/published-code.md)."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unrolled.core.errors import UsageError
+from unrolled.model import LanguageModel, ModelConfig
+from unrolled.model.published import load_published
+
+D, V = 8, 11
+
+
+def model(cell: str | dict[str, Any], layers: int, **options: Any) -> LanguageModel:
+    torch.manual_seed(0)
+    config = {"width": D, "layers": layers, "cell": cell, "head": {"name": "softmax", "bias": False}, **options}
+    return LanguageModel(ModelConfig.parse(config), V)
+
+
+def drawn(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+RMS = {"kind": "residual", "norm": "rms", "norm_epsilon": 1e-5}
+LAYER = {"kind": "residual", "norm": "layer", "input_norm": "layer"}
+
+
+def mamba(layers: int = 2) -> dict[str, Tensor]:
+    shapes: dict[str, tuple[int, ...]] = {"backbone.embeddings.weight": (V, D), "backbone.norm_f.weight": (D,)}
+    for i in range(layers):
+        place = f"backbone.layers.{i}"
+        shapes |= {f"{place}.norm.weight": (D,)} | {
+            f"{place}.mixer.{name}": shape
+            for name, shape in {
+                "in_proj.weight": (4 * D, D), "conv1d.weight": (2 * D, 1, 4), "conv1d.bias": (2 * D,),
+                "x_proj.weight": (1 + 2 * 3, 2 * D), "dt_proj.weight": (2 * D, 1), "dt_proj.bias": (2 * D,),
+                "A_log": (2 * D, 3), "D": (2 * D,), "out_proj.weight": (D, 2 * D),
+            }.items()
+        }  # fmt: skip
+    return drawn(shapes)
+
+
+def norm(name: str) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (D,), f"{name}.bias": (D,)}
+
+
+def rwkv7(layers: int = 2) -> dict[str, Tensor]:
+    shapes: dict[str, tuple[int, ...]] = {"emb.weight": (V, D), "head.weight": (V, D), **norm("ln_out")}
+    shapes |= norm("blocks.0.ln0")
+    for i in range(layers):
+        place = f"blocks.{i}"
+        shapes |= norm(f"{place}.ln1") | norm(f"{place}.ln2") | norm(f"{place}.att.ln_x")
+        shapes |= {f"{place}.att.x_{use}": (1, 1, D) for use in "rwkvag"}
+        shapes |= {f"{place}.att.{name}.weight": (D, D) for name in ("receptance", "key", "value", "output")}
+        shapes |= {f"{place}.att.{name}": (1, 1, D) for name in ("w0", "a0", "v0", "k_k", "k_a")}
+        shapes |= {f"{place}.att.{low}1": (D, 3) for low in "wavg"} | {f"{place}.att.{low}2": (3, D) for low in "wavg"}
+        shapes |= {f"{place}.att.r_k": (2, 4), f"{place}.ffn.x_k": (1, 1, D)}
+        shapes |= {f"{place}.ffn.key.weight": (4 * D, D), f"{place}.ffn.value.weight": (D, 4 * D)}
+    return drawn(shapes)
+
+
+def test_mamba() -> None:
+    tensors, own = mamba(), model({"name": "mamba", "states": 3}, 2, stack=RMS, embedding={"tied": True})
+    load_published(own, {**tensors, "lm_head.weight": tensors["backbone.embeddings.weight"]}, "mamba")
+    found, place = dict(own.named_parameters()), "backbone.layers.1.mixer"
+    assert torch.equal(found["stack.layers.1.conv.weight"], tensors[f"{place}.conv1d.weight"][:, 0])
+    assert torch.equal(found["stack.layers.1.log_a"], tensors[f"{place}.A_log"])
+    assert torch.equal(found["stack.norms.0.weight"], tensors["backbone.layers.0.norm.weight"])
+    assert torch.equal(found["embedding.weight"], tensors["backbone.embeddings.weight"])
+    assert own.stack.norms[0].eps == 1e-5  # type: ignore[index]
+
+
+def test_rwkv7() -> None:
+    cells = ({"name": "rwkv7", "head": 4, "ranks": [3, 3, 3, 3]}, {"name": "rwkv7_channel"}) * 2
+    tensors, own = rwkv7(), model(cells, 4, stack=LAYER, embedding={"tied": False})  # type: ignore[arg-type]
+    load_published(own, tensors, "rwkv7")
+    found = dict(own.named_parameters())
+    assert torch.equal(found["stack.layers.2.w1"], tensors["blocks.1.att.w1"].t())
+    assert torch.equal(found["stack.layers.2.r_k"], tensors["blocks.1.att.r_k"].flatten())
+    assert torch.equal(found["stack.layers.3.mu"], tensors["blocks.1.ffn.x_k"].flatten())
+    assert torch.equal(found["stack.first_norm.bias"], tensors["blocks.0.ln0.bias"])
+    assert torch.equal(found["stack.norms.3.weight"], tensors["blocks.1.ln2.weight"])
+
+
+def test_what_is_missing_is_named() -> None:
+    tensors = mamba()
+    del tensors["backbone.layers.1.mixer.D"]
+    with pytest.raises(UsageError, match=r"layers.1.mixer.D"):
+        load_published(model({"name": "mamba", "states": 3}, 2, stack=RMS, embedding={"tied": True}), tensors, "mamba")
+    plain = {"kind": "residual", "norm": "layer"}
+    with pytest.raises(UsageError):
+        load_published(
+            model("rwkv7, rwkv7_channel", 2, width=64, stack=plain, embedding={"tied": False}), rwkv7(), "rwkv7"
+        )
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+def test_norms_of_the_input_and_what_they_add(kind: str) -> None:
+    tokens = torch.arange(6).view(1, 6)
+    raw = {}
+    for name, stack in {
+        "none": {}, "normed": {"input_norm": kind}, "wide": {"input_norm": kind, "norm_epsilon": 1.0},
+    }.items():  # fmt: skip
+        torch.manual_seed(1)
+        raw[name] = LanguageModel(ModelConfig.parse({"width": D, "stack": {"norm": kind, **stack}}), V)(tokens).raw
+    assert not torch.allclose(raw["none"], raw["normed"])
+    assert not torch.allclose(raw["wide"], raw["normed"])
