@@ -91,7 +91,8 @@ def test_the_steps_of_mamba() -> None:
     assert torch.equal(made.d, torch.ones(512, dtype=torch.float64))
 
 
-def model(cells: str, **options: Any) -> LanguageModel:
+def model(cells: str, **options: Any) -> Any:
+    """A model whose parts and parameters are read by name: Any in place of ``Module``."""
     torch.manual_seed(0)
     config = {"width": 8, "cell": cells, "stack": {"kind": "residual"}, **options}
     return LanguageModel(ModelConfig.parse(config), 11)

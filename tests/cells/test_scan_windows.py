@@ -91,7 +91,8 @@ def test_a_stack_reads_in_pieces_what_it_reads_at_once(cells: str) -> None:
     model, tokens = LanguageModel(ModelConfig.parse(config), 11).double(), torch.arange(24).view(2, 12) % 11
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    whole, state, parts = model(tokens), None, []
+    whole, parts = model(tokens), []
+    state: Any = None
     for piece in tokens.split(5, 1):
         out = model(piece, state)
         state = out.state

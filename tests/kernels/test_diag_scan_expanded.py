@@ -1,5 +1,7 @@
 """diag_scan_expanded: every backend against the plain loop in float64, in both modes, with odd lengths and resets."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,12 +29,15 @@ def inputs(mode: str, batch: int, time: int, width: int, states: int) -> dict[st
     return given | ({"B": draw(batch, time, states, seed=4)} if mode == "zoh" else {})
 
 
+def scan(given: dict[str, Tensor], mode: Any, reset: Tensor | None, backend: str) -> tuple[Tensor, Tensor]:
+    return diag_scan_expanded(
+        given["u"], given["delta"], given["decay"], given.get("B"), given["C"], mode, given.get("h0"), reset, backend
+    )
+
+
 def outcome(backend: str, mode: str, given: dict[str, Tensor], reset: Tensor | None) -> dict[str, Tensor]:
     given = {name: part.detach().requires_grad_() for name, part in given.items()}
-    y, last = diag_scan_expanded(
-        *(given.get(name) for name in ("u", "delta", "decay", "B", "C")),  # type: ignore[arg-type]
-        mode, given["h0"], reset, backend,
-    )  # fmt: skip
+    y, last = scan(given, mode, reset, backend)
     loss = (y * draw(*y.shape, seed=9)).sum() + (last * draw(*last.shape, seed=8)).sum()
     grads = torch.autograd.grad(loss, list(given.values()))
     return {"y": y, "last": last, **dict(zip(given, grads, strict=True))}
@@ -95,9 +100,7 @@ def test_gradients_are_those_of_finite_differences(backend: str) -> None:
         order = [name for name in ("u", "delta", "decay", "B", "C", "h0") if name in given]
 
         def run(*parts: Tensor, mode: str = mode, order: list[str] = order) -> tuple[Tensor, Tensor]:
-            named = dict(zip(order, parts, strict=True))
-            rest = (named["u"], named["delta"], named["decay"], named.get("B"), named["C"])
-            return diag_scan_expanded(*rest, mode, named["h0"], reset, backend)
+            return scan(dict(zip(order, parts, strict=True)), mode, reset, backend)
 
         assert torch.autograd.gradcheck(run, [given[name] for name in order])
 
@@ -127,23 +130,20 @@ def test_strided_inputs_and_narrow_types(backend: str) -> None:
     if backend == "native" and why_no_library():
         return
     given = inputs("zoh", 2, 9, 3, 4)
-    plain = diag_scan_expanded(*(given[n] for n in ("u", "delta", "decay", "B", "C")), "zoh", given["h0"])
+    plain = scan(given, "zoh", None, "auto")
     strided = {n: part.transpose(0, -1).contiguous().transpose(0, -1) for n, part in given.items()}
-    found = diag_scan_expanded(
-        *(strided[n] for n in ("u", "delta", "decay", "B", "C")), "zoh", strided["h0"], None, backend
-    )
+    found = scan(strided, "zoh", None, backend)
     for part, other in zip(found, plain, strict=True):
         torch.testing.assert_close(part, other, rtol=1e-12, atol=1e-12)
-    low = [given[n].bfloat16() for n in ("u", "delta", "decay", "B", "C")]
-    y, last = diag_scan_expanded(*low, "zoh", backend=backend)
+    low = {n: part.bfloat16() for n, part in given.items() if n != "h0"}
+    y, last = scan(low, "zoh", None, backend)
     assert y.dtype == last.dtype == torch.bfloat16
 
 
 def test_b_belongs_to_its_mode() -> None:
     given = inputs("zoh", 1, 2, 3, 4)
-    rest = [given[n] for n in ("u", "delta", "decay", "B", "C")]
     with pytest.raises(ValueError, match="B is given in mode zoh"):
-        diag_scan_expanded(*rest, "implicit")
+        diag_scan_expanded(given["u"], given["delta"], given["decay"], given["B"], given["C"], "implicit")
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -158,7 +158,5 @@ def test_nothing_of_the_full_size_is_kept(backend: str) -> None:
         return part
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda part: part):
-        diag_scan_expanded(
-            *(given[name] for name in ("u", "delta", "decay", "B", "C")), "zoh", given["h0"], None, backend
-        )
+        scan(given, "zoh", None, backend)
     assert 0 < sum(kept) < 2 * 64 * 32 * 16 / 3

@@ -1,6 +1,7 @@
 """Every check on every objective's EXAMPLES, and what each of them must equal."""
 
 import math
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from conformance.objectives.side import Ones
+from conformance.objectives.teachers import eleven, make_teachers
 from conformance.tasks.parity import Parity
 from train.runs import events, experiment
 from unrolled.core.errors import StoppedError, UsageError
@@ -32,8 +34,13 @@ EXAMPLES = [example for name in OBJECTIVES for example in OBJECTIVES[name].EXAMP
 
 
 @pytest.fixture(autouse=True)
-def _registered() -> Iterator[None]:
+def _registered(request: pytest.FixtureRequest, _private: None) -> Iterator[None]:
     OBJECTIVES.add("ones", Ones)
+    config = request.node.callspec.params.get("config") if hasattr(request.node, "callspec") else None
+    if teachers := getattr(config, "teachers", ()):
+        own = "text" in request.fixturenames  # else the vocabulary is TASK's
+        make_teachers(request.getfixturevalue("text") if own else eleven(Path("letters")), *teachers)
+        shutil.copy(Path(teachers[0]) / "tokenizer.json", "tokenizer.json")
     yield
     OBJECTIVES.remove("ones")
 

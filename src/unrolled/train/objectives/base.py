@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unrolled.core.config import Config
 from unrolled.core.random import RandomStreams
-from unrolled.task import Seen
+from unrolled.task import Seen, StepsTask
 
 __all__ = ["Extra", "ExtraConfig", "Given"]
 
@@ -45,6 +45,13 @@ class Extra(ABC):
 
     def __init__(self, config: Any, streams: RandomStreams, model: nn.Module):
         self.config, self.streams = config, streams
+
+    def join(self, task: StepsTask) -> None:  # noqa: B027  (most need nothing of it)
+        """Read what it needs of the task, its tokenizer or batches by their numbers, once and before the first batch.
+
+        Raises:
+            UsageError: a task that it cannot serve, in one sentence.
+        """
 
     def side(self, model: nn.Module) -> nn.Module | None:
         """Parameters of its own; the caller has seeded torch. They are trained with the model's, clipped apart from

@@ -34,6 +34,7 @@ class Objectives:
             if task.objectives is not None and config.name not in task.objectives:
                 raise UsageError(f"{task.noun} does not take the objective {config.name}; leave it out of train.extra.")
             one = OBJECTIVES[config.name](config, task.streams, model)
+            one.join(task)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(task.streams.key(f"objective.{config.name}"))
                 side = one.side(model)
