@@ -104,6 +104,28 @@ def test_it_is_the_formula_for_every_head(head: dict[str, Any], text: Path) -> N
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
 
+def test_a_sampled_softmax_is_sampled_in_the_cross_entropy_alone(text: Path) -> None:
+    make_teachers(text, "teacher")
+    parts = set_up(experiment(text), "cpu")
+    lm = student(parts, {"name": "softmax", "negatives": 3, "frequent": 2, "block": 300}).train()
+    lm.head.use_counts(torch.arange(lm.vocab_size).flip(0))
+    value, _ = value_at(0, parts, lm, of(distill("teacher", weight=1.0), parts, lm))
+    wanted = dense(lm, loaded("teacher"), parts, 0, 1.0, 2.0)
+    torch.testing.assert_close(value, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("mask", ["window", "step"])
+def test_masks_belong_to_their_time_steps(mask: str, text: Path) -> None:
+    """The student's dropout, on its output and on the projected one, is the same in blocks as at once."""
+    make_teachers(text, "teacher")
+    parts, values = set_up(experiment(text), "cpu"), []
+    dropout = {"output": 0.3, "projected": 0.4, "mask": mask}
+    for block in (1, 10**6):
+        lm = student(parts, {"name": "softmax", "project": 5, "block": block}, dropout=dropout).train()
+        values.append(value_at(0, parts, lm, of(distill("teacher"), parts, lm))[0])
+    torch.testing.assert_close(*values, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("tau", [0.5, 1.0, 3.0])
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(tau: float, text: Path) -> None:
     make_teachers(text, "teacher")

@@ -54,6 +54,7 @@ class Distill(Extra):
     stream as the model's own does: carried from window to window, dropped where an epoch begins, at resets, and in
     columns that restart. Nothing of them is stored: where a state is not at hand (a run resumes, or a phase begins amid
     an epoch), the teachers read the epoch's windows up to there, one by one, which gives the same state bit for bit.
+    Their folders, found from the working directory, must stay as they are until the run is finished.
     Log-probabilities exist for some time steps at once, as many as the head's ``block`` allows but one at least, and
     their gradients are made with the value.
 
