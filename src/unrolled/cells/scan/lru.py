@@ -41,8 +41,8 @@ class LRU(MixerCell):
         y_t &= \mathrm{Re}(C s_t) + d \odot x_t, \quad g_t = \mathrm{GELU}(y_t) \\
         h_t &= (W_1 g_t + b_1) \odot \sigma(W_2 g_t + b_2)
 
-    \|λ\|² starts uniform on [r_min², r_max²], the phase on [0, max_phase], γ = √(1 - \|λ\|²) is kept as its logarithm; B
-    and C start normal with variance 1/(2I) and 1/S in each part, d normal. The W start as those of
+    \|λ\|² starts uniform on [r_min², r_max²], the phase on [0, max_phase], γ = √(1 - \|λ\|²) is kept as its logarithm;
+    B and C start normal with variance 1/(2I) and 1/S in each part, d normal. The W start as those of
     ``torch.nn.Linear``. ν, θ and log γ learn at a quarter of the rate and without weight decay, as in the paper's
     experiments. GELU is the exact one, where the published code has the one by tanh. Norm, residual path and dropout
     are those of the stack. The traced c has the real parts of s, then the imaginary ones; ``b`` holds B's real rows,
