@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -13,13 +14,20 @@ from torch.nn.functional import normalize
 from conformance.material import resets, wave
 from conformance.tolerance import assert_close
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.kernels.cpu import why_no_library
-from unrolled.kernels.matrix_scan import complex_scan, delta_scan, fla, matrix_scan, reference, state_norms
+from unrolled.kernels.cpu import instruction_sets, library, why_no_library
+from unrolled.kernels.matrix_scan import complex_scan, delta_scan, fla, matrix_scan, native, reference, state_norms
 from unrolled.kernels.matrix_scan.reference import Inputs
 
 BATCH, HEADS, K, V = 2, 3, 5, 7
 FAST = [*(() if why_no_library() else ("native",)), "chunk", "quadratic"]
 KINDS = ("none", "head", "key", "value", "rank_one", "bonus", "shared", "complex", "complex by key")
+
+
+@pytest.fixture
+def one_thread_again() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def given(kind: str, time: int, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
@@ -79,6 +87,39 @@ def test_fast_forms_are_the_loop(kind: str, backend: str) -> None:
                 assert_close(found[name] + 1, value + 1, what)
                 if value.norm() > 1e-6:
                     assert_close(found[name], value, what)
+
+
+@pytest.mark.parametrize("name", instruction_sets())
+@pytest.mark.parametrize("kind", ["head", "value", "rank_one", "delta"])
+def test_every_instruction_set_layout_and_count_of_threads(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch, one_thread_again: None
+) -> None:
+    """Sizes of several vectors and a rest, arrays in another order of memory, in float64 and in float32."""
+    monkeypatch.setattr(native, "library", lambda: library(name))
+    rows, keys, values = (BATCH, 35, HEADS), 21, 37
+    inputs: dict[str, Any] = {"q": wave(*rows, keys), "k": 0.2 * wave(*rows, keys, phase=1.0)}
+    inputs |= {"v": wave(BATCH, HEADS, 35, values).transpose(1, 2), "state": wave(BATCH, HEADS, keys, values)}
+    if kind != "delta":
+        inputs["log_decay"] = -wave(*rows, *{"value": (values,), "rank_one": (keys,)}.get(kind, ())).square()
+    if kind == "rank_one":
+        inputs |= {"a": normalize(wave(*rows, keys, phase=2.0), dim=-1), "b": 0.3 * wave(*rows, keys, phase=3.0)}
+    reset = resets(BATCH, 35)
+
+    def outcome(backend: str, dtype: torch.dtype) -> list[Tensor]:
+        given: dict[str, Any] = {key: value.to(dtype).detach().requires_grad_() for key, value in inputs.items()}
+        call = dict(given)
+        if kind == "delta":
+            call |= {"a": -normalize(given["k"], dim=-1), "b": given["k"]}
+        outputs = matrix_scan(**call, by_value=kind == "value", reset=reset, backend=backend)
+        loss = torch.stack([(part * wave(*part.shape).to(dtype)).sum() for part in outputs]).sum()
+        return [*outputs, *torch.autograd.grad(loss, list(given.values()))]
+
+    expected = outcome("reference", torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for found, value in zip(outcome("native", dtype), expected, strict=True):
+                assert_close(found.double(), value, f"{kind} by {name}", dtype)
 
 
 @pytest.mark.parametrize("backend", [*FAST, "reference"])
