@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from unrolled.cells import CELLS
 from unrolled.cells.parts.short_conv import ShortConv
+from unrolled.kernels.dispatch import Compute, choices, forget_choices
 
 
 def test_it_is_torchs_convolution_and_starts_alike() -> None:
@@ -34,3 +36,14 @@ def test_pieces_are_the_whole_and_parameters_are_counted(bias: bool) -> None:
     torch.testing.assert_close(torch.cat([first, second], 1), whole, rtol=0, atol=1e-12)
     assert torch.equal(after, last)
     assert not torch.equal(part(x, part.initial(2, dtype=x.dtype))[0][0], whole[0]), "the reset hides nothing"
+
+
+@pytest.mark.parametrize("name", ["mamba", "longhorn", "rg_lru", "mamba2", "deltanet", "matrix_lstm", "slstm"])
+def test_a_table_of_backends_reaches_the_convolution_of_a_cell(name: str) -> None:
+    cls = CELLS[name]
+    width = cls.width_multiple(cls.Config()) * 4
+    cell = cls(width, width, cls.Config())
+    cell.compute = Compute.parse({"backend": {"causal_conv": "reference"}})
+    forget_choices()
+    cell(torch.zeros(1, 3, width))
+    assert choices()[f"causal_conv {name}"] == "reference"

@@ -179,7 +179,7 @@ class SLSTM(MixerCell):
         x = x if self.widen is None else self.linear("widen.weight", x)
         seen, cache = x, None
         if self.conv is not None:
-            seen, cache = self.conv(x, state.conv, given.reset, self.compute.wish("causal_conv"), self.name)
+            seen, cache = self.conv(x, state.conv, given.reset, self.wish_for("causal_conv"), self.name)
         # head by head, the blocks i, f beside z, o
         parts = self.linear("weight_if", seen), self.linear("weight_zo", x)
         pre = torch.cat([part.unflatten(-1, (self.config.heads, -1)) for part in parts], -1).flatten(2)

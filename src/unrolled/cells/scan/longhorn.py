@@ -101,7 +101,7 @@ class Longhorn(MixerCell):
         """One window of the class's equations."""
         config, states = self.config, self.config.states
         u, z = self.linear("weight", x).chunk(2, -1)
-        u, cache = self.conv(u, state.conv, given.reset, self.wish, self.name)
+        u, cache = self.conv(u, state.conv, given.reset, self.wish_for("causal_conv"), self.name)
         low, k, q = self.linear("weight_x", u).split((self.weight_beta.shape[1], states, states), -1)
         into_i = self.linear("weight_beta", low, "bias_beta")
         beta = torch.sigmoid(into_i)

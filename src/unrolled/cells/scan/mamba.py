@@ -111,7 +111,7 @@ class Mamba(MixerCell):
         """One window of the class's equations."""
         states = self.config.states
         u, z = self.linear("weight", x).chunk(2, -1)
-        u, cache = self.conv(u, state.conv, given.reset, self.wish, self.name)
+        u, cache = self.conv(u, state.conv, given.reset, self.wish_for("causal_conv"), self.name)
         low, b, c = self.linear("weight_x", u).split((self.weight_delta.shape[1], states, states), -1)
         delta = softplus(self.linear("weight_delta", low, "bias_delta"))
         start = state.s.unflatten(-1, (-1, states))

@@ -132,7 +132,7 @@ class RGLRU(MixerCell):
     def mix(self, x: Tensor, state: RGLRUState, given: Given) -> tuple[Tensor, RGLRUState]:
         """One window of the class's equations."""
         y, u = self.linear("weight", x, "bias").chunk(2, -1)
-        u, cache = self.conv(u, state.conv, given.reset, self.wish, self.name)
+        u, cache = self.conv(u, state.conv, given.reset, self.wish_for("causal_conv"), self.name)
         into_r, into_i = self.linear("weight_a", u, "bias_a"), self.linear("weight_i", u, "bias_i")
         r, i = torch.sigmoid(into_r), torch.sigmoid(into_i)
         log_a = -_SHARPNESS * r * softplus(self.decay)
