@@ -39,7 +39,8 @@ def decode_amount(row: Row) -> int:
     """Bytes of weights that a call reads: those of all products, once a token."""
     assert row.config is not None
     cls, width = CELLS[row.subject], row.sizes.width
-    of_layer = cls.flops_per_token(row.config, width, width) // 2
+    streams = cls.streams(row.config)  # which are multiplied by the same matrices, read once
+    of_layer = cls.flops_per_token(row.config, streams * width, width) // (2 * streams)
     return _BYTES[row.precision] * (row.layers * of_layer + row.vocabulary * width) * row.sizes.window
 
 

@@ -22,14 +22,15 @@ _PASSES = {"forward": 1, "step": 1, "both": 3}
 
 
 def make_cell(config: CellConfig, width: int) -> Cell:
-    """A cell whose input has its own width; the random numbers of the process stay as they are.
+    """A cell whose input, or each of its streams, has its own width; the numbers drawn elsewhere stay as they are.
 
     Raises:
         UsageError: the options do not go with the width.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return CELLS[config.name](width, width, config)
+        cls = CELLS[config.name]
+        return cls(width * cls.streams(config), width, config)
 
 
 def case_of(row: Row, sizes: Sizes, material: Material) -> Case:
@@ -56,7 +57,8 @@ def amount_of(row: Row) -> int:
         assert operation.amount is not None
         return operation.amount(row.sizes, row.mode == "both")
     cls = CELLS[row.subject.removeprefix(f"{TORCH}.").lower()] if row.config is None else CELLS[row.subject]
-    each = cls.flops_per_token(row.config or cls.Config(), row.sizes.width, row.sizes.width)
+    config = row.config or cls.Config()
+    each = cls.flops_per_token(config, row.sizes.width * cls.streams(config), row.sizes.width)
     return each * row.sizes.batch * row.sizes.window * _PASSES[row.mode]
 
 

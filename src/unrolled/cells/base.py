@@ -74,7 +74,8 @@ class Cell(nn.Module):
         place: where it stands in its stack; see :meth:`take_place`.
         compute: backend and precision; set by the model that holds the cell.
     Raises:
-        UsageError: a width that is not a multiple of :meth:`width_multiple`.
+        UsageError: a width that is not a multiple of :meth:`width_multiple`, or an input that is not one of
+            :meth:`streams`.
     """
 
     Config: ClassVar[type[CellConfig]]
@@ -95,6 +96,11 @@ class Cell(nn.Module):
             below = width - width % multiple
             near = f"{below} or {below + multiple}" if below else str(multiple)
             raise UsageError(f"the width of a {config.name} is a multiple of {multiple} here, not {width}; try {near}.")
+        if in_width % self.streams(config):
+            raise UsageError(
+                f"the input of a {config.name} is {self.streams(config)} streams side by side here, and {in_width} "
+                "cannot be divided by that; give it a multiple."
+            )
         self.in_width, self.width, self.config = in_width, width, config
         self.out_width = self.output_width(config, width)
         self.place = Place()
@@ -148,6 +154,13 @@ class Cell(nn.Module):
     @classmethod
     def width_multiple(cls, config: Any) -> int:
         """The widths that the cell accepts are the multiples of this (of its heads, its blocks)."""
+        return 1
+
+    @classmethod
+    def streams(cls, config: Any) -> int:
+        """How many sequences of vectors the cell carries through side by side, of the same tokens: its input and its
+        output hold so many vectors, one after another. A stack of such cells begins with as many copies of its input,
+        and treats each by itself."""
         return 1
 
     @classmethod

@@ -35,7 +35,8 @@ class ModelConfig(Config):
         default=None, description="width of each layer, in place of width (absent: all equal)"
     )
     cell: AnyCellConfig | tuple[AnyCellConfig, ...] = Field(
-        default_factory=lambda: CELLS.parse("lstm"), description="the cell, or a list with one cell a layer"
+        default_factory=lambda: CELLS.parse("lstm"),
+        description="the cell, or a list with one cell a layer, repeated where layers is a multiple of its length",
     )
     embedding: EmbeddingConfig = Field(default=EmbeddingConfig(), description="token embedding")
     stack: StackConfig = Field(default=StackConfig(), description="connection of the layers")
@@ -53,13 +54,15 @@ class ModelConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _pattern(cls, value: Any) -> Any:
-        """Layers as a pattern, ``"mamba, window_attention*2, mlp"``: the list of cells in short. It is repeated where
-        ``layers`` asks for a multiple of its length."""
-        if not isinstance(value, Mapping) or not isinstance(pattern := value.get("cell"), str):
+        """Layers as a pattern, ``"mamba, window_attention*2, mlp"``: the list of cells in short. It is repeated, as a
+        list is, where ``layers`` asks for a multiple of its length."""
+        if not isinstance(value, Mapping) or not (cells := value.get("cell")):
             return value
-        if "," not in pattern and "*" not in pattern:
+        if isinstance(cells, str) and ("," in cells or "*" in cells):
+            cells = _layers_of(cells)
+        if not isinstance(cells, list | tuple):
             return value
-        cells = _layers_of(pattern)
+        cells = list(cells)
         layers = value.get("layers", len(cells))
         times = layers // len(cells) if isinstance(layers, int) and layers % len(cells) == 0 else 1
         return {**value, "cell": cells * times, "layers": layers}

@@ -32,7 +32,7 @@ class LanguageModel(nn.Module):
         vocab_size: number of token ids V.
 
     Raises:
-        UsageError: a cell that is not causal from the first token on.
+        UsageError: a cell that is not causal from the first token on; a head for another number of perspectives.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int):
@@ -46,6 +46,11 @@ class LanguageModel(nn.Module):
         self.stack = make_stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
         tied = self.embedding.weight if config.embedding.tied else None
         self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
+        if self.head.streams not in (1, self.stack.streams):
+            raise UsageError(
+                f"the head mixes {self.head.streams} perspectives and the cells have {self.stack.streams}; set "
+                f"model.head.count={self.stack.streams}."
+            )
         for layer in self.stack.cells():
             layer.compute = config.compute
             check_sites(config.dropout, layer)
@@ -93,6 +98,9 @@ class LanguageModel(nn.Module):
         held = set(map(id, self.stack.layers.parameters())) | {id(self.embedding.weight)}
         rest = sum(2 * p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in held)
         rest += self.head.extra_flops()
+        if self.stack.streams > 1:  # what stands between the cells goes over each stream, but for what widens the input
+            between = sum(2 * p.numel() for p in self.stack.between() if p.dim() == 2)
+            rest += (self.stack.streams - 1) * between
         tied = 2 * self.embedding.weight.numel() if self.config.embedding.tied else 0
         return self.stack_flops_per_token() + rest + tied
 

@@ -17,11 +17,16 @@ from unrolled.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = ["WeightsConfig", "load_weights", "weights"]
 
+# mixes perspectives: a model with one of them has none
+_COMBINE = "head.combine"
+
 
 class WeightsConfig(Config):
     """Weights to begin with, in place of random ones."""
 
-    file: str = Field(description="safetensors file")
+    file: str = Field(
+        description="safetensors file; of a model with one perspective, for one with several, each begins as that"
+    )
     layout: str = Field(
         default="unrolled",
         description="unrolled (model.safetensors of a run), or that of a published system: awd-lstm, awd-qrnn, mos, "
@@ -62,7 +67,7 @@ class WeightsConfig(Config):
                     f"{tokenizer.vocab_size:,} here, {differ:,} mean other symbols; read the text by their tokenizer "
                     "with --set weights.tokenizer=true."
                 )
-            load_weights(model, Path(self.file))
+            load_weights(model, Path(self.file), several=model.stack.streams > 1)
         elif self.layout not in LAYOUTS:
             raise unknown_name("layout", self.layout, ["unrolled", *LAYOUTS])
         elif not Path(self.file).is_file():
@@ -73,16 +78,23 @@ class WeightsConfig(Config):
             load_published(model, tensors, self.layout)
 
 
-def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
+def load_weights(model: nn.Module, path: Path, prefix: str = "", several: bool = False) -> None:
     """Copy saved weights into a model. Raises UnrolledError in one sentence when they do not fit.
 
     Args:
         prefix: of the names that count in the file; others are left alone.
+        several: whether the file may be of a model with one perspective, of which this one has several: all begin as
+            that one, and what mixes them stays as it is.
     """
     if not path.is_file():
         raise UnrolledError(f"{path} does not exist: the run has no checkpoint yet.")
     found, own = tree.load_tensors(path), weights(model)
     saved = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    if several and _COMBINE not in saved:
+        alike = {
+            name: value.expand(own[name].shape) for name, value in saved.items() if _of_several(own.get(name), value)
+        }
+        saved |= {_COMBINE: own[_COMBINE].detach(), **alike}
     if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
         odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
         raise UnrolledError(
@@ -92,6 +104,11 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(saved[name])
+
+
+def _of_several(own: torch.Tensor | None, value: torch.Tensor) -> bool:
+    """Whether the parameter holds one vector a perspective, of which the saved one is one."""
+    return own is not None and own.dim() == value.dim() + 1 and own.shape[1:] == value.shape
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:

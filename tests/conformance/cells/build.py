@@ -36,6 +36,8 @@ MakeCell = Callable[[int, int], Cell]
 BATCH, IN, WIDTH = 2, 5, 4
 # A cell accepts some width among so many.
 _WIDEST = 64
+# It has at most so many streams.
+_STREAMS = 4
 
 
 class Case(NamedTuple):
@@ -59,19 +61,20 @@ CAUSAL = [case for case in CASES if not CELLS[case.name].causal_from(CELLS[case.
 
 
 class Fitted(NamedTuple):
-    """Makes a cell of the next width that it accepts. first: whether it is the first example of its cell, or the only
-    one."""
+    """Makes a cell of the next width and the next width of input that it accepts. first: whether it is the first
+    example of its cell, or the only one."""
 
     make: MakeCell
     first: bool = True
 
     def __call__(self, in_width: int, width: int) -> Cell:
         for wider in range(width, width + _WIDEST):
-            try:
-                return self.make(in_width, wider)
-            except UsageError as refusal:
-                if "is a multiple of" not in str(refusal):
-                    raise
+            for entry in range(in_width, in_width + _STREAMS):
+                try:
+                    return self.make(entry, wider)
+                except UsageError as refusal:
+                    if "is a multiple of" not in str(refusal) and "streams side by side" not in str(refusal):
+                        raise
         raise AssertionError(f"no width from {width} to {width + _WIDEST} is accepted")
 
 

@@ -28,11 +28,12 @@ def check_num_params(make_cell: MakeCell) -> None:
 
 def check_widths(make_cell: MakeCell) -> None:
     """The cell makes every width that it says it accepts, and refuses the others in a sentence with the nearest."""
-    multiple = type(make_cell(IN, WIDTH)).width_multiple(make_cell(IN, WIDTH).config)
+    sample = make_cell(IN, WIDTH)
+    multiple, entry = sample.width_multiple(sample.config), sample.in_width
     for width in range(1, 2 * multiple + 2):
         refusal = None
         try:
-            assert fitted(make_cell).make(IN, width).width == width
+            assert fitted(make_cell).make(entry, width).width == width
         except UsageError as error:
             refusal = str(error)
         accepted = width % multiple == 0
@@ -128,7 +129,7 @@ def check_memorises(make_cell: MakeCell) -> None:
     text = torch.tensor([0, 1, 0, 2] * 4)
     torch.manual_seed(3)
     cell = make_cell(8, 16)
-    embedding, head = torch.nn.Embedding(3, 8), torch.nn.Linear(cell.out_width, 3)
+    embedding, head = torch.nn.Embedding(3, cell.in_width), torch.nn.Linear(cell.out_width, 3)
     optimizer = torch.optim.Adam([*embedding.parameters(), *cell.parameters(), *head.parameters()], lr=0.03)
     nats = float("inf")
     for _ in range(150):

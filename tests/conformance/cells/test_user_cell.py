@@ -30,7 +30,7 @@ def _mgu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     CELLS.remove("mgu")
     sys.path.remove(str(folder))
-    del sys.modules["my_module"]
+    sys.modules.pop("my_module", None)
 
 
 def _mogrifier_of(cell: dict[str, Any]) -> MakeCell:

@@ -43,6 +43,12 @@ class Case(NamedTuple):
 CASES = [Case(HEADS[name], config, k) for name in HEADS for k, config in enumerate(HEADS[name].EXAMPLES)]
 
 
+def cell_for(case: Case) -> Any:
+    """Cells that go with the head."""
+    count = getattr(case.config, "count", 1)
+    return {"name": "rwkv4", "perspectives": count} if count > 1 else {"name": "lstm"}
+
+
 def make(case: Case, tied: bool = False, **options: Any) -> Any:
     """The head in float64, with the weights of its own initialisation, moved a little. options: changes of its config;
     those that it does not have are left out."""

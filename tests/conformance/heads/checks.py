@@ -13,7 +13,7 @@ from unrolled.core.tree import flatten
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.model.heads.matrix import MatrixHead
 
-from .build import BATCH, IN, TIME, VOCABULARY, Case, inputs, make, plain, registered, ties
+from .build import BATCH, IN, TIME, VOCABULARY, Case, cell_for, inputs, make, plain, registered, ties
 from .life import check_life
 
 __all__ = ["CHECKS"]
@@ -144,7 +144,9 @@ def check_temperature(case: Case) -> None:
 def check_flops(case: Case) -> None:
     """The model counts the products that one token takes."""
     with registered(case):
-        config = ModelConfig.parse({"width": IN, "head": case.config, "compute": {"backend": "reference"}})
+        config = ModelConfig.parse(
+            {"width": IN, "cell": cell_for(case), "head": case.config, "compute": {"backend": "reference"}}
+        )
         model = LanguageModel(config, VOCABULARY)
         state = model.initial_state(1)
         with FlopCounterMode(display=False) as counter, torch.no_grad():

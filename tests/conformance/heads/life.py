@@ -14,7 +14,7 @@ from unrolled.model import LanguageModel
 from unrolled.predict import NeuralPredictor
 from unrolled.runs import Run
 
-from .build import SIZE, Case, registered, ties
+from .build import SIZE, Case, cell_for, registered, ties
 
 __all__ = ["check_life"]
 
@@ -45,6 +45,7 @@ def check_life(case: Case) -> None:
                 "stream": {"columns": 4, "window": 12},
                 "model": {
                     "width": 12,
+                    "cell": cell_for(case),
                     "embedding": embedding,
                     "head": case.config,
                     "dropout": {"projected": 0.2, "output": 0.1},

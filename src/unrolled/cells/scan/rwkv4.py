@@ -1,4 +1,10 @@
-"""The two layers of RWKV-4: time mixing and channel mixing."""
+"""The two layers of RWKV-4: time mixing and channel mixing, each for one perspective or for several.
+
+Perspectives (multiple temporal perspectives, Dumitru, Peteleaza and Surdeanu 2024, arXiv:2402.02625) are passes over
+the same tokens which share the matrices, the decay and the bonus; each has vectors μ of its own. The cells hold them
+side by side: inputs and outputs of n vectors, one after another. All begin alike, so that a model of one perspective
+goes on as one of several.
+"""
 
 import math
 from collections.abc import Mapping
@@ -19,15 +25,55 @@ __all__ = ["RWKV4", "RWKV4Channel", "RWKV4ChannelConfig", "RWKV4Config"]
 _MIX = ParameterRule(decay=False, drawn=False)
 
 
-class RWKV4Config(CellConfig):
+class PerspectivesConfig(CellConfig):
+    """The option that both layers have."""
+
+    perspectives: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="passes over the same tokens with the same matrices, each with mixing vectors of its own "
+        "(multiple temporal perspectives)",
+    )
+
+
+class RWKV4Config(PerspectivesConfig):
     """Options of RWKV-4's time mixing."""
 
     name: Literal["rwkv4"] = "rwkv4"
 
 
+class _Perspectives(MixerCell):
+    """What both layers do for several perspectives."""
+
+    def _mixing(self) -> nn.Parameter:
+        """A mixing vector, one a perspective."""
+        count, each = self.config.perspectives, self.in_width // self.config.perspectives
+        return nn.Parameter(torch.empty((each,) if count == 1 else (count, each)))
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """(..., perspectives * size) -> (..., perspectives, size); as it is where there is one."""
+        count = self.config.perspectives
+        return x if count == 1 else x.unflatten(-1, (count, -1))
+
+    def _together(self, x: Tensor) -> Tensor:
+        """The way back."""
+        return x if self.config.perspectives == 1 else x.flatten(-2)
+
+    @classmethod
+    def streams(cls, config: Any) -> int:
+        """The perspectives."""
+        return config.perspectives
+
+    @classmethod
+    def output_width(cls, config: Any, width: int) -> int:
+        """As many outputs of the width."""
+        return config.perspectives * width
+
+
 class TimeState(NamedTuple):
-    """x: (batch, in_width), the last input. top, u, w: (batch, width), the largest decayed key, the sum of weights and
-    that of weighted values in units of e^top."""
+    """x: (batch, in_width), the last input. top, u, w: (batch, out_width), the largest decayed key, the sum of weights
+    and that of weighted values in units of e^top."""
 
     x: Tensor
     top: Tensor
@@ -35,7 +81,7 @@ class TimeState(NamedTuple):
     w: Tensor
 
 
-class RWKV4(MixerCell):
+class RWKV4(_Perspectives):
     r"""Time mixing of RWKV-4 (Peng et al. 2023, arXiv:2305.13048): a decayed mean of values, weighted by e to the keys.
 
     .. math::
@@ -51,12 +97,12 @@ class RWKV4(MixerCell):
     as ones and decodes wrongly for more than one sequence. The published block is a residual stack of the layers
     "rwkv4, rwkv4_channel" with layer norms, and a layer norm of the embedding. The traced o is σ(r).
 
-    Parameters 3I + 2N + 3NI + N².
+    Parameters 3PI + 2N + 3NI + N², for P perspectives with inputs of width I each.
     """
 
     Config = RWKV4Config
     State = TimeState
-    EXAMPLES = (RWKV4Config(),)
+    EXAMPLES = (RWKV4Config(), RWKV4Config(perspectives=3))
     EQUATION = "h = W_o(σ(r) * mean of v by e^(k - decay))"
     operation = "softmax_scan"
     recurrent_weights = ("weight_k", "weight_v", "weight_r")
@@ -69,9 +115,10 @@ class RWKV4(MixerCell):
 
     def __init__(self, in_width: int, width: int, config: RWKV4Config):
         super().__init__(in_width, width, config)
-        self.mix_k, self.mix_v, self.mix_r = (nn.Parameter(torch.empty(in_width)) for _ in range(3))
+        self.mix_k, self.mix_v, self.mix_r = (self._mixing() for _ in range(3))
+        each = in_width // config.perspectives
         self.decay, self.bonus = (nn.Parameter(torch.empty(width)) for _ in range(2))
-        self.weight_k, self.weight_v, self.weight_r = (nn.Parameter(torch.empty(width, in_width)) for _ in range(3))
+        self.weight_k, self.weight_v, self.weight_r = (nn.Parameter(torch.empty(width, each)) for _ in range(3))
         self.out = nn.Parameter(torch.empty(width, width))
         self.reset_parameters()
 
@@ -80,7 +127,8 @@ class RWKV4(MixerCell):
         """Draw the weights anew, for the cell's place."""
         layer, layers, width = self.place.index, self.place.count, self.width
         depth, rest = layer / max(1, layers - 1), 1 - layer / layers
-        channel = torch.arange(self.in_width) / self.in_width
+        each = self.in_width // self.config.perspectives
+        channel = torch.arange(each) / each
         self.mix_k.copy_(channel**rest)
         self.mix_v.copy_(channel**rest + 0.3 * depth)
         self.mix_r.copy_(channel ** (0.5 * rest))
@@ -99,20 +147,20 @@ class RWKV4(MixerCell):
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> TimeState:
         """Nothing was seen."""
         x = torch.zeros(batch, self.in_width, device=device, dtype=dtype)
-        return TimeState(x, *empty(x.new_zeros(batch, self.width)))
+        return TimeState(x, *empty(x.new_zeros(batch, self.out_width)))
 
     def mix(self, x: Tensor, state: TimeState, given: Given) -> tuple[Tensor, TimeState]:
         """One window of the class's equations."""
-        before = shifted(x, state.x, given.reset)
+        before, now = self._apart(shifted(x, state.x, given.reset)), self._apart(x)
         k, v, r = (
-            self.linear(f"weight_{name}", torch.lerp(before, x, mix))
+            self._together(self.linear(f"weight_{name}", torch.lerp(before, now, mix)))
             for name, mix in (("k", self.mix_k), ("v", self.mix_v), ("r", self.mix_r))
         )
-        mean, last = softmax_scan(
-            k, v, -self.decay.exp(), self.bonus, Weighted(*state[1:]), given.reset, self.wish, self.name
-        )
+        count = self.config.perspectives
+        decay, bonus = (part.repeat(count) if count > 1 else part for part in (-self.decay.exp(), self.bonus))
+        mean, last = softmax_scan(k, v, decay, bonus, Weighted(*state[1:]), given.reset, self.wish, self.name)
         o = torch.sigmoid(r)
-        h = self.linear("out", o * mean)
+        h = self._together(self.linear("out", self._apart(o * mean)))
         new = TimeState(x[:, -1], *last)
         if given.show is not None:
             for name, value in {"o_pre": r, "o": o, "g": v}.items():
@@ -121,16 +169,17 @@ class RWKV4(MixerCell):
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """3I + 2N + 3NI + N²."""
-        return 3 * in_width + 2 * width + 3 * width * in_width + width * width
+        """3PI + 2N + 3NI + N²."""
+        each = in_width // config.perspectives
+        return 3 * in_width + 2 * width + 3 * width * each + width * width
 
     @classmethod
     def flops_per_token(cls, config: Any, in_width: int, width: int) -> int:
-        """6NI + 2N²."""
-        return 6 * width * in_width + 2 * width * width
+        """P (6NI + 2N²)."""
+        return 6 * width * in_width + 2 * config.perspectives * width * width
 
 
-class RWKV4ChannelConfig(CellConfig):
+class RWKV4ChannelConfig(PerspectivesConfig):
     """Options of RWKV-4's channel mixing."""
 
     name: Literal["rwkv4_channel"] = "rwkv4_channel"
@@ -143,7 +192,7 @@ class LastInput(NamedTuple):
     x: Tensor
 
 
-class RWKV4Channel(MixerCell):
+class RWKV4Channel(_Perspectives):
     r"""Channel mixing of RWKV-4 (Peng et al. 2023): a squared-ReLU layer with a gate, that sees two inputs.
 
     .. math::
@@ -154,12 +203,12 @@ class RWKV4Channel(MixerCell):
     Both μ start as (i/D)^(1-l/L), W_k orthogonal and the others zero, as in the authors' code; see
     :class:`RWKV4`. The traced o is σ(r).
 
-    Parameters 2I + H(I + N) + NI, with hidden width H.
+    Parameters 2PI + H(I + N) + NI, for P perspectives with inputs of width I each, and hidden width H.
     """
 
     Config = RWKV4ChannelConfig
     State = LastInput
-    EXAMPLES = (RWKV4ChannelConfig(), RWKV4ChannelConfig(factor=1.5))
+    EXAMPLES = (RWKV4ChannelConfig(), RWKV4ChannelConfig(factor=1.5, perspectives=2))
     EQUATION = "h = σ(r) * W_v relu(k)²"
     operation = "linear"
     parameter_rules: Mapping[str, ParameterRule] = {
@@ -170,16 +219,18 @@ class RWKV4Channel(MixerCell):
     def __init__(self, in_width: int, width: int, config: RWKV4ChannelConfig):
         super().__init__(in_width, width, config)
         hidden = hidden_width(config.factor, width)
-        self.mix_k, self.mix_r = (nn.Parameter(torch.empty(in_width)) for _ in range(2))
-        self.weight_k = nn.Parameter(torch.empty(hidden, in_width))
-        self.weight_r = nn.Parameter(torch.empty(width, in_width))
+        self.mix_k, self.mix_r = (self._mixing() for _ in range(2))
+        each = in_width // config.perspectives
+        self.weight_k = nn.Parameter(torch.empty(hidden, each))
+        self.weight_r = nn.Parameter(torch.empty(width, each))
         self.weight_v = nn.Parameter(torch.empty(width, hidden))
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the weights anew, for the cell's place."""
-        start = (torch.arange(self.in_width) / self.in_width) ** (1 - self.place.index / self.place.count)
+        each = self.in_width // self.config.perspectives
+        start = (torch.arange(each) / each) ** (1 - self.place.index / self.place.count)
         self.mix_k.copy_(start)
         self.mix_r.copy_(start)
         nn.init.orthogonal_(self.weight_k)
@@ -201,11 +252,11 @@ class RWKV4Channel(MixerCell):
 
     def mix(self, x: Tensor, state: LastInput, given: Given) -> tuple[Tensor, LastInput]:
         """One window of the class's equations."""
-        before = shifted(x, state.x, given.reset)
-        k = self.linear("weight_k", torch.lerp(before, x, self.mix_k))
-        r = self.linear("weight_r", torch.lerp(before, x, self.mix_r))
+        before, now = self._apart(shifted(x, state.x, given.reset)), self._apart(x)
+        k = self._together(self.linear("weight_k", torch.lerp(before, now, self.mix_k)))
+        r = self._together(self.linear("weight_r", torch.lerp(before, now, self.mix_r)))
         o, hidden = torch.sigmoid(r), torch.relu(k).square()
-        h = o * self.linear("weight_v", hidden)
+        h = o * self._together(self.linear("weight_v", self._apart(hidden)))
         if given.show is not None:
             for name, value in {"o_pre": r, "o": o, "hidden": hidden, "x": x}.items():
                 given.show(name, value)
@@ -213,10 +264,12 @@ class RWKV4Channel(MixerCell):
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """2I + H(I + N) + NI."""
-        return 2 * in_width + hidden_width(config.factor, width) * (in_width + width) + width * in_width
+        """2PI + H(I + N) + NI."""
+        each = in_width // config.perspectives
+        return 2 * in_width + hidden_width(config.factor, width) * (each + width) + width * each
 
     @classmethod
     def flops_per_token(cls, config: Any, in_width: int, width: int) -> int:
-        """2H(I + N) + 2NI."""
-        return 2 * hidden_width(config.factor, width) * (in_width + width) + 2 * width * in_width
+        """P (2H(I + N) + 2NI)."""
+        hidden = hidden_width(config.factor, width)
+        return 2 * hidden * (in_width + config.perspectives * width) + 2 * width * in_width

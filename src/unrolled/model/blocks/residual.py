@@ -1,8 +1,9 @@
 """Residual blocks: a norm and a cell, then a norm and an MLP, each added to what came in."""
 
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from unrolled.cells.feedforward.mlp import GATED, hidden_of, hidden_width
 from unrolled.model.blocks.glue import Drop, Glue, Layer
@@ -32,13 +33,14 @@ class _Mlp(nn.Module):
 
 
 class ResidualStack(Stack):
-    """x + cell(norm(x)), then x + mlp(norm(x)) where ``mlp`` is set; the output is normed."""
+    """x + cell(norm(x)), then x + mlp(norm(x)) where ``mlp`` is set; the output is normed. Of several streams each by
+    itself."""
 
     one_width = residual = True
 
     def build(self) -> None:
         """See :meth:`Stack.build`."""
-        config, width = self.config, self.out_width
+        config, width = self.config, self.out_width // self.streams
         self.norms = nn.ModuleList(make_norm(config.norm, width, config.norm_epsilon) for _ in self.layers)
         if config.mlp:
             hidden = hidden_width(config.mlp, width)
@@ -48,12 +50,12 @@ class ResidualStack(Stack):
     def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
         """See :meth:`Stack.connect`."""
         x = glue.dense(x)
-        if self.widen is not None:
-            weight: Tensor = self.widen.weight
-            x = glue.linear(x, weight)
         for i in range(len(self.layers)):
-            x = x + drop(i, layer(i, glue.norm(self.norms[i], x)))
+            x = x + drop(i, layer(i, self.apart(partial(glue.norm, self.norms[i]), x)))
             if self.config.mlp:
-                mlp: Any = self.mlps[i]
-                x = x + mlp.through(glue.norm(self.mlp_norms[i], x), glue)
+                x = x + self.apart(partial(self._mlp, i, glue), x)
         return x
+
+    def _mlp(self, i: int, glue: Glue, x: Any) -> Any:
+        mlp: Any = self.mlps[i]
+        return mlp.through(glue.norm(self.mlp_norms[i], x), glue)

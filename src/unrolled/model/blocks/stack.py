@@ -80,10 +80,12 @@ class Stack(nn.Module):
 
     Attributes:
         one_width: whether all outputs must have one width. residual: whether that is the width of what the layers read.
+        streams: vectors side by side between the layers, see :meth:`unrolled.cells.Cell.streams`; all start as the
+            input.
         compute: backend and precision of what stands between the cells; set by the model that holds the stack.
     Raises:
         UsageError: outputs that differ in width where they may not; a width that a cell does not accept; a
-            StepCell that hands values upwards.
+            StepCell that hands values upwards; cells beside others of another number of streams.
     """
 
     one_width = residual = False
@@ -92,11 +94,13 @@ class Stack(nn.Module):
         super().__init__()
         self.config, self.compute = config, Compute()
         outs = [CELLS[c.name].output_width(c, w) for c, w in zip(cells, widths, strict=True)]
+        self.streams = self._streams(cells)
         if self.one_width and len(set(outs)) > 1:
             raise UsageError(f"a {config.kind} stack needs layers of one output width, not {outs}.")
-        self.widen = nn.Linear(in_width, outs[0], bias=False) if self.residual and in_width != outs[0] else None
+        start = outs[0] // self.streams if self.residual else in_width
+        self.widen = nn.Linear(in_width, start, bias=False) if in_width != start else None
         layers: list[Cell] = []
-        width = outs[0] if self.residual else in_width
+        width = start * self.streams
         for cell, size, out in zip(cells, widths, outs, strict=True):
             layers.append(CELLS[cell.name](width, size, cell))
             width = out
@@ -106,8 +110,22 @@ class Stack(nn.Module):
         begins = config.input_norm != "none"
         self.first_norm = make_norm(config.input_norm, in_width, config.norm_epsilon) if begins else None
         final = config.output_norm if config.output_norm != "none" else config.norm if self.residual else None
-        self.final_norm = None if final is None else make_norm(final, width, config.norm_epsilon)
+        self.final_norm = None if final is None else make_norm(final, width // self.streams, config.norm_epsilon)
         self.build()
+
+    def _streams(self, cells: Sequence[CellConfig]) -> int:
+        found = [CELLS[cell.name].streams(cell) for cell in cells]
+        for cell, count in zip(cells, found, strict=True):
+            if count != found[0]:
+                raise UsageError(
+                    f"a layer of {cell.name} has {count} streams side by side and the first layer {found[0]}; give all "
+                    "as many."
+                )
+        return found[0]
+
+    def apart(self, act: Callable[[Any], Any], x: Any) -> Any:
+        """act(x), of each stream by itself."""
+        return act(x) if self.streams == 1 else act(x.unflatten(-1, (self.streams, -1))).flatten(-2)
 
     def build(self) -> None:
         """Make what stands between the layers, which exist."""
@@ -124,8 +142,13 @@ class Stack(nn.Module):
         """:meth:`connect`, with the norms of input and output."""
         if self.first_norm is not None:
             x = glue.norm(self.first_norm, glue.dense(x))
+        if self.widen is not None:
+            x = glue.linear(glue.dense(x), self.widen.weight)
+        if self.streams > 1:
+            x = glue.dense(x).repeat(1, 1, self.streams)
         y = self.connect(x, layer, drop, glue)
-        return y if self.final_norm is None else glue.norm(self.final_norm, y)
+        final = self.final_norm
+        return y if final is None else self.apart(partial(glue.norm, final), y)
 
     def glue(self) -> Glue:
         """The operations between the layers, on tensors."""
@@ -134,6 +157,12 @@ class Stack(nn.Module):
     def cells(self) -> list[Cell]:
         """The layers, as cells."""
         return [layer for layer in self.layers if isinstance(layer, Cell)]
+
+    def between(self) -> list[nn.Parameter]:
+        """The parameters of what stands between the cells and acts on each stream."""
+        outside = [*self.layers.parameters(), *(() if self.widen is None else self.widen.parameters())]
+        held = set(map(id, outside))
+        return [parameter for parameter in self.parameters() if id(parameter) not in held]
 
     def takes_table(self) -> bool:
         """Whether an input of rows of a table saves work: the first layer alone reads it, and projects it ahead."""

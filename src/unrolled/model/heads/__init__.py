@@ -17,6 +17,7 @@ HEADS: "Registry[Any]" = Registry(
         "adaptive": "unrolled.model.heads.adaptive:AdaptiveHead",
         "split": "unrolled.model.heads.split:SplitHead",
         "pointer": "unrolled.model.heads.pointer:PointerHead",
+        "perspectives": "unrolled.model.heads.perspectives:PerspectivesHead",
     },
     default="softmax",
 )

@@ -30,12 +30,14 @@ class Head(nn.Module):
         EXAMPLES: configs that cover the head's options, the rows of the conformance suite; for a width of 6 or more and
             a vocabulary of 23 or more.
         projected_width: width after the head's own projection, where its dropout acts; None without one.
+        streams: vectors side by side in h, see :meth:`unrolled.cells.Cell.streams`.
         logit_scale: multiplies every logit over the vocabulary, see :meth:`tempered`.
     """
 
     Config: ClassVar[type[HeadConfig]]
     EXAMPLES: ClassVar[tuple[HeadConfig, ...]]
     projected_width: int | None = None
+    streams: int = 1
     logit_scale: float = 1.0
 
     def __init__(self, in_width: int, vocab_size: int, config: Any, tied: nn.Parameter | None = None):
