@@ -26,6 +26,7 @@ VERBS = [
     ["inspect", "gates"],
     ["inspect", "units"],
     ["inspect", "errors"],
+    ["inspect", "length"],
     ["inspect", "memory"],
     ["corpora", "list"],
     ["corpora", "get"],

@@ -1,4 +1,4 @@
-"""``unrolled inspect`` trace, gates, units, errors, memory: tables, JSON, files, plots, refusals."""
+"""``unrolled inspect`` trace, gates, units, errors, memory, length: tables, JSON, files, plots, refusals."""
 
 import importlib.util
 import json
@@ -17,12 +17,14 @@ SMALL = {
     "units": ["--limit", 400, "--property", "word_end", "--property", "line_position"],
     "errors": ["--limit", 400, "--order", 4],
     "memory": ["--limit", 400, "--longest", 8, "--lags", 12, "--places", 10, "--gradients", 4],
+    "length": ["--limit", 400, "--length", 40, "--texts", 5, "--trained", 8],
 }
 TABLES = {
     "gates": {"gates.tsv"},
     "units": {"units.tsv", "curves.tsv"},
     "errors": {"errors.tsv"},
     "memory": {"contexts.tsv", "gradients.tsv", "autocorrelation.tsv"},
+    "length": {"positions.tsv", "norms.tsv"},
 }
 
 

@@ -3,6 +3,8 @@
 from unrolled.analyse.features.make import Features, FeaturesConfig, features_of_run
 from unrolled.analyse.features.report import features_record, plot_histogram, write_features
 from unrolled.analyse.labelled import Labelled, find_sst2, read_labelled
+from unrolled.analyse.length.measure import LengthConfig, LengthUse, measure_length
+from unrolled.analyse.length.report import length_record, write_length_use
 from unrolled.analyse.loss_parts.measure import (
     CATEGORIES,
     LossParts,
@@ -49,6 +51,8 @@ __all__ = [
     "Figure",
     "GateUse",
     "Labelled",
+    "LengthConfig",
+    "LengthUse",
     "LogisticFit",
     "LossParts",
     "LossPartsConfig",
@@ -82,8 +86,10 @@ __all__ = [
     "fit_bag_of_words",
     "fit_logistic",
     "labels",
+    "length_record",
     "loss_parts",
     "loss_parts_record",
+    "measure_length",
     "measure_memory",
     "measure_recovery",
     "measure_saturation",
@@ -114,6 +120,7 @@ __all__ = [
     "trace_passage",
     "units_record",
     "write_features",
+    "write_length_use",
     "write_loss_parts",
     "write_memory_use",
     "write_page",

@@ -7,20 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.analyse.intervals import mean_intervals
 from unrolled.analyse.memory.measure import MemoryUse
 from unrolled.analyse.plots import COLOURS, STYLES, draw, plots_wanted, tsv
 from unrolled.core.files import atomic_write, make_folder, write_json
 from unrolled.core.record import environment
 
 __all__ = ["memory_record", "write_memory_use"]
-
-_NORMAL_95 = 1.959964
-
-
-def _mean(values: np.ndarray) -> list[dict[str, float]]:
-    """Of each column of (places, k): the mean over places, and its 95 % interval by the normal approximation."""
-    mean, error = values.mean(0), _NORMAL_95 * values.std(0, ddof=1) / math.sqrt(len(values))
-    return [{"mean": float(m), "low": float(m - e), "high": float(m + e)} for m, e in zip(mean, error, strict=True)]
 
 
 def _first_below(curve: np.ndarray, level: float) -> int | None:
@@ -41,7 +34,7 @@ def memory_record(found: Sequence[MemoryUse]) -> dict[str, Any]:
     for one in found:
         excess = (one.truncated - one.whole[:, None]) / math.log(2)
         contexts, tolerance = one.config.contexts(), one.config.tolerance
-        points = _mean(excess)
+        points = mean_intervals(excess)
         short = [k for k, point in zip(contexts, points, strict=True) if point["high"] >= tolerance]
         enough = [k for k in contexts if k > max(short, default=0)]
         norm = one.gradients.mean(0)
@@ -53,7 +46,7 @@ def memory_record(found: Sequence[MemoryUse]) -> dict[str, Any]:
             "effective_length": enough[0] if enough else None,
             "contexts": [{"context": k, **point} for k, point in zip(contexts, points, strict=True)],
             "gradient_lags": {share: None if lag is None else lag + 1 for share, lag in lags.items()},
-            "gradients": [{"lag": j + 1, **point} for j, point in enumerate(_mean(one.gradients))],
+            "gradients": [{"lag": j + 1, **point} for j, point in enumerate(mean_intervals(one.gradients))],
             "autocorrelation_lags": {
                 key: _first_below(curve, 1 / math.e) for key, curve in one.autocorrelation.items()
             },
