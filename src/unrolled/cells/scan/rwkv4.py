@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from unrolled.cells.base import CellConfig, ParameterRule, Place
 from unrolled.cells.feedforward.mlp import hidden_width
 from unrolled.cells.mixer import Given, MixerCell
-from unrolled.cells.parts.shift import shifted
 from unrolled.kernels.softmax_scan import Weighted, empty, softmax_scan
+from unrolled.kernels.token_shift import token_shift
 
 __all__ = ["RWKV4", "RWKV4Channel", "RWKV4ChannelConfig", "RWKV4Config"]
 
@@ -103,11 +103,9 @@ class RWKV4(MixerCell):
 
     def mix(self, x: Tensor, state: TimeState, given: Given) -> tuple[Tensor, TimeState]:
         """One window of the class's equations."""
-        before = shifted(x, state.x, given.reset)
-        k, v, r = (
-            self.linear(f"weight_{name}", torch.lerp(before, x, mix))
-            for name, mix in (("k", self.mix_k), ("v", self.mix_v), ("r", self.mix_r))
-        )
+        shares = 1 - torch.stack([self.mix_k, self.mix_v, self.mix_r])
+        mixed = token_shift(x, state.x, shares, given.reset, self.wish_for("token_shift"), self.name)
+        k, v, r = (self.linear(f"weight_{name}", part) for name, part in zip("kvr", mixed, strict=True))
         mean, last = softmax_scan(
             k, v, -self.decay.exp(), self.bonus, Weighted(*state[1:]), given.reset, self.wish, self.name
         )
@@ -201,9 +199,9 @@ class RWKV4Channel(MixerCell):
 
     def mix(self, x: Tensor, state: LastInput, given: Given) -> tuple[Tensor, LastInput]:
         """One window of the class's equations."""
-        before = shifted(x, state.x, given.reset)
-        k = self.linear("weight_k", torch.lerp(before, x, self.mix_k))
-        r = self.linear("weight_r", torch.lerp(before, x, self.mix_r))
+        shares = 1 - torch.stack([self.mix_k, self.mix_r])
+        mixed = token_shift(x, state.x, shares, given.reset, self.wish_for("token_shift"), self.name)
+        k, r = (self.linear(f"weight_{name}", part) for name, part in zip("kr", mixed, strict=True))
         o, hidden = torch.sigmoid(r), torch.relu(k).square()
         h = o * self.linear("weight_v", hidden)
         if given.show is not None:

@@ -87,6 +87,13 @@ class SystemCell(MixerCell):
         """The system of the parameters as they are."""
         raise NotImplementedError
 
+    @torch.no_grad()
+    def settled(self) -> MixerCell:
+        """The system is discretised once."""
+        made, system = super().settled(), self.system()
+        made.system = lambda: system  # type: ignore[assignment]
+        return made
+
     def drive(self, u: Tensor, state: Any, given: Given) -> tuple[Tensor, SystemState]:
         """What the system makes of u (batch, time, channels), and the state after it."""
         system, reset = self.system(), given.reset
