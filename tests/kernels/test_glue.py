@@ -56,9 +56,7 @@ def test_gate(
     if layout == "time first":
         z = z.transpose(0, 1).contiguous().transpose(0, 1)
     extra: dict[str, Any] = {"skip": skip, "u": u} if skips else {}
-    forget_choices()
-    found = silu_gate(y, z, **extra, subject="here")
-    assert choices() == {"silu_gate here": "native"}
+    found = silu_gate(y, z, **extra, backend="native")
     assert_same(
         [found], [silu_gate(y, z, **extra, backend="reference")], [*inputs, *[skip][: int(skips)]], LIMITS[dtype]
     )
@@ -81,9 +79,7 @@ def test_shift(
     if reset:
         fresh = torch.rand(batch, time, generator=torch.Generator().manual_seed(0)) < 0.3
         fresh[0, 0] = True
-    forget_choices()
-    found = token_shift(x, before, shares, fresh, subject="here")
-    assert choices() == {"token_shift here": "native"}
+    found = token_shift(x, before, shares, fresh, "native")
     right = token_shift(x, before, shares, fresh, "reference")
     some, same = ([one[i] for i in used] for one in (found, right))
     assert_same(some, same, [x, before, shares], LIMITS[dtype])
@@ -94,17 +90,25 @@ def test_threads_change_no_bit() -> None:
     skip, before, shares = draw(33), draw(5, 33), draw(3, 33)
 
     def run() -> list[Tensor]:
-        out = silu_gate(y, z, skip, u)
-        mixed = token_shift(u, before, shares)
+        out = silu_gate(y, z, skip, u, "native")
+        mixed = token_shift(u, before, shares, None, "native")
         loss = out.square().sum() + sum(one.square().sum() for one in mixed)
         return [out, *mixed, *torch.autograd.grad(loss, [y, z, u, skip, before, shares])]
 
     assert_threads_change_no_bit(run)
 
 
+@pytest.mark.parametrize(("batch", "backend"), [(1, "reference"), (128, "native")])
+def test_few_numbers_go_the_plain_way(batch: int, backend: str) -> None:
+    x = draw(batch, 8, 64)
+    forget_choices()
+    silu_gate(x, x)
+    assert set(choices().values()) == {backend}
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_other_types_take_the_plain_form(dtype: torch.dtype) -> None:
-    x = draw(2, 3, 5, dtype=dtype)
+    x = draw(128, 8, 64, dtype=dtype)
     forget_choices()
     silu_gate(x, x)
     token_shift(x, x[:, 0], x[0])

@@ -17,6 +17,7 @@ from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
 __all__ = ["BACKENDS", "OPERATION", "silu_gate"]
 
 _GROUP = 64  # as in csrc/gate.cpp
+_FEW = 65536
 
 
 def _refuse(y: Tensor, *others: Tensor | None) -> str | None:
@@ -25,6 +26,11 @@ def _refuse(y: Tensor, *others: Tensor | None) -> str | None:
     if any(other is not None and other.dtype != y.dtype for other in others):
         return "it computes in one type"
     return why_no_library()
+
+
+def _pays(y: Tensor, *others: Tensor | None) -> bool:
+    """Whether there is enough to compute: a call of the library takes longer than two of torch's on few numbers."""
+    return y.numel() >= _FEW
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -71,7 +77,7 @@ def _reference(y: Tensor, z: Tensor, skip: Tensor | None, u: Tensor | None) -> T
 
 BACKENDS = {
     backend.name: backend
-    for backend in (Backend("native", _refuse, _Gate.apply), Backend("reference", lambda *_: None, _reference))
+    for backend in (Backend("native", _refuse, _Gate.apply, _pays), Backend("reference", lambda *_: None, _reference))
 }
 
 

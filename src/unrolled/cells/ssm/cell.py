@@ -1,5 +1,6 @@
 """What all state-space cells share: one path for windows, another for steps, and resets."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -87,11 +88,10 @@ class SystemCell(MixerCell):
         """The system of the parameters as they are."""
         raise NotImplementedError
 
-    @torch.no_grad()
     def settled(self) -> MixerCell:
-        """The system is discretised once."""
-        made, system = super().settled(), self.system()
-        made.system = lambda: system  # type: ignore[assignment]
+        """The system is discretised once, when it is first asked for."""
+        made = super().settled()
+        made.system = functools.cache(torch.no_grad()(self.system))  # type: ignore[assignment]
         return made
 
     def drive(self, u: Tensor, state: Any, given: Given) -> tuple[Tensor, SystemState]:
