@@ -103,6 +103,7 @@ def test_few_numbers_go_the_plain_way(batch: int, backend: str) -> None:
     x = draw(batch, 8, 64)
     forget_choices()
     silu_gate(x, x)
+    token_shift(x, x[:, 0], x[0])
     assert set(choices().values()) == {backend}
 
 
