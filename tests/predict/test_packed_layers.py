@@ -73,6 +73,18 @@ def test_fewer_bits_are_near_and_other(cell: str, quantize: Any) -> None:
     torch.testing.assert_close(packed.window(packed.begin(2), tokens).nll, found, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("cell", "made"), [("s4d", "system"), ("gss", "system"), ("retnet", "_constants")])
+def test_what_is_made_of_weights_alone_is_made_once(cell: str, made: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens, calls = build(cell), ids(1, 6), []
+    cls: Any = CELLS[cell]
+    make = getattr(cls, made)
+    monkeypatch.setattr(cls, made, lambda self, *given: (calls.append(given), make(self, *given))[1])
+    stepwise(PackedPredictor(model, 0), tokens)
+    assert len(calls) == 2, "once for each layer"
+    stepwise(NeuralPredictor(model, 0), tokens)
+    assert len(calls) > 2 + 6
+
+
 def test_the_model_itself_stays_as_it_was() -> None:
     model, tokens = build("gla"), ids(2, 4)
     before = model(tokens).raw

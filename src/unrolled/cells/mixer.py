@@ -1,5 +1,6 @@
 """The base of cells without a step: what they all do around the operation that computes them."""
 
+import copy
 import operator
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple
@@ -77,6 +78,10 @@ class MixerCell(Cell):
             return y
         wish = "reference" if self.wish == "reference" else self.compute.wish("linear")
         return linear(v, weight, add, self.compute.precision, wish, self.name)
+
+    def settled(self) -> "MixerCell":
+        """A copy for decoding with the weights as they are now: what is made of them alone may be made once."""
+        return copy.copy(self)
 
     @property
     def wish(self) -> str:

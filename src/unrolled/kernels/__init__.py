@@ -17,8 +17,10 @@ OPERATIONS: "Registry[Any]" = Registry(
         "linear": "unrolled.kernels.linear:OPERATION",
         "matrix_scan": "unrolled.kernels.matrix_scan:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
+        "silu_gate": "unrolled.kernels.silu_gate:OPERATION",
         "softmax_scan": "unrolled.kernels.softmax_scan:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
+        "token_shift": "unrolled.kernels.token_shift:OPERATION",
     },
 )
 """Rows are :class:`unrolled.kernels.dispatch.Operation`."""

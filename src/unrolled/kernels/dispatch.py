@@ -125,6 +125,7 @@ class Operation(NamedTuple):
     published: (inputs) -> outputs, the form in which it is usually written; None where that is the reference.
     peer: name and (inputs) -> outputs of something of torch's beside which it is measured, another function of as much.
     forms: name -> what stands for ``inputs`` in one of its other forms; such a one is called ``operation:form``.
+    form_amounts: name -> what stands for ``amount`` in a form whose calls take another.
     request: (inputs) -> the arguments of ``refuse``; None where they are the inputs in their order.
     cell: the cell by which it is measured, for an operation whose input is a cell; it has no inputs or call of its own.
     precisions: those in which it has products; float32 alone where it has none.
@@ -141,6 +142,7 @@ class Operation(NamedTuple):
     published: Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]] | None = None
     peer: tuple[str, Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]] | None = None
     forms: Mapping[str, Callable[[Sizes, Callable[..., Tensor]], dict[str, Tensor]]] = {}
+    form_amounts: Mapping[str, Callable[[Sizes, bool], int]] = {}
     request: Callable[[Mapping[str, Tensor]], tuple[Any, ...]] | None = None
     cell: str | None = None
     precisions: tuple[str, ...] = ("float32",)
@@ -165,7 +167,8 @@ def operation_named(subject: str) -> Operation:
         return operation
     if form not in operation.forms:
         raise unknown_name(f"form of {name}", form, operation.forms)
-    return operation._replace(inputs=operation.forms[form])
+    amount = operation.form_amounts.get(form, operation.amount)
+    return operation._replace(inputs=operation.forms[form], amount=amount)
 
 
 def measurable() -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.cells import Cell, StepCell
+from unrolled.cells.mixer import MixerCell
 from unrolled.core.tree import leaves, map_tree
 from unrolled.kernels.cell_loop.native.packed import Prepared, prepare_chain, trace_stack
 from unrolled.kernels.cpu import Products, library
@@ -100,7 +101,7 @@ def packed_model(model: LanguageModel, products: Products) -> LanguageModel:
     matrices = _Matrices(products)
 
     def layer(cell: Cell) -> nn.Module:
-        made: Any = copy.copy(cell)
+        made: Any = cell.settled() if isinstance(cell, MixerCell) else copy.copy(cell)
         if isinstance(cell, StepCell):
             made.forward = _Step(cell, model.config.dropout.zoneout, products)
         else:

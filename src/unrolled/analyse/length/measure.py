@@ -121,7 +121,7 @@ def _stretches(passage: Passage, config: LengthConfig) -> np.ndarray:
 
 
 def _whole(predictor: NeuralPredictor, ids: Tensor, points: list[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Nats (texts, length) of stretches read from beginning to end, and norms of the states after each of the points."""
+    """Nats (texts, length) of stretches read from begin to end, and norms of the states after each of the points."""
     state, at = predictor.begin(len(ids)), 0
     nats, norms = [], []
     for point in points:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unrolled.cells.base import CellConfig
 from unrolled.cells.mixer import Given, MixerCell
 from unrolled.cells.parts.short_conv import ShortConv
+from unrolled.kernels.silu_gate import silu_gate
 
 __all__ = [
     "SMALL_GAIN",
@@ -128,6 +129,10 @@ class MatrixCell(MixerCell):
     def normed(self, norm: Any, o: Tensor) -> Tensor:
         """The norm of heads (batch, time, heads, n) of the operation's output, as (batch, time, heads * n)."""
         return norm(o, self.wish_for("rms_norm")).flatten(2)
+
+    def gated(self, y: Tensor, gate: Tensor, skip: Tensor | None = None, u: Tensor | None = None) -> Tensor:
+        """(y + skip * u) * SiLU(gate)."""
+        return silu_gate(y, gate, skip, u, self.wish_for("silu_gate"), self.name)
 
     def show_gate(self, given: Given, name: str, pre: Tensor) -> None:
         """Name a logistic gate and what goes into it."""

@@ -113,7 +113,7 @@ class DeltaNet(MatrixCell):
         options = self.options(state, given) | {"scale": keys**-0.5}
         o, s = delta_scan(unit(q), unit(k), v, beta, self.decays(rest, given), **options)
         y = self.normed(self.norm, o)
-        return self.linear("out", y * silu(gate) if self.config.gate else y), self.after(s, cache)
+        return self.linear("out", self.gated(y, gate) if self.config.gate else y), self.after(s, cache)
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:

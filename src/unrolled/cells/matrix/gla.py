@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, silu
+from torch.nn.functional import logsigmoid
 
 from unrolled.cells.matrix.base import SMALL_GAIN, HeadsConfig, MatrixCell, MatrixState, fill, xavier
 from unrolled.cells.mixer import Given
@@ -80,7 +80,7 @@ class GLA(MatrixCell):
         o, s = matrix_scan(*parts, scale=keys**-0.5, **self.options(state, given))
         if given.show is not None:
             given.show("a", decay.exp())
-        return self.linear("out", self.normed(self.norm, o) * silu(g)), MatrixState(s)
+        return self.linear("out", self.gated(self.normed(self.norm, o), g)), MatrixState(s)
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import softplus
 
 from unrolled.cells.base import CellConfig, ParameterRule
 from unrolled.cells.matrix.base import ConvMatrixState, MatrixCell, by_fan_in, fill
@@ -106,7 +106,8 @@ class Mamba2(MatrixCell):
             for part in (k, q)
         )
         o, s = matrix_scan(q, k, step.unsqueeze(-1) * v, log_decay, **self.options(state, given))
-        y = (o + self.skip.unsqueeze(-1) * v).flatten(2) * silu(z)
+        skip = self.skip.unsqueeze(-1).expand(-1, self.config.head).flatten()
+        y = self.gated(o.flatten(2), z, skip, v.flatten(2))
         if given.show is not None:
             given.show("delta", step)
             given.show("a", log_decay.exp())

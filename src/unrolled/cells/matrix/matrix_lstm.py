@@ -193,7 +193,7 @@ class MatrixLSTM(MatrixCell):
         if self.conv is None:
             return self.linear("out", y * torch.sigmoid(rest[0])), LargeState(*end)
         mixed, z, cache = rest
-        return self.linear("out", (y + self.through * mixed) * silu(z)), LSTMState(*end, cache)
+        return self.linear("out", self.gated(y, z, self.through, mixed)), LSTMState(*end, cache)
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:

@@ -1,14 +1,14 @@
 """Retention."""
 
+import functools
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from unrolled.cells.matrix.base import SMALL_GAIN, HeadsConfig, MatrixCell, MatrixState, fill, xavier
-from unrolled.cells.mixer import Given
+from unrolled.cells.mixer import Given, MixerCell
 from unrolled.cells.parts.heads import HeadNorm, cut_heads
 from unrolled.kernels.matrix_scan import matrix_scan
 
@@ -77,28 +77,34 @@ class RetNet(MatrixCell):
         """Two keys for each head, which turn together."""
         return 2 * config.heads
 
-    def _turns(self, time: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the angles at steps 1...time, (time, 1, K/2), in float64: an angle grows with the
-        window."""
+    def settled(self) -> MixerCell:
+        """Angles and decays are made once for each length of a window."""
+        made = super().settled()
+        made._constants = functools.lru_cache(maxsize=4)(self._constants)  # type: ignore[assignment]
+        return made
+
+    def _constants(self, time: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Cosines and sines of the angles at steps 1...time, (time, 1, K/2), and the logarithm of each head's decay,
+        (H, 1). In float64 at first: an angle grows with the window."""
         half = self.head_sizes(self.config, self.width)[1] // 2
         place = {"device": device, "dtype": torch.float64}
         powers = (
             torch.linspace(0, 1, half, **place) if self.config.angles == "xpos" else torch.arange(half, **place) / half
         )
         angle = torch.arange(1, time + 1, **place).view(-1, 1, 1) * 10000.0**-powers
-        return angle.cos(), angle.sin()
+        kept = torch.log1p(-(2.0 ** (-5 - torch.arange(self.config.heads, **place))))
+        return angle.cos().to(dtype), angle.sin().to(dtype), kept.to(dtype).unsqueeze(-1)
 
     def mix(self, x: Tensor, state: MatrixState, given: Given) -> tuple[Tensor, MatrixState]:
         """One window of the class's equations."""
         heads, keys, _ = self.head_sizes(self.config, self.width)
         values = self.config.value_factor * self.width
         q, k, v, g = self.linear("weight", x).split((self.width, self.width, values, values), -1)
-        cos, sin = (part.to(x.dtype) for part in self._turns(x.shape[1], x.device))
+        cos, sin, kept = self._constants(x.shape[1], x.device, x.dtype)
         q, k = turned(cut_heads(q, heads), cos, sin), turned(cut_heads(k, heads), cos, sin)
-        kept = torch.log1p(-(2.0 ** (-5 - torch.arange(heads, device=x.device, dtype=torch.float64)))).to(x.dtype)
-        decay = kept.view(1, 1, heads, 1).expand(*x.shape[:2], heads, 1)
+        decay = kept.expand(*x.shape[:2], heads, 1)
         o, s = matrix_scan(q, k, cut_heads(v, heads), decay, scale=keys**-0.5, **self.options(state, given))
-        y = self.normed(self.norm, o) * silu(g)
+        y = self.gated(self.normed(self.norm, o), g)
         # the state turns back into the frame of its last step
         return self.linear("out", y), MatrixState(turned(s.mT, cos[-1], -sin[-1]).mT)
 

@@ -11,8 +11,8 @@ from unrolled.cells.base import CellConfig, ParameterRule, Place
 from unrolled.cells.matrix.base import MatrixCell, fill
 from unrolled.cells.mixer import Given
 from unrolled.cells.parts.heads import HeadNorm, cut_heads
-from unrolled.cells.parts.shift import shifted
 from unrolled.kernels.matrix_scan import matrix_scan
+from unrolled.kernels.token_shift import token_shift
 
 __all__ = ["RWKV7", "RWKV7Config"]
 
@@ -148,8 +148,9 @@ class RWKV7(MatrixCell):
     def mix(self, x: Tensor, state: RWKV7State, given: Given) -> tuple[Tensor, RWKV7State]:
         """One window of the class's equations."""
         heads = self.head_sizes(self.config, self.width)[0]
-        moved = shifted(x, state.x, given.reset) - x
-        of: dict[str, Tensor] = {use: x + getattr(self, f"mu_{use}") * moved for use in _USES}
+        shares = torch.stack([getattr(self, f"mu_{use}") for use in _USES])
+        mixed = token_shift(x, state.x, shares, given.reset, self.wish_for("token_shift"), self.name)
+        of: dict[str, Tensor] = dict(zip(_USES, mixed, strict=True))
         r, k, v = (self.linear(f"weight_{use}", of[use]) for use in "rkv")
         f_pre, a_pre = self._low("w", of["w"], torch.tanh, "w0"), self._low("a", of["a"], None, "a0")
         a, gate = torch.sigmoid(a_pre), self._low("g", of["g"], torch.sigmoid)

@@ -10,8 +10,8 @@ from unrolled.cells.base import CellConfig, ParameterRule, Place
 from unrolled.cells.feedforward.mlp import hidden_width
 from unrolled.cells.matrix.base import fill
 from unrolled.cells.mixer import Given, MixerCell
-from unrolled.cells.parts.shift import shifted
 from unrolled.cells.scan.rwkv4 import LastInput
+from unrolled.kernels.token_shift import token_shift
 
 __all__ = ["RWKV7Channel", "RWKV7ChannelConfig"]
 
@@ -77,8 +77,9 @@ class RWKV7Channel(MixerCell):
 
     def mix(self, x: Tensor, state: LastInput, given: Given) -> tuple[Tensor, LastInput]:
         """One window of the class's equations."""
-        before = shifted(x, state.x, given.reset)
-        hidden = torch.relu(self.linear("weight_k", torch.lerp(x, before, self.mu))).square()
+        wish = self.wish_for("token_shift")
+        (mixed,) = token_shift(x, state.x, self.mu.unsqueeze(0), given.reset, wish, self.name)
+        hidden = torch.relu(self.linear("weight_k", mixed)).square()
         if given.show is not None:
             given.show("hidden", hidden)
         return self.linear("weight_v", hidden), LastInput(x[:, -1])

@@ -5,11 +5,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, silu
+from torch.nn.functional import logsigmoid
 
 from unrolled.cells.base import CellConfig
 from unrolled.cells.mixer import Given, MixerCell
 from unrolled.kernels.matrix_scan import complex_scan
+from unrolled.kernels.silu_gate import silu_gate
 
 __all__ = ["GateLoop", "GateLoopConfig"]
 
@@ -100,7 +101,7 @@ class GateLoop(MixerCell):
         o, last = complex_scan(
             q, k, v, decay, turn, scale=size**-0.5, state=start, reset=given.reset, backend=self.wish, subject=self.name
         )
-        h = self.linear("out", o.flatten(2) * silu(g))
+        h = self.linear("out", silu_gate(o.flatten(2), g, None, None, self.wish_for("silu_gate"), self.name))
         flat = last.flatten(1)
         new = TurningState(torch.cat([flat.real, flat.imag], -1))
         if given.show is not None:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from unrolled.cells.base import CellConfig, ParameterRule
 from unrolled.cells.mixer import Given, MixerCell
@@ -14,6 +13,7 @@ from unrolled.cells.parts.short_conv import ShortConv
 from unrolled.cells.scan.mamba import ExpandedState, low_rank
 from unrolled.kernels.diag_scan_expanded import diag_scan_expanded
 from unrolled.kernels.matrix_scan import delta_scan
+from unrolled.kernels.silu_gate import silu_gate
 
 __all__ = ["Longhorn", "LonghornConfig"]
 
@@ -120,7 +120,7 @@ class Longhorn(MixerCell):
             }
             y, last = delta_scan(queries, keys, u.unflatten(-1, (config.heads, -1)), delta, **options)
             y, last = y.flatten(2), last.transpose(2, 3).flatten(1, 2)
-        h = self.linear("out", (y + self.d * u) * silu(z))
+        h = self.linear("out", silu_gate(y, z, self.d, u, self.wish_for("silu_gate"), self.name))
         new = ExpandedState(last.flatten(1), cache)
         if given.show is not None:
             for name, value in {"i_pre": into_i, "i": beta, "delta": delta, "hidden": u}.items():

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import softplus
 
 from unrolled.cells.base import CellConfig, ParameterRule, Place
 from unrolled.cells.feedforward.mlp import hidden_width
@@ -14,6 +14,7 @@ from unrolled.cells.mixer import Given, MixerCell
 from unrolled.cells.parts.short_conv import ShortConv
 from unrolled.cells.parts.steps import fill_step_bias
 from unrolled.kernels.diag_scan_expanded import diag_scan_expanded
+from unrolled.kernels.silu_gate import silu_gate
 
 __all__ = ["ExpandedState", "Mamba", "MambaConfig", "low_rank"]
 
@@ -116,7 +117,7 @@ class Mamba(MixerCell):
         delta = softplus(self.linear("weight_delta", low, "bias_delta"))
         start = state.s.unflatten(-1, (-1, states))
         y, last = diag_scan_expanded(u, delta, -self.log_a.exp(), b, c, "zoh", start, given.reset, self.wish, self.name)
-        h = self.linear("out", (y + self.d * u) * silu(z))
+        h = self.linear("out", silu_gate(y, z, self.d, u, self.wish_for("silu_gate"), self.name))
         new = ExpandedState(last.flatten(1), cache)
         if given.show is not None:
             for name, value in {"delta": delta, "hidden": u}.items():

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from unrolled.cells.base import CellConfig, ParameterRule, Place
 from unrolled.cells.feedforward.mlp import hidden_width
 from unrolled.cells.mixer import Given, MixerCell
-from unrolled.cells.parts.shift import shifted
 from unrolled.kernels.softmax_scan import Weighted, empty, softmax_scan
+from unrolled.kernels.token_shift import token_shift
 
 __all__ = ["RWKV4", "RWKV4Channel", "RWKV4ChannelConfig", "RWKV4Config"]
 
@@ -59,6 +59,13 @@ class _Perspectives(MixerCell):
     def _together(self, x: Tensor) -> Tensor:
         """The way back."""
         return x if self.config.perspectives == 1 else x.flatten(-2)
+
+    def _mixed(self, x: Tensor, before: Tensor, given: Given, mixing: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Products of each mixture of an input and the one before with its matrix, (..., perspectives * size)."""
+        shares = 1 - torch.stack([vector.flatten() for vector in mixing.values()])
+        mixed = token_shift(x, before, shares, given.reset, self.wish_for("token_shift"), self.name)
+        pairs = zip(mixing, mixed, strict=True)
+        return tuple(self._together(self.linear(f"weight_{name}", self._apart(part))) for name, part in pairs)
 
     @classmethod
     def streams(cls, config: Any) -> int:
@@ -151,11 +158,7 @@ class RWKV4(_Perspectives):
 
     def mix(self, x: Tensor, state: TimeState, given: Given) -> tuple[Tensor, TimeState]:
         """One window of the class's equations."""
-        before, now = self._apart(shifted(x, state.x, given.reset)), self._apart(x)
-        k, v, r = (
-            self._together(self.linear(f"weight_{name}", torch.lerp(before, now, mix)))
-            for name, mix in (("k", self.mix_k), ("v", self.mix_v), ("r", self.mix_r))
-        )
+        k, v, r = self._mixed(x, state.x, given, {"k": self.mix_k, "v": self.mix_v, "r": self.mix_r})
         count = self.config.perspectives
         decay, bonus = (part.repeat(count) if count > 1 else part for part in (-self.decay.exp(), self.bonus))
         mean, last = softmax_scan(k, v, decay, bonus, Weighted(*state[1:]), given.reset, self.wish, self.name)
@@ -252,9 +255,7 @@ class RWKV4Channel(_Perspectives):
 
     def mix(self, x: Tensor, state: LastInput, given: Given) -> tuple[Tensor, LastInput]:
         """One window of the class's equations."""
-        before, now = self._apart(shifted(x, state.x, given.reset)), self._apart(x)
-        k = self._together(self.linear("weight_k", torch.lerp(before, now, self.mix_k)))
-        r = self._together(self.linear("weight_r", torch.lerp(before, now, self.mix_r)))
+        k, r = self._mixed(x, state.x, given, {"k": self.mix_k, "r": self.mix_r})
         o, hidden = torch.sigmoid(r), torch.relu(k).square()
         h = o * self._together(self.linear("weight_v", self._apart(hidden)))
         if given.show is not None:

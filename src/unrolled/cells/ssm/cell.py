@@ -1,5 +1,6 @@
 """What all state-space cells share: one path for windows, another for steps, and resets."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -86,6 +87,12 @@ class SystemCell(MixerCell):
     def system(self) -> System:
         """The system of the parameters as they are."""
         raise NotImplementedError
+
+    def settled(self) -> MixerCell:
+        """The system is discretised once, when it is first asked for."""
+        made = super().settled()
+        made.system = functools.cache(torch.no_grad()(self.system))  # type: ignore[assignment]
+        return made
 
     def drive(self, u: Tensor, state: Any, given: Given) -> tuple[Tensor, SystemState]:
         """What the system makes of u (batch, time, channels), and the state after it."""

@@ -49,9 +49,11 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "conv.cpp": _GENERAL,
     "expanded.cpp": _GENERAL,
+    "gate.cpp": _GENERAL,
     "matrix.cpp": _GENERAL,
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,
+    "shift.cpp": _GENERAL,
     "softscan.cpp": _GENERAL,
 }
 

@@ -48,10 +48,10 @@ _FUNCTIONS = (
     "softmax_gradients",
     "rms_forward",
     "rms_backward",
-    "expanded_forward",
-    "expanded_backward",
-    "softscan_forward",
-    "softscan_backward",
+    "gate_forward",
+    "gate_backward",
+    "shift_forward",
+    "shift_backward",
 )
 
 # of float alone; the second line's only in sets with products of bf16 numbers

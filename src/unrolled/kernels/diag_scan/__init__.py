@@ -6,6 +6,7 @@ window, taken on other devices), ``inplace`` (one time-major pass in place, with
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,19 +84,59 @@ def _inputs(sizes: Sizes, draw: Callable[..., Tensor]) -> dict[str, Tensor]:
     return {"a": draw("a", *shape).sigmoid(), "b": draw("b", *shape), "h0": draw("h0", sizes.batch, sizes.width)}
 
 
+def _complex_amount(sizes: Sizes, backward: bool) -> int:
+    """Each number is two."""
+    return 2 * _amount(sizes, backward)
+
+
+def _complex_inputs(sizes: Sizes, draw: Callable[..., Tensor]) -> dict[str, Tensor]:
+    """Complex numbers as pairs of real ones, a within the unit circle."""
+    shape = (sizes.batch, sizes.window, sizes.width)
+    angle = draw("angle", *shape)
+    a = draw("a", *shape).sigmoid().unsqueeze(-1) * torch.stack([angle.cos(), angle.sin()], -1)
+    return {"a": a, "b": draw("b", *shape, 2), "h0": draw("h0", sizes.batch, sizes.width, 2)}
+
+
+def _numbers(given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """a, b and h0, complex where they are given as pairs."""
+    a, b, h0 = given["a"], given["b"], given["h0"]
+    if b.dim() == 3:
+        return a, b, h0
+    return torch.view_as_complex(a), torch.view_as_complex(b), torch.view_as_complex(h0)
+
+
+def _real(*outputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.view_as_real(one) if one.is_complex() else one for one in outputs)
+
+
 def _call(given: Mapping[str, Tensor], backend: str, precision: str) -> tuple[Tensor, ...]:
-    return diag_scan(given["a"], given["b"], given["h0"], backend=backend)
+    return _real(*diag_scan(*_numbers(given), backend=backend))
 
 
 def _published(given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The loop that indexes time at each step."""
-    a, b, h, outputs = given["a"], given["b"], given["h0"], []
+    (a, b, h), outputs = _numbers(given), []
     for t in range(b.shape[1]):
         h = a[:, t] * h + b[:, t]
         outputs.append(h)
-    return torch.stack(outputs, 1), h
+    return _real(torch.stack(outputs, 1), h)
+
+
+def _request(given: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    return _numbers(given)
 
 
 OPERATION = Operation(
-    "diag_scan", "h(t) = a(t) h(t-1) + b(t), elementwise", BACKENDS, "bytes", True, _amount, _inputs, _call, _published
+    "diag_scan",
+    "h(t) = a(t) h(t-1) + b(t), elementwise; or, as the form complex, of complex numbers",
+    BACKENDS,
+    "bytes",
+    True,
+    _amount,
+    _inputs,
+    _call,
+    _published,
+    forms={"complex": _complex_inputs},
+    form_amounts={"complex": _complex_amount},
+    request=_request,
 )

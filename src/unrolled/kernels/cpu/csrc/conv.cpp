@@ -2,7 +2,7 @@
 //
 // Bound by memory: a row of time is read from memory once, and from the cache for the other taps that see it. Threads
 // share the columns, so that no sum depends on their number.
-#include "simd.h"
+#include "lanes.h"
 #include "threads.h"
 
 #define JOIN_(a, b) a##_##b
@@ -35,16 +35,6 @@ struct Given {
     }
 };
 
-// The first count lanes of a register's width.
-template <class T>
-struct Lanes {
-    typedef Simd<T> S;
-    typedef typename S::Register V;
-    int count;
-    V load(const T* p) const { return count == S::lanes ? S::load(p) : S::load(p, count); }
-    void store(T* p, V v) const { count == S::lanes ? S::store(p, v) : S::store(p, v, count); }
-};
-
 template <class T>
 inline typename Simd<T>::Register weighted(const Given<T>& g, int64_t r, int64_t t, int64_t seen, int64_t i, Lanes<T> lanes) {
     typename Simd<T>::Register total = {};
@@ -52,13 +42,6 @@ inline typename Simd<T>::Register weighted(const Given<T>& g, int64_t r, int64_t
     for (int64_t l = 0; l < seen; ++l)
         total += lanes.load(g.weight + l * g.columns + i) * lanes.load(g.input(r, t - l * g.dilation) + i);
     return total;
-}
-
-template <class T, class F>
-inline void columns_of(int64_t low, int64_t high, F part) {
-    int64_t i = low;
-    for (; i + Simd<T>::lanes <= high; i += Simd<T>::lanes) part(i, Lanes<T>{Simd<T>::lanes});
-    if (i < high) part(i, Lanes<T>{int(high - i)});
 }
 
 // y: (rows, steps, columns).
