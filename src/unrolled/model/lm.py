@@ -49,6 +49,8 @@ class LanguageModel(nn.Module):
         for layer in self.stack.cells():
             layer.compute = config.compute
             check_sites(config.dropout, layer)
+        if config.dropout.branch and not self.stack.branches:
+            raise UsageError("dropout.branch is for stacks of kind residual; set it to 0, or stack.kind=residual.")
         for norm in self.stack.rms_norms():
             norm.compute = config.compute
         if config.init_std is not None:
@@ -112,7 +114,7 @@ class LanguageModel(nn.Module):
         d = self.config.dropout if dropout is None else dropout
         cells, widths = self.config.layer_cells(), self.config.layer_widths()
         head = self.head.draw_masks(batch, time, d.projected, d.mask == "step", streams, window)
-        if head is None and not any((d.embedding, d.input, d.between, d.state, d.output, d.weight, d.zoneout)):
+        if head is None and not d.model_copy(update={"projected": 0.0}).active:
             return None
 
         def draw(rate: float, width: int, site: str, mask: str) -> Tensor | None:
@@ -150,6 +152,7 @@ class LanguageModel(nn.Module):
             head,
             tuple(matrices),
             tuple(kept),
+            tuple(draw(d.branch, self.stack.out_width, f"branch.{i}", d.mask) for i in range(self.stack.branches)),
         )
 
     def _noise(self, masks: Masks | None, batch: int) -> tuple[Noise | None, ...]:
@@ -209,9 +212,8 @@ class LanguageModel(nn.Module):
         """
         batch = x.shape[0]
         state = state if state is not None else self.initial_state(batch)
-        between = () if masks is None else masks.between
-        matrices = () if masks is None else masks.weight
-        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, batch), tap, matrices)
+        between, matrices, branch = ((),) * 3 if masks is None else (masks.between, masks.weight, masks.branch)
+        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, batch), tap, matrices, branch)
         dropped = apply_mask(raw, None if masks is None else masks.output)
         return ModelOutput(raw, dropped, ModelState(cells, state.head))
 

@@ -15,11 +15,11 @@ __all__ = ["ResidualStack"]
 class _Mlp(nn.Module):
     """Parameters of a block's MLP; see :mod:`unrolled.cells.feedforward.mlp` for what the kinds are."""
 
-    def __init__(self, kind: str, width: int, hidden: int):
+    def __init__(self, kind: str, width: int, hidden: int, bias: bool):
         super().__init__()
         self.kind = kind
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.gate = nn.Linear(width, hidden) if kind in GATED else None
+        self.up, self.down = nn.Linear(width, hidden, bias), nn.Linear(hidden, width, bias)
+        self.gate = nn.Linear(width, hidden, bias) if kind in GATED else None
 
     def through(self, x: Any, glue: Glue) -> Any:
         """The MLP of x, on whatever ``glue`` works on."""
@@ -36,6 +36,11 @@ class ResidualStack(Stack):
 
     one_width = residual = True
 
+    @property
+    def branches(self) -> int:
+        """See :attr:`Stack.branches`: the cells, then the MLPs."""
+        return len(self.layers) * (2 if self.config.mlp else 1)
+
     def build(self) -> None:
         """See :meth:`Stack.build`."""
         config, width = self.config, self.out_width
@@ -43,7 +48,7 @@ class ResidualStack(Stack):
         if config.mlp:
             hidden = hidden_width(config.mlp, width)
             self.mlp_norms = nn.ModuleList(make_norm(config.norm, width, config.norm_epsilon) for _ in self.layers)
-            self.mlps = nn.ModuleList(_Mlp(config.mlp_kind, width, hidden) for _ in self.layers)
+            self.mlps = nn.ModuleList(_Mlp(config.mlp_kind, width, hidden, config.mlp_bias) for _ in self.layers)
 
     def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:
         """See :meth:`Stack.connect`."""
@@ -55,5 +60,5 @@ class ResidualStack(Stack):
             x = x + drop(i, layer(i, glue.norm(self.norms[i], x)))
             if self.config.mlp:
                 mlp: Any = self.mlps[i]
-                x = x + mlp.through(glue.norm(self.mlp_norms[i], x), glue)
+                x = x + drop(len(self.layers) + i, mlp.through(glue.norm(self.mlp_norms[i], x), glue))
         return x

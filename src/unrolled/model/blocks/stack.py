@@ -64,6 +64,7 @@ class StackConfig(Config):
     mlp_kind: MLPKind = Field(
         default="gelu", description="that MLP: gelu or relu2 (squared relu); swiglu or geglu with a gate"
     )
+    mlp_bias: bool = Field(default=True, description="whether that MLP has biases")
 
     @field_validator("kind", mode="after")
     @classmethod
@@ -109,6 +110,11 @@ class Stack(nn.Module):
         self.final_norm = None if final is None else make_norm(final, width, config.norm_epsilon)
         self.build()
 
+    @property
+    def branches(self) -> int:
+        """How many values are added to what the layers read; 0 where they read each other."""
+        return 0
+
     def build(self) -> None:
         """Make what stands between the layers, which exist."""
 
@@ -116,7 +122,7 @@ class Stack(nn.Module):
         """The stack's output, before its norm, from its input; on tensors or on symbols, as ``glue`` has it.
 
         Args:
-            x: the input. layer: runs one cell. drop: drops one layer's output.
+            x: the input. layer: runs one cell. drop: drops one layer's output, or one MLP's.
         """
         raise NotImplementedError
 
@@ -156,6 +162,7 @@ class Stack(nn.Module):
         noise: Sequence[Noise | None] = (),
         tap: LayerTap | None = None,
         weight_masks: Sequence[Mapping[str, Tensor] | None] = (),
+        branch: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """Run all layers over a window.
 
@@ -164,6 +171,7 @@ class Stack(nn.Module):
             between: dropout masks between layers, one for each but the last. noise: one a layer.
             tap: receives (layer, name, value).
             weight_masks: one a layer, parameter's name -> mask that multiplies it.
+            branch: dropout masks on what a residual stack adds, :attr:`branches` of them.
         Returns:
             the output (batch, time, out_width), undropped, and the layers' states.
         """
@@ -189,7 +197,8 @@ class Stack(nn.Module):
             return y
 
         def drop(i: int, y: Tensor) -> Tensor:
-            return apply_mask(y, between[i]) if between and i < len(self.layers) - 1 else y
+            y = apply_mask(y, between[i]) if between and i < len(self.layers) - 1 else y
+            return apply_mask(y, branch[i]) if branch else y
 
         return self.through(x, run, drop, self.glue()), tuple(states)
 
