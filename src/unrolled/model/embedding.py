@@ -35,6 +35,12 @@ class EmbeddingConfig(Config):
         default=False, description="no matrix: a token is a vector of the vocabulary's size with a one in its place"
     )
     scale: float = Field(default=0.1, gt=0, le=1e4, description="scale of the uniform or normal initialisation")
+    multiplier: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e4,
+        description="factor on what is looked up, before a projection (Transformers: the root of the width)",
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EmbeddingConfig":
@@ -99,7 +105,12 @@ class Embedding(nn.Module):
         rows = self.weight if row_mask is None else self.weight * row_mask
         return self._project(rows)
 
+    def times(self, rows: Tensor) -> Tensor:
+        """Rows of the matrix times ``multiplier``."""
+        return rows if self.config.multiplier == 1.0 else rows * self.config.multiplier
+
     def _project(self, x: Tensor) -> Tensor:
+        x = self.times(x)
         return glue_linear(x, self.projection, None, self.compute, "embedding") if self.config.project else x
 
     def extra_repr(self) -> str:
