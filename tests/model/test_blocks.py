@@ -35,6 +35,18 @@ def test_a_pattern_gives_its_cells_options() -> None:
     assert config(cell={"pattern": "lstm", "lstm": {"forget_bias": 2.0}}).layer_cells()[0].forget_bias == 2.0
 
 
+def test_a_layer_that_is_not_normed_reads_what_comes_in() -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(config(cell="conv, mingru", stack={"kind": "residual", "norm": "rms"}), 9).double()
+    assert not [name for name, _ in model.named_parameters() if name.startswith("stack.norms.0")]
+    tokens = torch.arange(8).view(1, 8)
+    first, second = model.stack.cells()
+    x = model.embedding(tokens)
+    x = x + first(x)[0]
+    x = x + second(model.stack.norms[1](x))[0]  # type: ignore[index]
+    torch.testing.assert_close(model(tokens).raw, model.stack.final_norm(x))  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("kind", ["gelu", "swiglu"])
 def test_mlps_of_blocks_may_have_no_biases(kind: str) -> None:
     torch.manual_seed(0)

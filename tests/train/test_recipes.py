@@ -45,6 +45,7 @@ PARAMETERS = {
     "hgrn2-wt103": 44_108_288,
     "babyhgrn-teacher": 990_529_536,
     "babyhgrn": 990_529_536,
+    "mingru-shakespeare": 6_705_408,
 }
 # Budgets under which the published widths are the largest, with the private unknown word of the published vocabulary.
 BUDGETS = {

@@ -32,7 +32,8 @@ class _Mlp(nn.Module):
 
 
 class ResidualStack(Stack):
-    """x + cell(norm(x)), then x + mlp(norm(x)) where ``mlp`` is set; the output is normed."""
+    """x + cell(norm(x)), then x + mlp(norm(x)) where ``mlp`` is set; the output is normed. A cell that is not ``normed``
+    reads x itself."""
 
     one_width = residual = True
 
@@ -44,7 +45,10 @@ class ResidualStack(Stack):
     def build(self) -> None:
         """See :meth:`Stack.build`."""
         config, width = self.config, self.out_width
-        self.norms = nn.ModuleList(make_norm(config.norm, width, config.norm_epsilon) for _ in self.layers)
+        self.norms = nn.ModuleList(
+            make_norm(config.norm, width, config.norm_epsilon) if cell.normed else nn.Identity()
+            for cell in self.cells()
+        )
         if config.mlp:
             hidden = hidden_width(config.mlp, width)
             self.mlp_norms = nn.ModuleList(make_norm(config.norm, width, config.norm_epsilon) for _ in self.layers)
@@ -56,8 +60,10 @@ class ResidualStack(Stack):
         if self.widen is not None:
             weight: Tensor = self.widen.weight
             x = glue.linear(x, weight)
+        normed = [cell.normed for cell in self.cells()]
         for i in range(len(self.layers)):
-            x = x + drop(i, layer(i, glue.norm(self.norms[i], x)))
+            entry = glue.norm(self.norms[i], x) if normed[i] else x
+            x = x + drop(i, layer(i, entry))
             if self.config.mlp:
                 mlp: Any = self.mlps[i]
                 x = x + drop(len(self.layers) + i, mlp.through(glue.norm(self.mlp_norms[i], x), glue))
