@@ -27,8 +27,8 @@ class ConvState(NamedTuple):
 
 
 class Conv(MixerCell):
-    r"""A convolution over the last inputs, channel by channel, and a map of the channels: the layer "conv 4" that stands
-    before each minGRU or minLSTM of a language model (Feng et al. 2024, arXiv:2410.01201, and the authors' code).
+    r"""A convolution over the last inputs, channel by channel, and a map of the channels: the layer that stands before
+    each minGRU or minLSTM of a language model (Feng et al. 2024, arXiv:2410.01201, and the authors' code).
 
     .. math::
         y_t = W (\textstyle\sum_{j<K} w_j \odot x_{t-j} + b) + b'
