@@ -46,6 +46,7 @@ PARAMETERS = {
     "babyhgrn-teacher": 990_529_536,
     "babyhgrn": 990_529_536,
     "mingru-shakespeare": 6_705_408,
+    "s4-wt103": 249_661_306,
 }
 # Budgets under which the published widths are the largest, with the private unknown word of the published vocabulary.
 BUDGETS = {
@@ -130,6 +131,9 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
             model["embedding"]["size"] = 6
         if model["head"].get("project"):
             model["head"]["project"] = 6
+    for part in (model["embedding"], model["head"]):
+        if part.get("cutoffs"):
+            part.update({"cutoffs": [3, 5], "div_value": 2.0})
     if isinstance(model["cell"], list) and model["layers"] > 4 and not model.get("widths"):
         # one layer of each kind, in the order of the first ones
         kinds = {cell["name"]: cell for cell in model["cell"]}

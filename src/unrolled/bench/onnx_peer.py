@@ -73,7 +73,7 @@ def _graph(model: LanguageModel) -> Any:
 
     weights: list[Any] = []
     head: Any = model.head
-    given("table", array(model.embedding.times(model.embedding.weight)))
+    given("table", array(model.embedding.table()))
     given("output", array(head.weight).T)
     given("output_bias", array(head.bias))
     given("first", np.array([1]))

@@ -19,6 +19,7 @@ from unrolled.model.embedding import Embedding
 from unrolled.model.fit import widest
 from unrolled.model.heads import HEADS
 from unrolled.model.outputs import ModelOutput, ModelState
+from unrolled.model.tables import Tables
 from unrolled.model.tracing import Wanted, trace_window
 
 __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState", "count_params", "fit_width"]
@@ -44,7 +45,11 @@ class LanguageModel(nn.Module):
         widths = config.layer_widths()
         self.embedding = Embedding(vocab_size, widths[0], config.embedding)
         self.stack = make_stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
-        tied = self.embedding.weight if config.embedding.tied else None
+        tied = self.embedding.shared() if config.embedding.tied else None
+        if isinstance(tied, Tables) and config.head.name != "projected":
+            raise UsageError(
+                "an adaptive input is tied to the head projected alone; set head.name=projected, or untie."
+            )
         self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
         for layer in self.stack.cells():
             layer.compute = config.compute
@@ -92,10 +97,11 @@ class LanguageModel(nn.Module):
 
     def flops_per_token(self) -> int:
         """Floating-point operations of the matrix products of one forward step, without the lookup."""
-        held = set(map(id, self.stack.layers.parameters())) | {id(self.embedding.weight)}
+        rows = self.embedding.looked_up()
+        held = set(map(id, self.stack.layers.parameters())) | set(map(id, rows))
         rest = sum(2 * p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in held)
         rest += self.head.extra_flops()
-        tied = 2 * self.embedding.weight.numel() if self.config.embedding.tied else 0
+        tied = sum(2 * one.numel() for one in rows) if self.config.embedding.tied else 0
         return self.stack_flops_per_token() + rest + tied
 
     def initial_state(self, batch: int) -> ModelState:

@@ -61,7 +61,8 @@ class PackedBody:
 
     def __init__(self, model: LanguageModel, products: Products, reset: bool):
         # the projection, where there is one, is part of the program
-        self.table = model.embedding.times(model.embedding.weight.detach())
+        plain = model.embedding.tables is None
+        self.table = (model.embedding.times(model.embedding.weight) if plain else model.embedding.table()).detach()
         self.step = Prepared(library(), *_trace(model, reset), products)
 
     def __call__(self, ids: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:

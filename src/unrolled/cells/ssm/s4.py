@@ -36,8 +36,9 @@ class S4(GatedOutput):
             h_t = \mathrm{GLU}(W \mathrm{GELU}(y_t) + b)
 
     Of each conjugate pair of modes one is kept. Lambda, p and b start as HiPPO-LegS in the basis where it is normal
-    plus rank one, and are shared by the channels where ``shared``; C complex normal, D normal, log Delta even between ``dt_min`` and
-    ``dt_max``. Lambda, p, b and Delta have no weight decay and a learning rate lower by ``rate``. A step costs O(N).
+    plus rank one, and are shared by the channels where ``shared``; C complex normal, D normal, log Delta even between
+    ``dt_min`` and ``dt_max``. Lambda, p, b and Delta have no weight decay and a learning rate lower by ``rate``. A step
+    costs O(N).
     The filter of a window is the inverse transform of its generating function, multiplied through so that the root -1
     is no pole; the state before a window and after it go through powers of Ā as a full matrix.
 

@@ -32,8 +32,8 @@ class _Mlp(nn.Module):
 
 
 class ResidualStack(Stack):
-    """x + cell(norm(x)), then x + mlp(norm(x)) where ``mlp`` is set; the output is normed. A cell that is not ``normed``
-    reads x itself."""
+    """x + cell(norm(x)), then x + mlp(norm(x)) where ``mlp`` is set; the output is normed. A cell that is not
+    ``normed`` reads x itself."""
 
     one_width = residual = True
 
