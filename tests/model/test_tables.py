@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
+from unrolled.kernels.cpu import why_no_library
 from unrolled.model import LanguageModel, ModelConfig, count_params
 from unrolled.model.embedding import Embedding, EmbeddingConfig
 from unrolled.predict import NeuralPredictor, PackedPredictor
@@ -92,6 +93,7 @@ def test_parameters_are_counted_once() -> None:
     assert one.num_params() == tables + shared + own + cells == count_params(one.config, V)
 
 
+@pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 def test_it_is_decoded_from_packed_weights() -> None:
     one = model().eval()
     plain, packed = NeuralPredictor(one, 0), PackedPredictor(one, 0)
