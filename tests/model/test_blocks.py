@@ -47,6 +47,23 @@ def test_a_layer_that_is_not_normed_reads_what_comes_in() -> None:
     torch.testing.assert_close(model(tokens).raw, model.stack.final_norm(x))  # type: ignore[misc]
 
 
+def test_layer_norms_may_have_no_biases() -> None:
+    torch.manual_seed(0)
+    stack = {"kind": "residual", "norm": "layer", "input_norm": "layer", "mlp": 2.0}
+    with_biases, without = (
+        LanguageModel(config(layers=2, cell="mingru", stack={**stack, "norm_bias": bias}), 9).double()
+        for bias in (True, False)
+    )
+    lacking = with_biases.load_state_dict(without.state_dict(), strict=False).missing_keys
+    assert len(lacking) == 6
+    assert all("norm" in name and name.endswith("bias") for name in lacking)
+    tokens = torch.arange(8).view(1, 8)
+    torch.testing.assert_close(with_biases(tokens).raw, without(tokens).raw)
+    with torch.no_grad():
+        with_biases.get_parameter(lacking[0]).add_(torch.arange(8))
+    assert not torch.allclose(with_biases(tokens).raw, without(tokens).raw)
+
+
 @pytest.mark.parametrize("kind", ["gelu", "swiglu"])
 def test_mlps_of_blocks_may_have_no_biases(kind: str) -> None:
     torch.manual_seed(0)

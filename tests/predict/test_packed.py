@@ -52,6 +52,7 @@ def stepwise(predictor: Predictor, tokens: Tensor, reset: Tensor | None = None) 
     {"embedding": {"size": 6, "tied": True}}, {"head": {"name": "softmax", "project": 5, "bias": False}},
     {"dropout": {"zoneout": {"c": 0.1, "h": 0.3}}}, {"head": {"name": "mos", "components": 2}},
     {"head": {"name": "pointer", "length": 4}}, {"head": {"name": "softmax", "cap": 0.6}},
+    {"stack": {"kind": "residual", "norm_bias": False, "input_norm": "layer"}},
     {"embedding": {"size": 6, "project": 9, "multiplier": 2.5}}, {"embedding": {"size": 20, "multiplier": 0.4}},
 ], ids=str)  # fmt: skip
 def test_any_model_of_step_cells(options: dict[str, Any]) -> None:

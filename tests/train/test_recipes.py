@@ -41,7 +41,7 @@ PARAMETERS = {
     "gated-deltanet-1.3b": 1_387_348_732,
     "rwkv4-enwik8": 20_692_992,
     "rwkv7-168m": 167_688_192,
-    "xlstm-7-1": 408_492_368,
+    "xlstm-7-1": 408_436_048,
     "hgrn2-wt103": 44_108_288,
     "babyhgrn-teacher": 990_529_536,
     "babyhgrn": 990_529_536,

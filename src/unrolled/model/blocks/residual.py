@@ -46,12 +46,14 @@ class ResidualStack(Stack):
         """See :meth:`Stack.build`."""
         config, width = self.config, self.out_width
         self.norms = nn.ModuleList(
-            make_norm(config.norm, width, config.norm_epsilon) if cell.normed else nn.Identity()
+            make_norm(config.norm, width, config.norm_epsilon, config.norm_bias) if cell.normed else nn.Identity()
             for cell in self.cells()
         )
         if config.mlp:
             hidden = hidden_width(config.mlp, width)
-            self.mlp_norms = nn.ModuleList(make_norm(config.norm, width, config.norm_epsilon) for _ in self.layers)
+            self.mlp_norms = nn.ModuleList(
+                make_norm(config.norm, width, config.norm_epsilon, config.norm_bias) for _ in self.layers
+            )
             self.mlps = nn.ModuleList(_Mlp(config.mlp_kind, width, hidden, config.mlp_bias) for _ in self.layers)
 
     def connect(self, x: Any, layer: Layer, drop: Drop, glue: Glue) -> Any:

@@ -52,6 +52,7 @@ class StackConfig(Config):
         le=1,
         description="what all these norms add to the mean square (absent: layer 1e-5, rms 1e-6)",
     )
+    norm_bias: bool = Field(default=True, description="whether layer norms among them have biases")
     input_norm: NormKind | Literal["none"] = Field(
         default="none", description="normalisation of the stack's input, the embedding (RWKV)"
     )
@@ -105,9 +106,11 @@ class Stack(nn.Module):
         _place(layers)
         self.out_width = width
         begins = config.input_norm != "none"
-        self.first_norm = make_norm(config.input_norm, in_width, config.norm_epsilon) if begins else None
+        self.first_norm = (
+            make_norm(config.input_norm, in_width, config.norm_epsilon, config.norm_bias) if begins else None
+        )
         final = config.output_norm if config.output_norm != "none" else config.norm if self.residual else None
-        self.final_norm = None if final is None else make_norm(final, width, config.norm_epsilon)
+        self.final_norm = None if final is None else make_norm(final, width, config.norm_epsilon, config.norm_bias)
         self.build()
 
     @property
