@@ -9,7 +9,7 @@ from torch.nn.functional import silu
 
 from conformance.material import resets, wave
 from conformance.tolerance import assert_close
-from unrolled.cells import CELLS, Place
+from unrolled.cells import CELLS, ParameterRule, Place
 from unrolled.cells.matrix.base import MatrixCell
 from unrolled.cells.matrix.linear_attention import dpfp
 from unrolled.cells.parts.stabiliser import stabilise
@@ -212,3 +212,20 @@ def test_extreme_inputs_stay_finite(name: str) -> None:
         y, state = cell(x)
         (grad,) = torch.autograd.grad(y.square().mean(), x)
         assert all(part.isfinite().all() for part in (y, grad, *state)), f"{name} at {scale}"
+
+
+@pytest.mark.parametrize(("heads", "multiple"), [(1, 4), (2, 8), (3, 4), (6, 8)])
+def test_gated_deltanet_takes_every_width_whose_keys_divide(heads: int, multiple: int) -> None:
+    config = CELLS.parse({"name": "gated_deltanet", "heads": heads})
+    cls = CELLS["gated_deltanet"]
+    assert cls.width_multiple(config) == multiple
+    assert cls.head_sizes(config, multiple) == (heads, 3 * multiple // 4 // heads, 3 * multiple // 2 // heads)
+    assert all(3 * width % (4 * heads) for width in range(1, multiple))
+    if heads == 6:  # the published model
+        assert cls.head_sizes(config, 2048) == (6, 256, 512)
+
+
+def test_rwkv7_decays_its_large_matrices_alone() -> None:
+    cell = CELLS["rwkv7"](8, 8, CELLS.parse({"name": "rwkv7", "head": 4}))
+    decayed = {name for name, _ in cell.named_parameters() if cell.parameter_rules.get(name, ParameterRule()).decay}
+    assert decayed == {"weight_r", "weight_k", "weight_v", "out"}

@@ -16,7 +16,8 @@ WIDTH, LAYERS, VOCABULARY = 8, 4, 11
 
 
 def config(count: int, head: dict[str, Any] | None = None, **options: Any) -> ModelConfig:
-    cells = [{"name": name, "perspectives": count} for name in ("rwkv4", "rwkv4_channel")]
+    each = {"perspectives": count}
+    cells = {"pattern": "rwkv4, rwkv4_channel", "rwkv4": each, "rwkv4_channel": each}
     return ModelConfig.parse(
         {
             "width": WIDTH,
@@ -107,7 +108,7 @@ def test_heads_and_layers_that_do_not_go_together() -> None:
         model(3, head={"name": "perspectives", "count": 2})
     with pytest.raises(UsageError, match="has 1 streams side by side and the first layer 2"):
         LanguageModel(
-            ModelConfig.parse({"cell": [{"name": "rwkv4", "perspectives": 2}, {"name": "rwkv4_channel"}], "width": 4}),
+            ModelConfig.parse({"cell": {"pattern": "rwkv4, rwkv4_channel", "rwkv4": {"perspectives": 2}}, "width": 4}),
             5,
         )
 

@@ -91,6 +91,24 @@ def test_steps_are_those_of_the_dense_system_and_windows_carry_their_state() -> 
     torch.testing.assert_close(system.final(second, middle), final, rtol=1e-10, atol=1e-10)
 
 
+def test_channels_may_have_systems_of_their_own() -> None:
+    """Equal ones make what a shared one makes; of different ones each channel is as if it were alone."""
+    shared = s4_system(8)
+    own = shared._replace(**{name: getattr(shared, name).expand(len(STEPS), -1) for name in ("modes", "p", "b")})
+    u, start = draw(2, 300, len(STEPS), seed=3), draw(2, len(STEPS), 4, 2, seed=4)
+    for one, other in zip(own.window(u, start, "auto", ""), shared.window(u, start, "auto", ""), strict=True):
+        torch.testing.assert_close(one, other)
+    scale = torch.tensor([1.0, 0.5, 2.0], dtype=torch.complex128).unsqueeze(1)
+    mixed = own._replace(modes=own.modes * scale, p=own.p * scale, b=own.b / scale)
+    y, last = mixed.window(u, start, "auto", "")
+    for k in range(len(STEPS)):
+        alone = Dplr(mixed.modes[k], mixed.p[k], mixed.b[k], mixed.c[k : k + 1], mixed.dt[k : k + 1])
+        one, end = alone.window(u[..., k : k + 1], start[:, k : k + 1], "auto", "")
+        torch.testing.assert_close(y[..., k : k + 1], one)
+        torch.testing.assert_close(last[:, k : k + 1], end)
+    assert S4.num_params(S4Config(modes=8, shared=False), 6, 6) == S4.num_params(S4Config(modes=8), 6, 6) + 3 * 8 * 5
+
+
 def test_the_cell_starts_as_legs() -> None:
     torch.manual_seed(0)
     cell = S4(3, 2, S4Config(modes=16)).double()

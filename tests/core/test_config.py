@@ -140,6 +140,10 @@ def test_settings_are_applied_in_order_to_a_copy() -> None:
     assert apply_settings(values, ["cell.name=lstm"]) == values, "the same name keeps its options"
     assert apply_settings({"cell": "gru"}, ["cell.bias=one"]) == {"cell": {"name": "gru", "bias": "one"}}
     assert values == {"cell": {"name": "lstm", "projection": 3}, "n": 1}
+    pattern = {"cell": {"pattern": "lstm*2, mlp", "mlp": {"factor": 2}}}
+    assert apply_settings(pattern, ["cell.name=gru"]) == {"cell": {"name": "gru"}}, "a pattern is a choice too"
+    assert apply_settings(values, ["cell.pattern=gru*2"])["cell"] == {"pattern": "gru*2"}
+    assert apply_settings(pattern, ["cell.mlp.factor=3"])["cell"]["mlp"] == {"factor": 3}
 
 
 def test_toml(tmp_path: Path) -> None:

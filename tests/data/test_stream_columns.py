@@ -84,3 +84,11 @@ def test_states_are_dropped_at_the_stated_rate_and_reproducibly() -> None:
     halves = [make(lines, rank=r, world=2, state_drop=0.25, columns=4).window(1, 1).restart for r in (0, 1)]
     assert whole is not None
     assert whole.tolist() == [flag for half in halves for flag in ([False] * 4 if half is None else half.tolist())]
+
+
+def test_a_state_is_carried_unless_the_config_says_otherwise() -> None:
+    carried = [make(Lines()).window(0, i).carried for i in range(3)]
+    afresh = [make(Lines(), carry=False).window(0, i) for i in range(3)]
+    assert carried == [False, True, True]
+    assert [window.carried for window in afresh] == [False] * 3
+    assert all((a.inputs == make(Lines()).window(0, i).inputs).all() for i, a in enumerate(afresh)), "the same text"

@@ -27,9 +27,71 @@ def test_a_pattern_is_the_list_of_cells_in_short() -> None:
     assert config(cell="lstm", layers=2).cell == CELLS.parse("lstm")
 
 
+def test_a_pattern_gives_its_cells_options() -> None:
+    cell = {"pattern": "qrnn*2, mlp", "mlp": {"kind": "geglu", "factor": 1.5}}
+    long = config(layers=3, cell=["qrnn", "qrnn", {"name": "mlp", "kind": "geglu", "factor": 1.5}])
+    assert config(cell=cell) == long
+    assert config(cell=cell, layers=6).layer_cells() == long.layer_cells() * 2
+    assert config(cell={"pattern": "lstm", "lstm": {"forget_bias": 2.0}}).layer_cells()[0].forget_bias == 2.0
+
+
+def test_a_layer_that_is_not_normed_reads_what_comes_in() -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(config(cell="conv, mingru", stack={"kind": "residual", "norm": "rms"}), 9).double()
+    assert not [name for name, _ in model.named_parameters() if name.startswith("stack.norms.0")]
+    tokens = torch.arange(8).view(1, 8)
+    first, second = model.stack.cells()
+    x = model.embedding(tokens)
+    x = x + first(x)[0]
+    x = x + second(model.stack.norms[1](x))[0]  # type: ignore[index]
+    torch.testing.assert_close(model(tokens).raw, model.stack.final_norm(x))  # type: ignore[misc]
+
+
+def test_layer_norms_may_have_no_biases() -> None:
+    torch.manual_seed(0)
+    stack = {"kind": "residual", "norm": "layer", "input_norm": "layer", "mlp": 2.0}
+    with_biases, without = (
+        LanguageModel(config(layers=2, cell="mingru", stack={**stack, "norm_bias": bias}), 9).double()
+        for bias in (True, False)
+    )
+    lacking = with_biases.load_state_dict(without.state_dict(), strict=False).missing_keys
+    assert len(lacking) == 6
+    assert all("norm" in name and name.endswith("bias") for name in lacking)
+    tokens = torch.arange(8).view(1, 8)
+    torch.testing.assert_close(with_biases(tokens).raw, without(tokens).raw)
+    with torch.no_grad():
+        with_biases.get_parameter(lacking[0]).add_(torch.arange(8))
+    assert not torch.allclose(with_biases(tokens).raw, without(tokens).raw)
+
+
+@pytest.mark.parametrize("kind", ["gelu", "swiglu"])
+def test_mlps_of_blocks_may_have_no_biases(kind: str) -> None:
+    torch.manual_seed(0)
+    stack = {"kind": "residual", "mlp": 2.0, "mlp_kind": kind}
+    with_biases, without = (
+        LanguageModel(config(layers=2, cell="mingru", stack={**stack, "mlp_bias": bias}), 9).double()
+        for bias in (True, False)
+    )
+    assert not [name for name, _ in without.named_parameters() if "mlps" in name and name.endswith("bias")]
+    loaded = with_biases.load_state_dict(without.state_dict(), strict=False)
+    assert all(".mlps." in f".{name}." for name in loaded.missing_keys)
+    tokens = torch.arange(8).view(1, 8)
+    assert not torch.allclose(with_biases(tokens).raw, without(tokens).raw)
+    with torch.no_grad():
+        for name in loaded.missing_keys:
+            with_biases.get_parameter(name).zero_()
+    torch.testing.assert_close(with_biases(tokens).raw, without(tokens).raw)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
+        (
+            {"cell": {"pattern": "lstm, mlp", "mpl": {}}},
+            "options of 'mpl', which its pattern does not name; it names",
+        ),
+        ({"cell": {"pattern": "lstm, mlp", "mlp": 3}}, "model.cell.mlp are the options of mlp"),
+        ({"cell": {"pattern": "lstm, mlp", "mlp": {"width": 3}}}, "unknown config key"),
         ({"cell": "lstn*2, mlp"}, "unknown cell 'lstn'; did you mean 'lstm'"),
         ({"cell": "lstm*2, mlp", "layers": 4}, "model.cell has 3 entries for 4 layers"),
         ({"cell": "lstm*0"}, "no pattern of layers"),

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.core.tree import flatten
 from unrolled.model import LanguageModel, ModelConfig
-from unrolled.model.dropout import draw_mask
+from unrolled.model.dropout import cut_masks, draw_mask
 
 VOCAB, BATCH, TIME = 9, 3, 4
 SITES = ("embedding", "input", "between", "state", "output", "projected")
@@ -39,6 +40,29 @@ def test_each_rate_changes_the_result(site: str) -> None:
     total, _, _ = model.loss(TOKENS, TOKENS, masks=drawn)
     total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("mlp", [0.0, 2.0])
+def test_what_residual_blocks_add_is_dropped(mlp: float) -> None:
+    """Every cell and every MLP: with all of it dropped, nothing but the embedding is left."""
+    torch.manual_seed(0)
+    stack = {"kind": "residual", "mlp": mlp}
+    values: dict[str, Any] = {"width": 8, "layers": 3, "stack": stack, "dropout": {"branch": 0.5, "mask": "step"}}
+    model = LanguageModel(ModelConfig.parse(values), VOCAB).double()
+    drawn = model.draw_masks(BATCH, TIME, RandomStreams(1), 0)
+    assert drawn is not None
+    assert [mask.shape for mask in drawn.branch if mask is not None] == [(BATCH, TIME, 8)] * (6 if mlp else 3)
+    assert len({mask.sum().item() for mask in drawn.branch if mask is not None}) > 1, "each is drawn by itself"
+    assert (nats(model, drawn) - nats(model, None)).abs().max() > 1e-6
+    assert torch.equal(model(TOKENS, masks=cut_masks(drawn, 0, TIME)).raw, model(TOKENS, masks=drawn).raw)
+    gone = drawn._replace(branch=tuple(mask * 0 for mask in drawn.branch if mask is not None))
+    norm: Any = model.stack.final_norm
+    torch.testing.assert_close(model(TOKENS, masks=gone).raw, norm(model.embedding(TOKENS)))
+
+
+def test_dropped_branches_need_a_residual_stack() -> None:
+    with pytest.raises(UsageError, match="is for stacks of kind residual"):
+        make(branch=0.1)
 
 
 def test_all_zero_rates_draw_nothing() -> None:

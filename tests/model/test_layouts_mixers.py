@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.core.errors import UsageError
 from unrolled.model import LanguageModel, ModelConfig
@@ -84,6 +84,74 @@ def test_rwkv7() -> None:
     assert torch.equal(found["stack.layers.3.mu"], tensors["blocks.1.ffn.x_k"].flatten())
     assert torch.equal(found["stack.first_norm.bias"], tensors["blocks.0.ln0.bias"])
     assert torch.equal(found["stack.norms.3.weight"], tensors["blocks.1.ln2.weight"])
+
+
+def xlstm(layers: int = 2) -> dict[str, Tensor]:
+    shapes: dict[str, tuple[int, ...]] = {"backbone.embeddings.weight": (V, D), "lm_head.weight": (V, D)}
+    shapes |= {"backbone.out_norm.weight": (D,)}
+    for i in range(layers):
+        place = f"backbone.blocks.{i}"
+        layer = f"{place}.mlstm_layer"
+        shapes |= {f"{layer}.{name}.weight": (D // 2, D) for name in ("q", "k")}
+        shapes |= {f"{layer}.{name}.weight": (D, D) for name in ("v", "ogate_preact", "out_proj")}
+        shapes |= {f"{layer}.{name}.weight": (2, D) for name in ("igate_preact", "fgate_preact")}
+        shapes |= {f"{layer}.{name}.bias": (2,) for name in ("igate_preact", "fgate_preact")}
+        shapes |= {f"{place}.{name}.weight": (D,) for name in ("norm_mlstm", "norm_ffn", "mlstm_layer.multihead_norm")}
+        shapes |= {f"{place}.ffn.{name}.weight": (3 * D, D) for name in ("proj_up", "proj_up_gate")}
+        shapes |= {f"{place}.ffn.proj_down.weight": (D, 3 * D)}
+    return drawn(shapes)
+
+
+XLSTM = {"kind": "residual", "norm": "rms", "mlp": 3.0, "mlp_kind": "swiglu", "mlp_bias": False}
+
+
+def test_xlstm() -> None:
+    """Against the equations of the public code, token by token: capped gates, norm of heads, capped logits."""
+    cell = {"name": "matrix_lstm", "form": "large", "heads": 2}
+    tensors, own = xlstm(), model(cell, 2, stack=XLSTM, head={"name": "softmax", "bias": False, "cap": 2.0})
+    load_published(own, tensors, "xlstm")
+    found = dict(own.named_parameters())
+    place = "backbone.blocks.1"
+    assert torch.equal(found["stack.layers.1.weight"][-2:], tensors[f"{place}.mlstm_layer.fgate_preact.weight"])
+    assert torch.equal(found["stack.layers.1.gate_bias"][:2], tensors[f"{place}.mlstm_layer.igate_preact.bias"])
+    assert torch.equal(found["stack.mlps.1.gate.weight"], tensors[f"{place}.ffn.proj_up_gate.weight"])
+    own, named = own.double(), {name.removeprefix("backbone."): value.double() for name, value in tensors.items()}
+    tokens = torch.arange(9).view(1, 9) % V
+    log_prob = own.head.log_prob(own(tokens).raw)[0]
+
+    def rms(x: Tensor, weight: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * weight
+
+    x = named["embeddings.weight"][tokens[0]]
+    for i in range(2):
+        part = {k.removeprefix(f"blocks.{i}."): v for k, v in named.items() if k.startswith(f"blocks.{i}.")}
+        read = rms(x, part["norm_mlstm.weight"])
+        q, k, v, o = (read @ part[f"mlstm_layer.{n}.weight"].t() for n in ("q", "k", "v", "ogate_preact"))
+        gates = {}
+        for n in "if":
+            gate = f"mlstm_layer.{n}gate_preact"
+            gates[n] = 15 * torch.tanh((read @ part[f"{gate}.weight"].t() + part[f"{gate}.bias"]) / 15)
+        outs = []
+        for head in range(2):
+            c, n, m, rows = torch.zeros(2, 4).double(), torch.zeros(2).double(), torch.zeros(()).double(), []
+            for t in range(9):
+                qt, kt, vt = q[t].view(2, 2)[head], k[t].view(2, 2)[head] * 2**-0.5, v[t].view(2, 4)[head]
+                log_f, log_i = nn.functional.logsigmoid(gates["f"][t, head]), gates["i"][t, head]
+                top = torch.maximum(log_f + m, log_i)
+                keep, write, m = (log_f + m - top).exp(), (log_i - top).exp(), top
+                c, n = keep * c + write * torch.outer(kt, vt), keep * n + write * kt
+                rows.append(qt @ c / (torch.maximum((qt @ n).abs(), (-m).exp()) + 1e-6))
+            r = torch.stack(rows)
+            outs.append((r - r.mean(-1, keepdim=True)) * torch.rsqrt(r.var(-1, unbiased=False, keepdim=True) + 1e-6))
+        h = torch.cat(outs, -1) * part["mlstm_layer.multihead_norm.weight"] * torch.sigmoid(o)
+        x = x + h @ part["mlstm_layer.out_proj.weight"].t()
+        read = rms(x, part["norm_ffn.weight"])
+        hidden = nn.functional.silu(read @ part["ffn.proj_up_gate.weight"].t()) * (
+            read @ part["ffn.proj_up.weight"].t()
+        )
+        x = x + hidden @ part["ffn.proj_down.weight"].t()
+    logits = rms(x, named["out_norm.weight"]) @ named["lm_head.weight"].t()
+    torch.testing.assert_close(log_prob[0], torch.log_softmax(2 * torch.tanh(logits / 2), -1))
 
 
 def test_what_is_missing_is_named() -> None:

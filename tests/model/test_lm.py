@@ -199,6 +199,17 @@ def test_embedding_projection() -> None:
     assert_close(embedding(TOKENS), embedding.weight[TOKENS] @ embedding.projection.T, "embedding")
 
 
+@pytest.mark.parametrize("options", [{}, {"project": 3}, {"one_hot": True, "size": None}], ids=str)
+def test_what_is_looked_up_is_multiplied(options: dict[str, Any]) -> None:
+    config = EmbeddingConfig.parse({"size": 4, **options, "multiplier": 3.0})
+    torch.manual_seed(0)
+    embedding = Embedding(VOCAB, 6, config).double()
+    torch.manual_seed(0)
+    plain = Embedding(VOCAB, 6, config.model_copy(update={"multiplier": 1.0})).double()
+    assert_close(embedding(TOKENS), 3 * plain(TOKENS), "embedding")
+    assert_close(embedding.table()[TOKENS], embedding(TOKENS), "as a table")
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UsageError, match="did you mean 'mlstm'"):
         ModelConfig.parse({"cell": "mlsm"})

@@ -43,6 +43,9 @@ def test_warm_up() -> None:
         ),
         ({"name": "drops", "warmup": 0.0, "drops": [0.5], "factor": 0.5}, {0.4: 1, 0.5: 0.5}),
         ({"name": "exponential", "warmup": 0.0, "final": 0.01}, {0.0: 1, 0.5: 0.1, 1.0: 0.01}),
+        # the rate of step 4,000 of 50,000 times sqrt(4,000 / step)
+        ({"name": "inverse_sqrt", "warmup": 0.08}, {0.04: 0.5, 0.08: 1, 0.32: 0.5, 1.0: 0.08**0.5}),
+        ({"name": "inverse_sqrt", "warmup": 0.05, "hold": 0.15}, {0.1: 1, 0.2: 1, 0.8: 0.5}),
     ],
     ids=str,
 )
@@ -151,6 +154,8 @@ def test_clip_leaves_what_is_not_finite_alone(value: float) -> None:
         {"name": "drops"},
         {"name": "linear", "drops": [0.5]},
         {"name": "exponential"},
+        {"name": "inverse_sqrt", "warmup": 0.0},
+        {"name": "inverse_sqrt", "warmup": 0.1, "final": 0.1},
         {"name": "cosine", "end": 0.5},
         {"name": "linear", "warmup": 0.3, "end": 0.2},
     ],

@@ -51,11 +51,21 @@ def stepwise(predictor: Predictor, tokens: Tensor, reset: Tensor | None = None) 
     {"embedding": {"size": 6, "project": 9}}, {"embedding": {"one_hot": True}},
     {"embedding": {"size": 6, "tied": True}}, {"head": {"name": "softmax", "project": 5, "bias": False}},
     {"dropout": {"zoneout": {"c": 0.1, "h": 0.3}}}, {"head": {"name": "mos", "components": 2}},
-    {"head": {"name": "pointer", "length": 4}},
+    {"head": {"name": "pointer", "length": 4}}, {"head": {"name": "softmax", "cap": 0.6}},
+    {"stack": {"kind": "residual", "norm_bias": False, "input_norm": "layer"}},
+    {"embedding": {"size": 6, "project": 9, "multiplier": 2.5}}, {"embedding": {"size": 20, "multiplier": 0.4}},
 ], ids=str)  # fmt: skip
 def test_any_model_of_step_cells(options: dict[str, Any]) -> None:
     model, tokens = build(**options), ids(3, 8)
     plain, prepared = NeuralPredictor(model, 0), PackedPredictor(model, 0)
+    expected = plain.window(plain.begin(3), tokens).nll
+    torch.testing.assert_close(stepwise(prepared, tokens), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(prepared.window(prepared.begin(3), tokens).nll, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_cap_comes_before_the_temperature() -> None:
+    model, tokens = build(head={"name": "softmax", "cap": 0.6}), ids(3, 8)
+    plain, prepared = NeuralPredictor(model, 0, 0.7), PackedPredictor(model, 0, 0.7)
     expected = plain.window(plain.begin(3), tokens).nll
     torch.testing.assert_close(stepwise(prepared, tokens), expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(prepared.window(prepared.begin(3), tokens).nll, expected, rtol=1e-10, atol=1e-10)

@@ -59,7 +59,7 @@ def value_at(position: int, parts: Parts, lm: Any, objectives: Objectives, state
 def read(lm: Any, parts: Parts, position: int) -> tuple[Tensor, Window]:
     """The log-probabilities of a window by a model that has read its epoch from the beginning, token by token."""
     at: Any = parts.source.at
-    begun = position - at(position).index
+    begun = position - (at(position).index if at(position).carried else 0)
     state, found, batch = lm.initial_state(4), [], at(begun)
     for p in range(begun, position + 1):
         batch, found = at(p), []
@@ -137,7 +137,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(tau: float, text: Pa
         assert grad is None or float(grad.abs().max()) < 1e-12
 
 
-@pytest.mark.parametrize("kind", ["plain", "lines", "dropped states"])
+@pytest.mark.parametrize("kind", ["plain", "lines", "dropped states", "afresh"])
 def test_teachers_read_as_the_student_does(kind: str, tmp_path: Path) -> None:
     """Over windows, resets, dropped states and the border of an epoch; begun at any batch, to the bit."""
     (tmp_path / "short").mkdir()
@@ -146,6 +146,7 @@ def test_teachers_read_as_the_student_does(kind: str, tmp_path: Path) -> None:
     corpus = {"corpus": {"path": str(tmp_path / "short"), **({"reset": "line"} if kind == "lines" else {})}}
     make_teachers(tmp_path / "short", "teacher")
     stream = {"columns": 4, "window": 30, "state_drop": 0.4 if kind == "dropped states" else 0.0}
+    stream["carry"] = kind != "afresh"
     parts = set_up(experiment(tmp_path / "short", stream=stream, **corpus), "cpu")
     lm, teachers, at = student(parts), loaded("teacher"), parts.source.at
     epoch = parts.source.windows_per_epoch()

@@ -73,7 +73,7 @@ def _graph(model: LanguageModel) -> Any:
 
     weights: list[Any] = []
     head: Any = model.head
-    given("table", array(model.embedding.weight))
+    given("table", array(model.embedding.table()))
     given("output", array(head.weight).T)
     given("output_bias", array(head.bias))
     given("first", np.array([1]))
@@ -94,7 +94,13 @@ def _graph(model: LanguageModel) -> Any:
         nodes.append(helper.make_node("Squeeze", [f"y{i}", "first"], [f"x{i + 1}"]))
     nodes.append(helper.make_node("MatMul", [f"x{len(layers)}", "output"], ["product"]))
     nodes.append(helper.make_node("Add", ["product", "output_bias"], ["logits"]))
-    nodes.append(helper.make_node("LogSoftmax", ["logits"], ["log_prob"], axis=-1))
+    last = "logits"
+    if head.config.cap is not None:
+        given("cap", np.array(head.config.cap, np.float32))
+        for kind, read in (("Div", [last, "cap"]), ("Tanh", ["Div"]), ("Mul", ["Tanh", "cap"])):
+            nodes.append(helper.make_node(kind, read, [kind]))
+        last = "Mul"
+    nodes.append(helper.make_node("LogSoftmax", [last], ["log_prob"], axis=-1))
     graph = helper.make_graph(nodes, "model", inputs, outputs, weights)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)])
     made.ir_version = 9  # the one that goes with the opset: older runtimes refuse newer ones

@@ -68,6 +68,7 @@ CELLS: "Registry[Any]" = Registry(
         "gss": "unrolled.cells.ssm.gss:GSS",
         "mega_ema": "unrolled.cells.ssm.mega_ema:MegaEMA",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
+        "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",
     },
     default="lstm",

@@ -67,6 +67,7 @@ class Cell(nn.Module):
         zoneout_fields: fields of the state that zoneout may keep; () is none.
         masks_state: whether the cell takes dropout masks on the field h of its state.
         memory: whether an output depends on earlier inputs.
+        normed: whether a residual stack puts its norm before the cell.
         parameter_rules: parameter's name -> how it is trained, where that differs from the rest.
         hands: names of the values that the cell hands to the layers above, within a window. Such a cell's ``forward``
             takes one more argument, ``handed``, a mapping name -> tensor (batch, time, ...): what cells below have put
@@ -86,6 +87,7 @@ class Cell(nn.Module):
     zoneout_fields: tuple[str, ...] = ()
     masks_state: bool = False
     memory: bool = True
+    normed: bool = True
     parameter_rules: Mapping[str, ParameterRule] = {}
     hands: tuple[str, ...] = ()
 

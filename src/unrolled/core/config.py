@@ -19,6 +19,8 @@ __all__ = ["Config", "VersionedConfig", "apply_settings", "parse_setting", "plai
 
 
 _LARGEST = 2**53
+# keys that say what a part is; its other keys are options of that
+_CHOICES = ("name", "pattern")
 _LONG_DECIMAL = re.compile(r"\d+\.\d{12,}")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _MOST_FILE, _MOST_RECIPE, _MOST_DOTS = 2 << 20, 256 << 10, 1000
@@ -255,7 +257,8 @@ def parse_setting(text: str) -> tuple[list[str], Any]:
 def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """A copy of a nested mapping with every ``a.b=value`` applied in order.
 
-    Setting the ``name`` of a part (``cell.name=gru``) drops its other keys, which belong to the old one.
+    Setting the ``name`` of a part (``cell.name=gru``), or its ``pattern``, drops its other keys, which belong to the
+    old one.
     """
     if nested_deeper(values):
         raise UsageError("the settings lie in each other too deeply; remove a part.")
@@ -271,10 +274,10 @@ def apply_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[s
                 inner = {}
             node[part] = inner
             node = inner
-        if path[-1] == "name" and node.get("name", value) != value:
-            if others := [key for key in node if key != "name"]:
+        if path[-1] in _CHOICES and (old := node.get("name", node.get("pattern", value))) != value:
+            if others := [key for key in node if key not in _CHOICES]:
                 place = ".".join(path[:-1])
-                note(f"{place}: {value} takes the place of {node['name']}, whose {', '.join(others)} are left out")
+                note(f"{place}: {value} takes the place of {old}, whose {', '.join(others)} are left out")
             node.clear()
         node[path[-1]] = value
     return result

@@ -61,6 +61,10 @@ class StreamConfig(Config):
         lt=1,
         description="chance that a column's state restarts at the beginning of a window (Mogrifier: 0.01)",
     )
+    carry: bool = Field(
+        default=True,
+        description="carry the state from window to window; false: each window begins with the initial state",
+    )
     order: Literal["corpus", "shuffled"] = Field(
         default="corpus",
         description="sentences or documents in the order of the corpus, or in a new random order each epoch",

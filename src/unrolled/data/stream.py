@@ -23,8 +23,9 @@ class Window(NamedTuple):
     inputs, targets: (columns, time) int64. reset: (columns, time) bool, true where the state restarts before
     the input is consumed, or None. weight: (columns, time) float32, 0 where a position does not count, or
     None.
-    epoch, index: where the window stands. carried: false where the state restarts in every column because an
-    epoch begins. restart: (columns,) bool, columns whose state restarts at the beginning of this window, or None.
+    epoch, index: where the window stands. carried: false where the state restarts in every column, because an
+    epoch begins or the config carries none. restart: (columns,) bool, columns whose state restarts at the beginning
+    of this window, or None.
     """
 
     inputs: Tensor
@@ -147,7 +148,7 @@ class Stream:
             None,
             epoch,
             index,
-            index > 0,
+            index > 0 and self._config.carry,
             self._restart(epoch, index),
         )
 

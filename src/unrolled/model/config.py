@@ -36,7 +36,7 @@ class ModelConfig(Config):
     )
     cell: AnyCellConfig | tuple[AnyCellConfig, ...] = Field(
         default_factory=lambda: CELLS.parse("lstm"),
-        description="the cell, or a list with one cell a layer, repeated where layers is a multiple of its length",
+        description="the cell, or a list with one cell a layer",
     )
     embedding: EmbeddingConfig = Field(default=EmbeddingConfig(), description="token embedding")
     stack: StackConfig = Field(default=StackConfig(), description="connection of the layers")
@@ -54,15 +54,18 @@ class ModelConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _pattern(cls, value: Any) -> Any:
-        """Layers as a pattern, ``"mamba, window_attention*2, mlp"``: the list of cells in short. It is repeated, as a
-        list is, where ``layers`` asks for a multiple of its length."""
-        if not isinstance(value, Mapping) or not (cells := value.get("cell")):
+        """Layers as a pattern, ``"mamba, window_attention*2, mlp"``: the list of cells in short. It is repeated where
+        ``layers`` asks for a multiple of its length. A table ``{pattern = "mamba*2, mlp", mlp = {factor = 2}}`` gives
+        cells of the pattern options."""
+        if not isinstance(value, Mapping):
             return value
-        if isinstance(cells, str) and ("," in cells or "*" in cells):
-            cells = _layers_of(cells)
-        if not isinstance(cells, list | tuple):
+        pattern, options = value.get("cell"), {}
+        if isinstance(pattern, Mapping) and "pattern" in pattern:
+            options = dict(pattern)
+            pattern = options.pop("pattern")
+        if not isinstance(pattern, str) or not (options or "," in pattern or "*" in pattern):
             return value
-        cells = list(cells)
+        cells = _with_options(_layers_of(pattern), options)
         layers = value.get("layers", len(cells))
         times = layers // len(cells) if isinstance(layers, int) and layers % len(cells) == 0 else 1
         return {**value, "cell": cells * times, "layers": layers}
@@ -81,6 +84,19 @@ class ModelConfig(Config):
     def layer_widths(self) -> tuple[int, ...]:
         """The width of each layer."""
         return self.widths or (self.width,) * self.layers
+
+
+def _with_options(names: list[str], options: Mapping[str, Any]) -> list[Any]:
+    """The cells of a pattern. Raises UsageError for options of a cell that is not in it, or that are no table."""
+    for name, given in options.items():
+        if name not in names:
+            raise UsageError(
+                f"model.cell gives options of {cut(str(name))!r}, which its pattern does not name; it names "
+                f"{', '.join(dict.fromkeys(names))}."
+            )
+        if not isinstance(given, Mapping) or "name" in given:
+            raise UsageError(f"model.cell.{name} are the options of {name} in the pattern; give a table of them.")
+    return [{"name": name, **options[name]} if name in options else name for name in names]
 
 
 def _layers_of(pattern: str) -> list[str]:

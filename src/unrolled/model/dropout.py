@@ -15,6 +15,9 @@ from unrolled.core.tree import map_tree
 __all__ = ["DropoutConfig", "Masks", "apply_mask", "check_sites", "cut_masks", "draw_mask", "draw_zoneout"]
 
 
+_RATES = ("embedding", "input", "between", "branch", "state", "output", "projected", "weight")
+
+
 class DropoutConfig(Config):
     """Dropout rates by site. Masks are scaled by 1/(1 - rate); evaluation uses none."""
 
@@ -23,6 +26,12 @@ class DropoutConfig(Config):
     )
     input: float = Field(default=0.0, ge=0, lt=1, description="rate on the embedded input")
     between: float = Field(default=0.0, ge=0, lt=1, description="rate on the outputs between layers")
+    branch: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="rate on what each cell and each MLP of a residual stack adds to what came in",
+    )
     state: float = Field(default=0.0, ge=0, lt=1, description="rate on the recurrent state h")
     output: float = Field(default=0.0, ge=0, lt=1, description="rate on the last output, before the head")
     projected: float = Field(
@@ -52,8 +61,7 @@ class DropoutConfig(Config):
 
     def scaled(self, factor: float) -> "DropoutConfig":
         """Every rate times ``factor``. Raises UsageError where one would reach 1."""
-        sites = ("embedding", "input", "between", "state", "output", "projected", "weight")
-        rates = {name: getattr(self, name) * factor for name in sites}
+        rates = {name: getattr(self, name) * factor for name in _RATES}
         zoneout = {name: rate * factor for name, rate in self.zoneout.items()}
         worst = max([*rates.values(), *zoneout.values()])
         if worst >= 1:
@@ -63,8 +71,7 @@ class DropoutConfig(Config):
     @property
     def active(self) -> bool:
         """Whether any rate is above zero."""
-        rates = (self.embedding, self.input, self.between, self.state, self.output, self.projected, self.weight)
-        return any((*rates, *self.zoneout.values()))
+        return any((*(getattr(self, name) for name in _RATES), *self.zoneout.values()))
 
 
 class Masks(NamedTuple):
@@ -73,6 +80,7 @@ class Masks(NamedTuple):
     embedding: (vocabulary, 1). input, output: (batch, 1 or time, width). between, state: one a layer.
     head: what the head drew for itself. weight: one mapping a layer, parameter's name -> mask of its shape.
     zoneout: one mapping a layer, state field -> (batch, time, width), 1 where the old value stays.
+    branch: as output, of each cell and then of each MLP of a residual stack.
     """
 
     embedding: Tensor | None
@@ -83,6 +91,7 @@ class Masks(NamedTuple):
     head: Any
     weight: tuple[Mapping[str, Tensor] | None, ...] = ()
     zoneout: tuple[Mapping[str, Tensor] | None, ...] = ()
+    branch: tuple[Tensor | None, ...] = ()
 
 
 def cut_masks(masks: Masks | None, low: int, high: int) -> Masks | None:
@@ -97,7 +106,7 @@ def cut_masks(masks: Masks | None, low: int, high: int) -> Masks | None:
     return masks._replace(**timed)
 
 
-_TIMED = ("input", "between", "state", "output", "head", "zoneout")
+_TIMED = ("input", "between", "branch", "state", "output", "head", "zoneout")
 
 
 def draw_mask(

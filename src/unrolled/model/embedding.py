@@ -1,7 +1,7 @@
 """Token embedding."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -13,6 +13,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.kernels.dispatch import Compute
 from unrolled.kernels.linear import glue_linear
+from unrolled.model.tables import Tables
 
 __all__ = ["Embedding", "EmbeddingConfig"]
 
@@ -31,15 +32,36 @@ class EmbeddingConfig(Config):
         default="uniform",
         description="uniform(-scale, scale), normal(0, scale), or truncated normal with std 1/sqrt(E)",
     )
+    cutoffs: tuple[int, ...] | None = Field(
+        default=None,
+        description="adaptive input (Baevski and Auli 2019): first id of each group of rarer tokens, whose rows are "
+        "narrower and widened by a map; every group has one (absent: one table)",
+    )
+    div_value: float = Field(
+        default=4.0, ge=1, le=1024, description="adaptive input: rows of a group are so many times narrower than before"
+    )
     one_hot: bool = Field(
         default=False, description="no matrix: a token is a vector of the vocabulary's size with a one in its place"
     )
-    scale: float = Field(default=0.1, gt=0, le=1e4, description="scale of the uniform or normal initialisation")
+    scale: float = Field(
+        default=0.1,
+        gt=0,
+        le=1e4,
+        description="scale of the uniform or normal initialisation; of an adaptive input times each width^-1/2",
+    )
+    multiplier: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e4,
+        description="factor on what is looked up, before a projection (Transformers: the root of the width)",
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EmbeddingConfig":
         if self.one_hot and (self.size or self.tied or self.project):
             raise UsageError("embedding.one_hot has no size, no matrix to tie and no projection; leave those out.")
+        if self.cutoffs is not None and (self.one_hot or self.project or self.init != "normal"):
+            raise UsageError("embedding.cutoffs go with init = 'normal' and without one_hot and project; set it so.")
         return self
 
 
@@ -56,6 +78,13 @@ class Embedding(nn.Module):
     def __init__(self, vocab_size: int, width: int, config: EmbeddingConfig):
         super().__init__()
         self.config, self.compute = config, Compute()
+        self.tables: Tables | None = None
+        if config.cutoffs is not None:
+            self.out_width = config.size or width
+            self.tables = Tables(vocab_size, self.out_width, config.cutoffs, config.div_value)
+            self.weight = self.tables.weight
+            self.reset_parameters()
+            return
         size = vocab_size if config.one_hot else config.size or width
         if config.one_hot:
             self.register_buffer("weight", torch.eye(vocab_size), persistent=False)
@@ -72,6 +101,9 @@ class Embedding(nn.Module):
         if self.weight.is_meta or self.config.one_hot:
             return
         size, scale = self.weight.shape[1], self.config.scale
+        if self.tables is not None:
+            self.tables.reset_parameters(scale)
+            return
         with torch.no_grad():
             if self.config.init == "uniform":
                 self.weight.uniform_(-scale, scale)
@@ -89,18 +121,32 @@ class Embedding(nn.Module):
             tokens: (batch, time) ids.
             row_mask: (vocabulary, 1), multiplies whole rows: a dropped word vanishes wherever it occurs.
         """
-        x = embedding(tokens, self.weight)
+        x = embedding(tokens, self.weight) if self.tables is None else self.tables(tokens, self.compute)
         if row_mask is not None:
             x = x * embedding(tokens, row_mask)
         return self._project(x)
 
     def table(self, row_mask: Tensor | None = None) -> Tensor:
         """The rows that :meth:`forward` looks up, (vocabulary, out_width)."""
-        rows = self.weight if row_mask is None else self.weight * row_mask
+        rows = self.weight if self.tables is None else self.tables.table(self.compute)
+        rows = rows if row_mask is None else rows * row_mask
         return self._project(rows)
 
+    def shared(self) -> Any:
+        """What a tied head shares: the matrix, or the tables of an adaptive input."""
+        return self.weight if self.tables is None else self.tables
+
+    def looked_up(self) -> list[Tensor]:
+        """The matrices whose rows are looked up."""
+        return [self.weight] if self.tables is None else self.tables.rows()
+
+    def times(self, rows: Tensor) -> Tensor:
+        """Rows of the matrix times ``multiplier``."""
+        return rows if self.config.multiplier == 1.0 else rows * self.config.multiplier
+
     def _project(self, x: Tensor) -> Tensor:
+        x = self.times(x)
         return glue_linear(x, self.projection, None, self.compute, "embedding") if self.config.project else x
 
     def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+        return ", ".join(f"{rows.shape[0]}, {rows.shape[1]}" for rows in self.looked_up())

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 from unrolled.model.layout import Layout, Row, row
@@ -126,6 +127,30 @@ def _rwkv7(model: LanguageModel) -> Iterator[Row]:
     yield from _norm("stack.final_norm", "ln_out", True)
 
 
+_XLSTM = ("q", "k", "v", "ogate_preact", "igate_preact", "fgate_preact")
+
+
+def _below(*parts: Tensor) -> Tensor:
+    return torch.cat(parts)
+
+
+def _xlstm(model: LanguageModel) -> Iterator[Row]:
+    """The 7B form: its six maps are one matrix here."""
+    yield from _outer(model, "embeddings.weight", "lm_head.weight")
+    for i in range(len(model.stack.cells())):
+        own, place = f"stack.layers.{i}", f"blocks.{i}"
+        layer = f"{place}.mlstm_layer"
+        yield from _norm(f"stack.norms.{i}", f"{place}.norm_mlstm", False)
+        yield Row(f"{own}.weight", tuple((f"{layer}.{name}.weight",) for name in _XLSTM), _below)
+        yield Row(f"{own}.gate_bias", tuple((f"{layer}.{name}.bias",) for name in _XLSTM[-2:]), _below)
+        yield row(f"{own}.norm.weight", f"{layer}.multihead_norm.weight")
+        yield row(f"{own}.out", f"{layer}.out_proj.weight")
+        yield from _norm(f"stack.mlp_norms.{i}", f"{place}.norm_ffn", False)
+        for name, other in (("up", "proj_up"), ("gate", "proj_up_gate"), ("down", "proj_down")):
+            yield row(f"stack.mlps.{i}.{name}.weight", f"{place}.ffn.{other}.weight")
+    yield row("stack.final_norm.weight", "out_norm.weight")
+
+
 def _same(tensor: Tensor) -> Tensor:
     return tensor
 
@@ -140,9 +165,13 @@ MIXER_LAYOUTS: dict[str, Layout] = {
     "mamba2": Layout(lambda model: _mamba(model, _MAMBA2), _inner, "backbone.layers.0.mixer.A_log"),
     "rwkv4": Layout(_rwkv4, _inner, "rwkv.blocks.0.attention.time_decay"),
     "rwkv7": Layout(_rwkv7, _inner, "blocks.0.att.receptance.weight"),
+    "xlstm": Layout(_xlstm, _inner, "backbone.blocks.0.mlstm_layer.q.weight"),
 }
 """``mamba``, ``mamba2``, ``rwkv4``: ``state_dict()`` of transformers' MambaForCausalLM, Mamba2ForCausalLM and
 RwkvForCausalLM; the model is a residual stack with the norms of theirs, ``rms`` with ``norm_epsilon = 1e-5``, or
 ``layer`` with ``input_norm = "layer"`` and the cells ``rwkv4, rwkv4_channel``. transformers normalises Mamba-2 over all
 groups at once, so that the two agree for one group alone. ``rwkv7``: the public RWKV-x070 files, cells
-``rwkv7, rwkv7_channel``."""
+``rwkv7, rwkv7_channel``. ``xlstm``: ``state_dict()`` of transformers' xLSTMForCausalLM with separate weights
+(``weight_mode = "single"``), as those of xLSTM 7B are; the cell is ``matrix_lstm`` of form ``large`` in a residual
+stack with ``norm = "rms"``, ``mlp_kind = "swiglu"``, ``mlp_bias = false`` and the published hidden width as ``mlp``
+times the width, and the head has ``cap = 30`` (their ``output_logit_soft_cap``)."""

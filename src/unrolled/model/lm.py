@@ -17,8 +17,10 @@ from unrolled.model.config import ModelConfig
 from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_zoneout
 from unrolled.model.embedding import Embedding
 from unrolled.model.fit import widest
+from unrolled.model.flops import model_flops, stack_flops
 from unrolled.model.heads import HEADS
 from unrolled.model.outputs import ModelOutput, ModelState
+from unrolled.model.tables import Tables
 from unrolled.model.tracing import Wanted, trace_window
 
 __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState", "count_params", "fit_width"]
@@ -44,7 +46,11 @@ class LanguageModel(nn.Module):
         widths = config.layer_widths()
         self.embedding = Embedding(vocab_size, widths[0], config.embedding)
         self.stack = make_stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
-        tied = self.embedding.weight if config.embedding.tied else None
+        tied = self.embedding.shared() if config.embedding.tied else None
+        if isinstance(tied, Tables) and config.head.name != "projected":
+            raise UsageError(
+                "an adaptive input is tied to the head projected alone; set head.name=projected, or untie."
+            )
         self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
         if self.head.streams not in (1, self.stack.streams):
             raise UsageError(
@@ -54,6 +60,8 @@ class LanguageModel(nn.Module):
         for layer in self.stack.cells():
             layer.compute = config.compute
             check_sites(config.dropout, layer)
+        if config.dropout.branch and not self.stack.branches:
+            raise UsageError("dropout.branch is for stacks of kind residual; set it to 0, or stack.kind=residual.")
         for norm in self.stack.rms_norms():
             norm.compute = config.compute
         if config.init_std is not None:
@@ -86,23 +94,11 @@ class LanguageModel(nn.Module):
 
     def stack_flops_per_token(self) -> int:
         """Floating-point operations of the cells' matrix products of one forward step."""
-        widths, width, total = self.config.layer_widths(), self.stack.cells()[0].in_width, 0
-        for cell, size in zip(self.config.layer_cells(), widths, strict=True):
-            cls = CELLS[cell.name]
-            total += cls.flops_per_token(cell, width, size)
-            width = cls.output_width(cell, size)
-        return total
+        return stack_flops(self)
 
     def flops_per_token(self) -> int:
         """Floating-point operations of the matrix products of one forward step, without the lookup."""
-        held = set(map(id, self.stack.layers.parameters())) | {id(self.embedding.weight)}
-        rest = sum(2 * p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in held)
-        rest += self.head.extra_flops()
-        if self.stack.streams > 1:  # what stands between the cells goes over each stream, but for what widens the input
-            between = sum(2 * p.numel() for p in self.stack.between() if p.dim() == 2)
-            rest += (self.stack.streams - 1) * between
-        tied = 2 * self.embedding.weight.numel() if self.config.embedding.tied else 0
-        return self.stack_flops_per_token() + rest + tied
+        return model_flops(self)
 
     def initial_state(self, batch: int) -> ModelState:
         """The state before the first token, on the model's device."""
@@ -120,7 +116,7 @@ class LanguageModel(nn.Module):
         d = self.config.dropout if dropout is None else dropout
         cells, widths = self.config.layer_cells(), self.config.layer_widths()
         head = self.head.draw_masks(batch, time, d.projected, d.mask == "step", streams, window)
-        if head is None and not any((d.embedding, d.input, d.between, d.state, d.output, d.weight, d.zoneout)):
+        if head is None and not d.model_copy(update={"projected": 0.0}).active:
             return None
 
         def draw(rate: float, width: int, site: str, mask: str) -> Tensor | None:
@@ -158,6 +154,7 @@ class LanguageModel(nn.Module):
             head,
             tuple(matrices),
             tuple(kept),
+            tuple(draw(d.branch, self.stack.out_width, f"branch.{i}", d.mask) for i in range(self.stack.branches)),
         )
 
     def _noise(self, masks: Masks | None, batch: int) -> tuple[Noise | None, ...]:
@@ -217,9 +214,8 @@ class LanguageModel(nn.Module):
         """
         batch = x.shape[0]
         state = state if state is not None else self.initial_state(batch)
-        between = () if masks is None else masks.between
-        matrices = () if masks is None else masks.weight
-        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, batch), tap, matrices)
+        between, matrices, branch = ((),) * 3 if masks is None else (masks.between, masks.weight, masks.branch)
+        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, batch), tap, matrices, branch)
         dropped = apply_mask(raw, None if masks is None else masks.output)
         return ModelOutput(raw, dropped, ModelState(cells, state.head))
 

@@ -14,8 +14,9 @@ __all__ = ["ScheduleConfig", "learning_rate_factor"]
 class ScheduleConfig(Config):
     """Shape of the learning rate over a phase, the same for budgets in steps, tokens, epochs or minutes."""
 
-    name: Literal["constant", "linear", "cosine", "exponential", "drops"] = Field(
-        default="linear", description="decay after the warm-up; drops: in steps"
+    name: Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt", "drops"] = Field(
+        default="linear",
+        description="decay after the warm-up; inverse_sqrt: with the root of the steps so far; drops: in steps",
     )
     warmup: float = Field(
         default=0.02, ge=0, lt=1, description="fraction of the budget in which the rate rises linearly"
@@ -44,6 +45,8 @@ class ScheduleConfig(Config):
             raise UsageError("schedule.drops and name = 'drops' go together; give both or neither.")
         if self.name == "exponential" and not self.final:
             raise UsageError("an exponential schedule cannot reach 0; set schedule.final above 0.")
+        if self.name == "inverse_sqrt" and (not self.warmup + self.hold or self.final):
+            raise UsageError("an inverse_sqrt schedule begins after a warm-up; set schedule.warmup, and no final.")
         if self.end is not None and (self.name != "linear" or self.end <= self.warmup + self.hold):
             raise UsageError("schedule.end is for a linear schedule and lies after the warm-up; leave it out.")
         return self
@@ -66,6 +69,8 @@ def learning_rate_factor(config: ScheduleConfig, fraction: float) -> float:
         return config.factor ** sum(fraction >= drop for drop in config.drops)
     if config.end is not None:
         return max(config.final, 1 - (fraction - start) / (config.end - start))
+    if config.name == "inverse_sqrt":
+        return math.sqrt(start / fraction)
     left = (1 - fraction) / (1 - start)
     if config.name == "exponential":
         return config.final ** (1 - left)

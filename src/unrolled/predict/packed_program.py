@@ -60,7 +60,9 @@ class PackedBody:
     """
 
     def __init__(self, model: LanguageModel, products: Products, reset: bool):
-        self.table = model.embedding.weight.detach()
+        # the projection, where there is one, is part of the program
+        plain = model.embedding.tables is None
+        self.table = (model.embedding.times(model.embedding.weight) if plain else model.embedding.table()).detach()
         self.step = Prepared(library(), *_trace(model, reset), products)
 
     def __call__(self, ids: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -96,7 +98,7 @@ class PackedSoftmax:
     def __init__(self, head: SoftmaxHead, temperature: float, products: Products):
         matrices = [head.weight] if head.projection is None else [head.projection, head.weight]
         self.step = prepare_chain(library(), matrices, head.bias, products)
-        self.temperature = temperature
+        self.temperature, self.cap = temperature, head.config.cap
 
     def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
         """See ``Head.log_prob``."""
@@ -104,7 +106,8 @@ class PackedSoftmax:
         ready = self.step.ready(1, len(flat))
         ready.x.copy_(flat)
         ready.call()
-        logits = ready.last if self.temperature == 1.0 else ready.last / self.temperature
+        logits = ready.last if self.cap is None else self.cap * torch.tanh(ready.last / self.cap)
+        logits = logits if self.temperature == 1.0 else logits / self.temperature
         log_prob = torch.log_softmax(logits, -1)
         return log_prob if h.dim() == 2 else log_prob.view(*h.shape[:-1], -1), None
 

@@ -242,6 +242,7 @@ def test_refusals(text: Path, tmp_path: Path) -> None:
     smooth = {"extra": [{"name": "smooth"}]}
     assert "smooth needs the head softmax" in said(smooth, model={"head": {"name": "mos", "components": 2}})
     assert "without negatives" in said(smooth, model={"head": {"name": "softmax", "negatives": 3}})
+    assert "without negatives and cap" in said(smooth, model={"head": {"name": "softmax", "cap": 30.0}})
     assert "unknown objective 'smoth'; did you mean 'smooth'?" in said({"extra": ["smoth"]})
     assert "has the objective smooth twice" in said({"extra": ["smooth", {"name": "smooth", "weight": 0.2}]})
     assert "choose another train.optimizer.name" in said({"extra": ["ones"], "optimizer": {"name": "normed_rmsprop"}})

@@ -51,6 +51,7 @@ class MLPConfig(CellConfig):
         default="gelu", description="activation: gelu or relu2 (squared relu); swiglu or geglu with a gate"
     )
     factor: float = Field(default=4.0, gt=0, le=1024, description="hidden width, as a multiple of the width")
+    bias: bool = Field(default=True, description="biases")
 
 
 class NoState(NamedTuple):
@@ -66,22 +67,28 @@ class MLP(MixerCell):
 
     phi is gelu, the squared relu (So et al. 2021), or in gated kinds (Shazeer 2020) swish (swiglu) or gelu (geglu).
     Weights start as those of ``torch.nn.Linear``. Parameters H(I + N) + H + N with hidden width H; gated
-    H(2I + N) + 2H + N.
+    H(2I + N) + 2H + N; without biases H(I + N) and H(2I + N).
     """
 
     Config = MLPConfig
     State = NoState
-    EXAMPLES = (MLPConfig(), MLPConfig(kind="swiglu", factor=2.0), MLPConfig(kind="relu2"), MLPConfig(kind="geglu"))
+    EXAMPLES = (
+        MLPConfig(),
+        MLPConfig(kind="swiglu", factor=2.0),
+        MLPConfig(kind="relu2"),
+        MLPConfig(kind="geglu"),
+        MLPConfig(kind="swiglu", factor=1.5, bias=False),
+    )
     EQUATION = "y = W_d phi(W_u x)"
     operation = "linear"
     memory = False
 
     def __init__(self, in_width: int, width: int, config: MLPConfig):
         super().__init__(in_width, width, config)
-        hidden = hidden_width(config.factor, width)
-        self.up = nn.Linear(in_width, hidden)
-        self.gate = nn.Linear(in_width, hidden) if config.kind in GATED else None
-        self.down = nn.Linear(hidden, width)
+        hidden, bias = hidden_width(config.factor, width), config.bias
+        self.up = nn.Linear(in_width, hidden, bias)
+        self.gate = nn.Linear(in_width, hidden, bias) if config.kind in GATED else None
+        self.down = nn.Linear(hidden, width, bias)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> NoState:
         """Nothing."""
@@ -101,13 +108,13 @@ class MLP(MixerCell):
         return y, state
 
     def _product(self, name: str, x: Tensor) -> Tensor:
-        return self.linear(f"{name}.weight", x, f"{name}.bias")
+        return self.linear(f"{name}.weight", x, f"{name}.bias" if self.config.bias else None)
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """H(I + N) + H + N, gated H(2I + N) + 2H + N."""
+        """H(I + N) + H + N, gated H(2I + N) + 2H + N; the biases as the config has them."""
         hidden, ups = hidden_width(config.factor, width), 2 if config.kind in GATED else 1
-        return hidden * (ups * (in_width + 1) + width) + width
+        return hidden * (ups * in_width + width) + (ups * hidden + width if config.bias else 0)
 
     @classmethod
     def flops_per_token(cls, config: Any, in_width: int, width: int) -> int:

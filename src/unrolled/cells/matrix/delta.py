@@ -1,5 +1,6 @@
 """DeltaNet, and Gated DeltaNet."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -168,8 +169,8 @@ class GatedDeltaNet(DeltaNet):
 
     @classmethod
     def width_multiple(cls, config: Any) -> int:
-        """Three keys of each head for four numbers of the width."""
-        return 4 * config.heads
+        """Three keys for four numbers of the width, the same number for each head."""
+        return 4 * config.heads // math.gcd(3, config.heads)
 
     @classmethod
     def blocks(cls, config: Any, width: int) -> list[int]:

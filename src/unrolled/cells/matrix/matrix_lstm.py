@@ -67,9 +67,9 @@ class MatrixLSTM(MatrixCell):
 
     Form ``block``, E = 2N channels: [x', z] = W x; u = SiLU(conv(x')); q, k from u and v from x' by block-diagonal
     matrices; ĩ, f̃ from [q, k, v]; h = W_o((norm(r) + l ⊙ u) ⊙ SiLU(z)). Form ``large`` (the 7B model, Beck et al.
-    2025): q, k of N/2, v, o of N, ĩ, f̃ from x, both capped by 15 tanh(·/15), h = W_o(norm(r) ⊙ σ(o)). The norm of each
-    head takes its mean off in ``block``, not in ``large``; the gains are 1 + w in the public code, w here. Starts of
-    the
+    2025): q, k of N/2, v, o of N, ĩ, f̃ from x, both capped by 15 tanh(·/15), h = W_o(norm(r) ⊙ σ(o)). The norm takes
+    the mean of each head off, with 10⁻⁵ beside the variance in ``block`` and 10⁻⁶ in ``large``; the gains are 1 + w in
+    the public code of ``block``, w here. The blocks of ``weight`` in ``large`` are q, k, v, o, ĩ, f̃. Starts of the
     public code: matrices of the input N(0, 2/5N), W_o N(0, (2/(L√N))²), gates' matrices 0, bias of f 3...6 over the
     heads, of i N(0, 0.1²), in ``large`` -10. The public code takes E up to a multiple of 64.
 
@@ -100,7 +100,7 @@ class MatrixLSTM(MatrixCell):
             self.norm = HeadNorm(heads, values, "layer", gain="channels")
         else:
             self.weight = nn.Parameter(torch.empty(3 * width + 2 * heads, in_width))
-            self.norm = HeadNorm(heads, values, "rms", gain="channels", epsilon=1e-6)
+            self.norm = HeadNorm(heads, values, "layer", gain="channels", epsilon=1e-6)
         self.reset_parameters()
 
     @property

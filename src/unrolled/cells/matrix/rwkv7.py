@@ -85,10 +85,16 @@ class RWKV7(MatrixCell):
 
     @property
     def parameter_rules(self) -> dict[str, ParameterRule]:  # type: ignore[override]
-        """Vectors are not decayed, the bias of the decay learns twice as fast, and matrices keep their starts."""
+        """Vectors and the low-rank matrices are not decayed, the bias of the decay learns twice as fast, and matrices
+        keep their starts."""
         rules = {name: ParameterRule(decay=False) for name, value in self.named_parameters() if value.dim() == 1}
-        drawn = {name: ParameterRule(drawn=False) for name, value in self.named_parameters() if value.dim() == 2}
-        return rules | drawn | {"w0": ParameterRule(decay=False, rate=2.0)}
+        low = {f"{name}{i}": ParameterRule(decay=False, drawn=False) for name in _LOW for i in (1, 2)}
+        return (
+            rules
+            | low
+            | {name: ParameterRule(drawn=False) for name in _MATRICES}
+            | {"w0": ParameterRule(decay=False, rate=2.0)}
+        )
 
     @staticmethod
     def ranks(config: RWKV7Config, width: int) -> tuple[int, ...]:

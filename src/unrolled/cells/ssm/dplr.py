@@ -24,7 +24,8 @@ def _over_pairs(z: Tensor) -> Tensor:
 
 
 class Dplr(NamedTuple):
-    """modes, p, b: (N/2,), shared by the channels. c: (channels, N/2). dt: (channels,). All but dt complex.
+    """modes, p, b: (N/2,), shared by the channels, or (channels, N/2). c: (channels, N/2). dt: (channels,). All but dt
+    complex.
 
     In steps by the bilinear rule. States are numbers, (rows, channels, N/2, 2).
     """
@@ -48,7 +49,7 @@ class Dplr(NamedTuple):
 
     def dense(self) -> Dense:
         """The same system on real numbers, both parts of a mode side by side."""
-        half = len(self.modes)
+        half = self.modes.shape[-1]
         basis = torch.eye(2 * half, dtype=self.dt.dtype, device=self.dt.device).unflatten(1, (half, 2))
         zero, one = self.dt.new_zeros(1, 1), self.dt.new_ones(1, 1)
         a = numbers_of(self.step(complex_of(basis).unsqueeze(1), zero)).flatten(2).transpose(0, 1)
@@ -108,12 +109,12 @@ class Dplr(NamedTuple):
         # 1 - e^(-2i angle) and 1 + e^(-2i angle), without a difference of near numbers
         minus = torch.complex(2 * angle.sin().square(), (2 * angle).sin()).to(self.modes.dtype)
         plus = torch.complex(2 * angle.cos().square(), -(2 * angle).sin()).to(self.modes.dtype)
-        along, modes = (2 / self.dt).unsqueeze(1) * minus, self.modes.unsqueeze(1)
+        along, modes = (2 / self.dt).unsqueeze(1) * minus, self.modes.unsqueeze(-1)
         pairs = 4 / ((along.unsqueeze(1) - modes * plus) * (along.unsqueeze(1) - modes.conj() * plus))
         # w/(g - lambda s) and its partner are 2 (Re w g - Re(w conj(lambda)) s) / ((g - lambda s)(g - conj(lambda) s))
         shared = ((self.p.conj() * v).expand_as(truncated) for v in (self.b, self.p))
         weights = torch.stack([truncated * self.b, truncated * self.p, *shared], 1)
-        both = torch.cat([weights.real, (weights * self.modes.conj()).real], 1)
+        both = torch.cat([weights.real, (weights * self.modes.conj().unsqueeze(-2)).real], 1)
         sums = torch.view_as_complex((both @ torch.view_as_real(pairs).flatten(2)).unflatten(2, (-1, 2)))
         cb, cp, pb, pp = (along.unsqueeze(1) * sums[:, :4] - plus * sums[:, 4:]).unbind(1)
         half = 0.5 * plus

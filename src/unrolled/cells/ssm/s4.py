@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from unrolled.cells.base import ParameterRule
@@ -19,6 +20,9 @@ class S4Config(SpaceConfig):
     """Options of S4."""
 
     name: Literal["s4"] = "s4"
+    shared: bool = Field(
+        default=True, description="one Lambda, p and b for all channels (false: each its own, as the first code of S4)"
+    )
 
 
 class S4(GatedOutput):
@@ -32,8 +36,9 @@ class S4(GatedOutput):
             h_t = \mathrm{GLU}(W \mathrm{GELU}(y_t) + b)
 
     Of each conjugate pair of modes one is kept. Lambda, p and b start as HiPPO-LegS in the basis where it is normal
-    plus rank one, and are shared by the channels; C complex normal, D normal, log Delta even between ``dt_min`` and
-    ``dt_max``. Lambda, p, b and Delta have no weight decay and a learning rate lower by ``rate``. A step costs O(N).
+    plus rank one, and are shared by the channels where ``shared``; C complex normal, D normal, log Delta even between
+    ``dt_min`` and ``dt_max``. Lambda, p, b and Delta have no weight decay and a learning rate lower by ``rate``. A step
+    costs O(N).
     The filter of a window is the inverse transform of its generating function, multiplied through so that the root -1
     is no pole; the state before a window and after it go through powers of Ā as a full matrix.
 
@@ -41,21 +46,26 @@ class S4(GatedOutput):
     of Ā, and windows of any length are exact. Windows of fewer than 64 steps take the filter from the powers of Ā. I
     inputs make N outputs in the last map; no dropout inside.
 
-    Parameters, with M modes: 3M + I(1 + M) for the systems, I + 2N(I + 1) for the output.
+    Parameters, with M modes: 3M + I(1 + M) for the systems, not shared 3MI + I(1 + M), I + 2N(I + 1) for the output.
     """
 
     Config = S4Config
-    EXAMPLES = (S4Config(modes=8), S4Config(modes=4, dt_min=0.05, dt_max=0.5, rate=1.0))
+    EXAMPLES = (
+        S4Config(modes=8),
+        S4Config(modes=4, dt_min=0.05, dt_max=0.5, rate=1.0),
+        S4Config(modes=4, shared=False),
+    )
     EQUATION = "s = A s + B x; y = GLU(W gelu(Re(c s) + d*x))"
 
     def __init__(self, in_width: int, width: int, config: S4Config):
         super().__init__(in_width, width, config)
         pairs = config.modes // 2
+        channels = () if config.shared else (in_width,)
         self.log_dt = nn.Parameter(torch.empty(in_width))
-        self.log_decay = nn.Parameter(torch.empty(pairs))
-        self.frequency = nn.Parameter(torch.empty(pairs))
-        self.p = nn.Parameter(torch.empty(pairs, 2))
-        self.b = nn.Parameter(torch.empty(pairs, 2))
+        self.log_decay = nn.Parameter(torch.empty(*channels, pairs))
+        self.frequency = nn.Parameter(torch.empty(*channels, pairs))
+        self.p = nn.Parameter(torch.empty(*channels, pairs, 2))
+        self.b = nn.Parameter(torch.empty(*channels, pairs, 2))
         self.c = nn.Parameter(torch.empty(in_width, pairs, 2))
         self.make_output()
         slow = ParameterRule(decay=False, rate=config.rate, drawn=False)
@@ -88,6 +98,6 @@ class S4(GatedOutput):
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """3M + I(1 + M) + I + 2N(I + 1)."""
-        systems = 3 * config.modes + in_width * (1 + config.modes)
+        """3M + I(1 + M) + I + 2N(I + 1); 3MI in place of 3M where each channel has its own."""
+        systems = 3 * config.modes * (1 if config.shared else in_width) + in_width * (1 + config.modes)
         return systems + cls.output_params(in_width, width)

@@ -19,7 +19,7 @@ Layer = Callable[[int, Any], Any]
 """(number of a layer, its input) -> its output."""
 
 Drop = Callable[[int, Any], Any]
-"""(number of a layer, its output) -> that output, dropped."""
+"""(number of a layer, its output) -> that output, dropped; numbers beyond the layers are those of a block's MLPs."""
 
 
 class Glue(Protocol):

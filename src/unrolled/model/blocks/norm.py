@@ -23,8 +23,9 @@ class RMSNorm(nn.RMSNorm):
         return rms_norm(x, self.weight, self.eps or _EPSILON, self.compute.wish("rms_norm"))
 
 
-def make_norm(kind: str, width: int, epsilon: float | None = None) -> nn.Module:
-    """Layer norm, or the norm by root mean square. epsilon: absent, 1e-5 for a layer norm and 1e-6 for the other."""
+def make_norm(kind: str, width: int, epsilon: float | None = None, bias: bool = True) -> nn.Module:
+    """Layer norm, or the norm by root mean square. epsilon: absent, 1e-5 for a layer norm and 1e-6 for the other.
+    bias: of a layer norm."""
     if kind == "layer":
-        return nn.LayerNorm(width, eps=epsilon or _LAYER_EPSILON)
+        return nn.LayerNorm(width, eps=epsilon or _LAYER_EPSILON, bias=bias)
     return RMSNorm(width, eps=epsilon or _EPSILON)

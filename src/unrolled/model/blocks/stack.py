@@ -52,6 +52,7 @@ class StackConfig(Config):
         le=1,
         description="what all these norms add to the mean square (absent: layer 1e-5, rms 1e-6)",
     )
+    norm_bias: bool = Field(default=True, description="whether layer norms among them have biases")
     input_norm: NormKind | Literal["none"] = Field(
         default="none", description="normalisation of the stack's input, the embedding (RWKV)"
     )
@@ -64,6 +65,7 @@ class StackConfig(Config):
     mlp_kind: MLPKind = Field(
         default="gelu", description="that MLP: gelu or relu2 (squared relu); swiglu or geglu with a gate"
     )
+    mlp_bias: bool = Field(default=True, description="whether that MLP has biases")
 
     @field_validator("kind", mode="after")
     @classmethod
@@ -108,9 +110,12 @@ class Stack(nn.Module):
         _place(layers)
         self.out_width = width
         begins = config.input_norm != "none"
-        self.first_norm = make_norm(config.input_norm, in_width, config.norm_epsilon) if begins else None
+        self.first_norm = (
+            make_norm(config.input_norm, in_width, config.norm_epsilon, config.norm_bias) if begins else None
+        )
         final = config.output_norm if config.output_norm != "none" else config.norm if self.residual else None
-        self.final_norm = None if final is None else make_norm(final, width // self.streams, config.norm_epsilon)
+        each = width // self.streams
+        self.final_norm = None if final is None else make_norm(final, each, config.norm_epsilon, config.norm_bias)
         self.build()
 
     def _streams(self, cells: Sequence[CellConfig]) -> int:
@@ -127,6 +132,11 @@ class Stack(nn.Module):
         """act(x), of each stream by itself."""
         return act(x) if self.streams == 1 else act(x.unflatten(-1, (self.streams, -1))).flatten(-2)
 
+    @property
+    def branches(self) -> int:
+        """How many values are added to what the layers read; 0 where they read each other."""
+        return 0
+
     def build(self) -> None:
         """Make what stands between the layers, which exist."""
 
@@ -134,7 +144,7 @@ class Stack(nn.Module):
         """The stack's output, before its norm, from its input; on tensors or on symbols, as ``glue`` has it.
 
         Args:
-            x: the input. layer: runs one cell. drop: drops one layer's output.
+            x: the input. layer: runs one cell. drop: drops one layer's output, or one MLP's.
         """
         raise NotImplementedError
 
@@ -185,6 +195,7 @@ class Stack(nn.Module):
         noise: Sequence[Noise | None] = (),
         tap: LayerTap | None = None,
         weight_masks: Sequence[Mapping[str, Tensor] | None] = (),
+        branch: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """Run all layers over a window.
 
@@ -193,6 +204,7 @@ class Stack(nn.Module):
             between: dropout masks between layers, one for each but the last. noise: one a layer.
             tap: receives (layer, name, value).
             weight_masks: one a layer, parameter's name -> mask that multiplies it.
+            branch: dropout masks on what a residual stack adds, :attr:`branches` of them.
         Returns:
             the output (batch, time, out_width), undropped, and the layers' states.
         """
@@ -218,7 +230,8 @@ class Stack(nn.Module):
             return y
 
         def drop(i: int, y: Tensor) -> Tensor:
-            return apply_mask(y, between[i]) if between and i < len(self.layers) - 1 else y
+            y = apply_mask(y, between[i]) if between and i < len(self.layers) - 1 else y
+            return apply_mask(y, branch[i]) if branch else y
 
         return self.through(x, run, drop, self.glue()), tuple(states)
 

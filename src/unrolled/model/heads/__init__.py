@@ -15,6 +15,7 @@ HEADS: "Registry[Any]" = Registry(
         "softmax": "unrolled.model.heads.softmax:SoftmaxHead",
         "mos": "unrolled.model.heads.mos:MixtureHead",
         "adaptive": "unrolled.model.heads.adaptive:AdaptiveHead",
+        "projected": "unrolled.model.heads.projected:ProjectedHead",
         "split": "unrolled.model.heads.split:SplitHead",
         "pointer": "unrolled.model.heads.pointer:PointerHead",
         "perspectives": "unrolled.model.heads.perspectives:PerspectivesHead",

@@ -23,7 +23,7 @@ class Head(nn.Module):
 
     Args:
         in_width: width of h. vocab_size: V.
-        tied: the embedding matrix (V, E) that the head shares, or None.
+        tied: the embedding matrix (V, E) that the head shares, of an adaptive input its tables, or None.
 
     Attributes:
         Config: the config class.

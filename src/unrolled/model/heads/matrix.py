@@ -33,6 +33,7 @@ class MatrixConfig(HeadConfig):
     init: Literal["truncated_normal", "orthogonal"] = Field(
         default="truncated_normal", description="initialisation of an output matrix of its own (not tied)"
     )
+    init_scale: float = Field(default=1.0, gt=0, le=1e4, description="factor on that start")
     block: int = Field(default=2**22, ge=1, description="logits held at once in training (rows x vocabulary)")
 
 
@@ -62,7 +63,7 @@ class MatrixHead(Head):
         self._own_matrix = tied is None
 
     def reset_parameters(self) -> None:
-        """Draw anew: projection orthogonal, a matrix of its own as ``init`` says, bias zero."""
+        """Draw anew: projection orthogonal, a matrix of its own as ``init`` and ``init_scale`` say, bias zero."""
         if self.weight.is_meta:
             return
         if self.projection is not None:
@@ -73,6 +74,9 @@ class MatrixHead(Head):
             nn.init.orthogonal_(self.weight)
         else:
             truncated_normal(self.weight, self.weight.shape[1] ** -0.5)
+        if self.config.init_scale != 1.0:
+            with torch.no_grad():
+                self.weight *= self.config.init_scale
 
     @property
     def needs_counts(self) -> bool:

@@ -1,5 +1,6 @@
 """The softmax head, full or sampled in training."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.kernels.softmax_loss import softmax_loss
+from unrolled.model.dropout import apply_mask
+from unrolled.model.heads.blocks import blockwise_loss
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
 __all__ = ["SoftmaxConfig", "SoftmaxHead"]
@@ -27,6 +30,12 @@ class SoftmaxConfig(MatrixConfig):
     frequent: int = Field(
         default=1000, ge=0, description="most frequent tokens that every sampled softmax contains besides its targets"
     )
+    cap: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="c of capped logits c tanh(z / c), which none exceeds (Gemma 2, xLSTM 7B; absent: as they are)",
+    )
 
 
 class SoftmaxMasks(NamedTuple):
@@ -40,6 +49,9 @@ class SoftmaxMasks(NamedTuple):
 class SoftmaxHead(MatrixHead):
     """log p = log softmax(W P h + b), with the projection P where one is set or needed.
 
+    Where ``cap`` is c, each logit z is c tanh(z / c) before it is tempered or corrected for sampling. Such losses are
+    made by torch block by block, since the kernels of ``softmax_loss`` have plain logits.
+
     Args:
         in_width: width of h. vocab_size: V. tied: the embedding matrix (V, E) to share, or None.
     """
@@ -49,6 +61,8 @@ class SoftmaxHead(MatrixHead):
         SoftmaxConfig(),
         SoftmaxConfig(project=4, bias=False),
         SoftmaxConfig(negatives=6, frequent=4, bias_init="unigram", init="orthogonal"),
+        SoftmaxConfig(cap=0.7, init_scale=3.0, project=4),
+        SoftmaxConfig(cap=0.5, negatives=6, frequent=4, bias=False),
     )
 
     def __init__(self, in_width: int, vocab_size: int, config: SoftmaxConfig, tied: nn.Parameter | None = None):
@@ -116,19 +130,63 @@ class SoftmaxHead(MatrixHead):
     ) -> tuple[Tensor, Tensor, None]:
         """See :meth:`Head.loss`; with drawn negatives the sum and the nats are those of the sampled softmax, an
         estimate of the full one."""
-        h = self.project(h, None if masks is None else masks.projected)
+        h = self._read(h, masks)
         turned = h.stride(0) < h.stride(1)  # time-major in memory: so it flattens without a copy
         if turned:
             h, targets, weight = h.transpose(0, 1), targets.t(), None if weight is None else weight.t()
-        flat, matrix, bias, shift = targets.flatten(), self.weight, self.scaled_bias, None
+        flat, matrix, bias, shift = targets.flatten(), self.weight, self.bias, None
+        bias = bias if bias is None or self.config.cap is not None else self.scaled(bias)
         if masks is not None and masks.negatives is not None:
             ids, flat, shift = self._candidates(flat, masks.negatives)
             matrix, bias = matrix[ids], None if bias is None else bias[ids]
         each = None if weight is None else weight.flatten().to(h.dtype)
-        total, nll = softmax_loss(h.flatten(0, 1), matrix, bias, flat, each, shift, **self.loss_options)
+        if self.config.cap is None:
+            total, nll = softmax_loss(h.flatten(0, 1), matrix, bias, flat, each, shift, **self.loss_options)
+        else:
+            total, nll = self._capped_loss(h.flatten(0, 1), matrix, bias, flat, each, shift)
         nll = nll.view_as(targets)
         return total, nll.t() if turned else nll, None
 
     def log_prob(self, h: Tensor, state: None = None, masks: SoftmaxMasks | None = None) -> tuple[Tensor, None]:
         """See :meth:`Head.log_prob`; always the full softmax."""
-        return self.softmax(self.project(h, None if masks is None else masks.projected)), None
+        h = self._read(h, masks)
+        if self.config.cap is None:
+            return self.softmax(h), None
+        return torch.log_softmax(self.capped(self.linear(h, self.weight, self.bias)), -1), None
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """Logits (..., V) under the cap, where there is one, times ``logit_scale``."""
+        cap = self.config.cap
+        return self.scaled(logits if cap is None else cap * torch.tanh(logits / cap))
+
+    def _read(self, h: Tensor, masks: SoftmaxMasks | None) -> Tensor:
+        """What the matrix multiplies; with a cap the temperature comes after it."""
+        drawn = None if masks is None else masks.projected
+        if self.config.cap is None:
+            return self.project(h, drawn)
+        return apply_mask(h if self.projection is None else self.linear(h, self.projection), drawn)
+
+    def _capped_loss(
+        self,
+        h: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weight: Tensor | None,
+        shift: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """As ``softmax_loss``. Raises UsageError where another backend than torch's operations is asked for."""
+        if (wish := self.compute.wish("softmax_loss")) not in ("auto", "reference"):
+            raise UsageError(
+                f"the backend {wish} of softmax_loss has no capped logits; ask for auto, or set no head.cap."
+            )
+
+        def nats(inputs: Sequence[Tensor], ids: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+            own = parameters[1] if bias is not None else None
+            logits, aimed = self.capped(self.linear(inputs[0], parameters[0], own)), ids.unsqueeze(1)
+            if shift is not None:
+                logits = (logits - shift.to(logits.dtype)).scatter_add(1, aimed, shift.to(logits.dtype)[aimed])
+            return -torch.log_softmax(logits, 1).gather(1, aimed).squeeze(1)
+
+        parameters = [matrix] if bias is None else [matrix, bias]
+        return blockwise_loss(nats, [h], targets, parameters, weight, self.config.block // len(matrix))

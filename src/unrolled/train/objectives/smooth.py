@@ -40,9 +40,9 @@ class Smooth(Extra):
     def __init__(self, config: SmoothConfig, streams: RandomStreams, model: nn.Module):
         super().__init__(config, streams, model)
         head = model.head if isinstance(model, LanguageModel) else None
-        if not isinstance(head, SoftmaxHead) or head.config.negatives is not None:
+        if not isinstance(head, SoftmaxHead) or (head.config.negatives, head.config.cap) != (None, None):
             raise UsageError(
-                "the objective smooth needs the head softmax without negatives; leave it out of train.extra."
+                "the objective smooth needs the head softmax without negatives and cap; leave it out of train.extra."
             )
 
     def value(self, given: Given) -> Tensor:

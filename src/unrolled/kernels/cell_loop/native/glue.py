@@ -37,7 +37,7 @@ class SymbolGlue:
             raise Unsupported(f"a {type(module).__name__} has no native form")
         centred: Any = isinstance(module, nn.LayerNorm)
         y = Symbol(apply("norm" if centred else "rms", x.ref, shift=module.eps)) * self._vector(module.weight)  # type: ignore[arg-type]
-        return y + self._vector(module.bias) if centred else y
+        return y + self._vector(module.bias) if centred and module.bias is not None else y
 
     def total(self, parts: Sequence[Symbol]) -> Symbol:
         """The sum of several values."""

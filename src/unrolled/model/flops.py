@@ -1,0 +1,29 @@
+"""Counts of arithmetic: the matrix products of one forward step of a language model."""
+
+from typing import Any
+
+from unrolled.cells import CELLS
+
+__all__ = ["model_flops", "stack_flops"]
+
+
+def stack_flops(model: Any) -> int:
+    """Floating-point operations of the cells' products, per token."""
+    widths, width, total = model.config.layer_widths(), model.stack.cells()[0].in_width, 0
+    for cell, size in zip(model.config.layer_cells(), widths, strict=True):
+        cls = CELLS[cell.name]
+        total += cls.flops_per_token(cell, width, size)
+        width = cls.output_width(cell, size)
+    return total
+
+
+def model_flops(model: Any) -> int:
+    """Floating-point operations of all products, per token, without the lookup."""
+    rows = model.embedding.looked_up()
+    held = set(map(id, model.stack.layers.parameters())) | set(map(id, rows))
+    rest = sum(2 * p.numel() for p in model.parameters() if p.dim() == 2 and id(p) not in held)
+    rest += model.head.extra_flops()
+    # what stands between the cells goes over each stream, but for what widens the input
+    rest += (model.stack.streams - 1) * sum(2 * p.numel() for p in model.stack.between() if p.dim() == 2)
+    tied = sum(2 * one.numel() for one in rows) if model.config.embedding.tied else 0
+    return stack_flops(model) + rest + tied
