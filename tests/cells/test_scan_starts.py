@@ -48,8 +48,9 @@ def test_an_option_changes_the_result(name: str, options: dict[str, Any]) -> Non
 
 
 def test_every_option_is_turned_here() -> None:
-    """heads of longhorn belong to its exact form, whose equations are tested."""
+    """heads of longhorn belong to its exact form, whose equations are tested; perspectives have tests of their own."""
     turned = {(name, option) for name, options in OPTIONS for option in options} | {("longhorn", "heads")}
+    turned |= {("rwkv4", "perspectives"), ("rwkv4_channel", "perspectives")}
     for name in {name for name, _ in turned}:
         assert {(name, option) for option in CELLS[name].Config.model_fields if option != "name"} <= turned
 

@@ -139,8 +139,8 @@ class NeverLow(Sound):
 
 
 class FarOff(Sound):
-    def project(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
-        return super().project(h, mask) * (2.0 if self.low else 1.0)
+    def project(self, h: Tensor, mask: Tensor | None = None, scaled: bool = True) -> Tensor:
+        return super().project(h, mask, scaled) * (2.0 if self.low else 1.0)
 
 
 class NeverLearns(Sound):

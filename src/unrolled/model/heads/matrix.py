@@ -130,10 +130,10 @@ class MatrixHead(Head):
         """The bias times ``logit_scale``; None without one."""
         return None if self.bias is None else self.scaled(self.bias)
 
-    def project(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
-        """P h, dropped by the mask, times ``logit_scale``."""
-        h = h if self.projection is None else self.linear(h, self.projection)
-        return self.scaled(apply_mask(h, mask))
+    def project(self, h: Tensor, mask: Tensor | None = None, scaled: bool = True) -> Tensor:
+        """P h, dropped by the mask, times ``logit_scale`` where ``scaled``."""
+        h = apply_mask(h if self.projection is None else self.linear(h, self.projection), mask)
+        return self.scaled(h) if scaled else h
 
     def softmax(self, h: Tensor) -> Tensor:
         """log softmax(W h + b) of a projected h; b times ``logit_scale``."""

@@ -38,6 +38,7 @@ class PerspectivesHead(SoftmaxHead):
     Config = PerspectivesHeadConfig
     EXAMPLES = (
         PerspectivesHeadConfig(count=2),
+        PerspectivesHeadConfig(count=2, cap=0.6),
         PerspectivesHeadConfig(),
         PerspectivesHeadConfig(count=3, project=4, negatives=6, frequent=4, bias_init="unigram"),
     )
@@ -53,10 +54,10 @@ class PerspectivesHead(SoftmaxHead):
         # drawn: with equal shares all perspectives, which begin alike, would be moved alike for ever
         self.combine = nn.Parameter(torch.randn(shape) * shape[1] ** -0.5) if config.count > 1 else None
 
-    def project(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
+    def project(self, h: Tensor, mask: Tensor | None = None, scaled: bool = True) -> Tensor:
         """The mixture of the perspectives, then as every head."""
         if self.combine is not None:
             apart = h.unflatten(-1, (self.streams, -1))
             share = torch.softmax(self.linear(apart.mean(-2), self.combine), -1)
             h = (share.unsqueeze(-1) * apart).sum(-2)
-        return super().project(h, mask)
+        return super().project(h, mask, scaled)

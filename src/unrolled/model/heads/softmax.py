@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.kernels.softmax_loss import softmax_loss
-from unrolled.model.dropout import apply_mask
 from unrolled.model.heads.blocks import blockwise_loss
 from unrolled.model.heads.matrix import MatrixConfig, MatrixHead
 
@@ -161,10 +160,7 @@ class SoftmaxHead(MatrixHead):
 
     def _read(self, h: Tensor, masks: SoftmaxMasks | None) -> Tensor:
         """What the matrix multiplies; with a cap the temperature comes after it."""
-        drawn = None if masks is None else masks.projected
-        if self.config.cap is None:
-            return self.project(h, drawn)
-        return apply_mask(h if self.projection is None else self.linear(h, self.projection), drawn)
+        return self.project(h, None if masks is None else masks.projected, scaled=self.config.cap is None)
 
     def _capped_loss(
         self,
