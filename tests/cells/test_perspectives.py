@@ -80,6 +80,11 @@ def test_a_run_of_several_is_not_taken_for_one_of_one(tmp_path: Path) -> None:
         load_weights(model(2), saved(model(1), tmp_path))
 
 
+def test_a_head_that_mixes_nothing_is_not_begun_from_one(tmp_path: Path) -> None:
+    with pytest.raises(UnrolledError, match="does not fit"):
+        load_weights(model(2, head={"name": "softmax"}), saved(model(1), tmp_path), several=True)
+
+
 def test_perspectives_are_mixed_as_logits(tokens: torch.Tensor) -> None:
     """The mixture of logits, each perspective by a softmax head of one, in place of the mixture of outputs."""
     several = model(3)

@@ -188,3 +188,10 @@ def test_refusals(refused: Callable[..., str], unrolled: Command, trained: Path,
     assert unrolled("train", "counts.toml", "--corpus", text, "--out", "counted", "--sample", 0).code == 0
     for verb in ("trace", "gates", "units", "errors", "memory"):
         assert "is a count model, which has no neural weights" in refused(*inspect, verb, "counted")
+
+
+def test_length_says_that_the_state_was_carried(unrolled: Command, trained: Path) -> None:
+    code, _, err = unrolled("inspect", "length", trained, "--limit", 400, "--length", 60, "--texts", 3)
+    assert code == 0
+    assert "carried from window to window" in err
+    assert "--trained" in err

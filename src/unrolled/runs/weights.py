@@ -90,7 +90,7 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "", several: bool =
         raise UnrolledError(f"{path} does not exist: the run has no checkpoint yet.")
     found, own = tree.load_tensors(path), weights(model)
     saved = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-    if several and _COMBINE not in saved:
+    if several and _COMBINE in own and _COMBINE not in saved:
         alike = {
             name: value.expand(own[name].shape) for name, value in saved.items() if _of_several(own.get(name), value)
         }

@@ -50,12 +50,18 @@ def length(
     Example: unrolled inspect length runs/gla runs/mamba --length 4096 --out length
     """
     from unrolled.analyse import LengthConfig, length_record, measure_length, open_reader, write_length_use
+    from unrolled.core.notes import note as tell
 
     use_threads(threads)
     found = []
     for run, name, passage, advance in passages(open_runs(runs, device, folder), text, corpus, split, limit, not json):
         options = {"length": length, "texts": texts, "tolerance": tolerance, "factor": factor, "batch": batch}
         config = LengthConfig.parse({**options, "trained": trained or run.config.stream.window})
+        if trained is None and run.config.stream.carry:
+            tell(
+                f"{name} was trained with its state carried from window to window of {config.trained} tokens, so it "
+                "has read further than that; say how far with --trained"
+            )
         one = measure_length(open_reader(run), passage, config, advance)
         found.append(one._replace(name=name, provenance=provenance(run, passage.origin)))
     record = length_record(found)
