@@ -1,0 +1,1 @@
+"""Controlled experiments: plans, jobs, statistics, reports."""
