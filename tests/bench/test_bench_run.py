@@ -285,3 +285,12 @@ def test_options_that_do_not_go_with_a_width() -> None:
     cell = {"name": "mgru", "reset": "before", "factor": 9}
     with pytest.raises(UsageError, match="reset = before"):
         run_bench(BenchConfig.parse({**SMALL, "cells": (cell,)}))
+
+
+def test_every_width_is_looked_at_before_anything_is_checked() -> None:
+    """Also where a backend is named, and the width is not the smallest."""
+    heard: list[str] = []
+    config = BenchConfig.parse({**SMALL, "cells": ("rwkv7",), "backends": ("native",), "widths": (64, 80)})
+    with pytest.raises(UsageError, match="the width of a rwkv7 is a multiple of 64 here, not 80"):
+        run_bench(config, lambda what, done: heard.append(what))
+    assert heard == []

@@ -58,7 +58,10 @@ def run_bench(
     """
     began = clock() - spent
     smallest = Sizes(min(config.widths), min(config.batches), min(config.windows))
-    rows = plan(config, lambda cell: make_cell(cell, smallest.width))
+    # a width that does not suit a cell is refused before anything is checked
+    cells = [cell for cell in config.cells if not isinstance(cell, str)]
+    built = {cell: make_cell(cell, width) for width in sorted(config.widths, reverse=True) for cell in cells}
+    rows = plan(config, lambda cell: built[cell])
     until = began + config.budget(len(rows))
     verdicts = _check(rows, smallest, tell)
     measured = [row for row in rows if verdicts[row].status == "measured"]

@@ -29,10 +29,9 @@ class WeightsConfig(Config):
     )
     layout: str = Field(
         default="unrolled",
-        description="unrolled (model.safetensors of a run), or that of a published system: awd-lstm, awd-qrnn, mos, "
-        "sentiment-mlstm; for a count model arpa",
+        description=f"unrolled (model.safetensors of a run), or that of a published system: {', '.join(LAYOUTS)}; "
+        "for a count model arpa",
     )
-
     tokenizer: bool = Field(
         default=False,
         description="read text by the tokenizer that lies beside the file, in place of one for the new text",
