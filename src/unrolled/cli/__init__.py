@@ -20,6 +20,7 @@ def main() -> None:
     from unrolled.cli import (  # noqa: F401  (each registers its verb)
         bench,
         build,
+        compare,
         compress,
         corpora,
         difference,

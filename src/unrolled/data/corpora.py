@@ -60,6 +60,11 @@ class CorpusConfig(Config):
         description="text: a byte-order mark is left out, and CR LF and CR end a line as LF does; exact: every byte as "
         "it is; default: text for your own text, exact for a corpus of the table",
     )
+    splits: tuple[Literal["train", "valid", "test"], ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="the splits that are opened; the texts of the others are never read (absent: all)",
+    )
     base: str | None = Field(
         default=None,
         description="folder that relative paths begin at, where the text is still there; training notes it in the run",
@@ -76,6 +81,8 @@ class CorpusConfig(Config):
             raise UsageError(
                 "fractions are shares of train, valid and test: none negative, train above 0, sum at most 1."
             )
+        if self.splits is not None and "train" not in self.splits:
+            raise UsageError("corpus.splits leaves out train, whose text decides the vocabulary; add it.")
         if not given and not self.path and self.name is not None and self.name not in CORPORA:
             head, _, tail = str(unknown_name("corpus", self.name, CORPORA)).partition(";")
             raise UsageError(f"{head} (a text of your own needs its path);{tail}")
@@ -188,6 +195,8 @@ def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
         parts = embedded_parts(spec.embedded)
     else:
         parts = _table_parts(spec, place)
+    if config.splits is not None and not whole:
+        parts = {split: documents for split, documents in parts.items() if split in config.splits}
     reset = config.reset or (spec.reset if spec else "none")
     layout = config.layout or (spec.layout if spec else "text")
     reading = config.reading or ("text" if spec is None or explicit else "exact")

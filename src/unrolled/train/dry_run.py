@@ -14,7 +14,7 @@ from unrolled.train.budget import plan_steps, probe
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.setup import Parts, set_up
 
-__all__ = ["dry_run", "timed_run"]
+__all__ = ["dry_run", "product_speed", "timed_run"]
 
 _PRODUCT, _PRODUCT_SECONDS = 384, 0.05
 # Arithmetic of forward and backward, in units of the forward pass.
@@ -53,7 +53,7 @@ def dry_run(config: ExperimentConfig) -> dict[str, Any]:
         result["memory_bytes_at_least"] = 4 * size.parameters * kept
         result["flops"] = None if tokens is None or size.flops is None else _BOTH_PASSES * size.flops * tokens
         if result["flops"] is not None:
-            result["estimated_cpu_seconds_at_least"] = result["flops"] / _product_speed()
+            result["estimated_cpu_seconds_at_least"] = result["flops"] / product_speed()
     return result if size.note is None else {**result, "corpus": size.note}
 
 
@@ -83,7 +83,7 @@ def _optimizer_tensors(config: Any) -> int:
     return sum(value.shape == one.shape for value in kept)
 
 
-def _product_speed() -> float:
+def product_speed() -> float:
     """Operations a second of a float32 matrix product on one thread, from a few that take no time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

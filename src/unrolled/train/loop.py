@@ -66,18 +66,23 @@ class Trainer:
 
     def save(self) -> None:
         """Write the training state and the record; the model too where no validation chooses the best one."""
+        self.report.saving()
         progress = self.progress
         progress.metrics_bytes = self.metrics.flush()
         progress.wall_seconds, progress.cpu_seconds = self.clock.wall(), self.clock.cpu()
         if self.validator is None:
             progress.best_step = progress.step
-            with self.averager.weights(self.averager.candidates()[0]):
-                tree.save_tensors(self.out / MODEL, weights(self.model))
+            self._save_weights(self.averager.candidates()[0])
         progress.averaging = dict(self.averager.numbers)
         tensors = checkpoint.pack(self.model, self.tools, self.state)
         checkpoint.save_state(self.out, tensors, progress)
         self.write_record()
         self._saved_at = self.clock.wall()
+
+    def _save_weights(self, candidate: str) -> None:
+        self.report.saving()
+        with self.averager.weights(candidate):
+            tree.save_tensors(self.out / MODEL, weights(self.model))
 
     def restore(self) -> None:
         """Continue from the newest training state.
@@ -86,12 +91,7 @@ class Trainer:
             UnrolledError: it is missing, damaged or of another model, or the corpus is no longer the same.
         """
         own, self.progress = self.progress.checksums, checkpoint.read_progress(self.out)
-        for split, checksum in self.progress.checksums.items():
-            if own.get(split) != checksum:
-                raise UnrolledError(
-                    f"the {split} text of corpus {self.config.corpus.label} is not the one that {self.out} was begun "
-                    "with; bring that text back, or train anew with another --out."
-                )
+        checkpoint.check_texts(self.out, self.config.corpus.label, self.progress.checksums, own)
         self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
         self.tools = make_tools(self.phase_config, self.task, self.model)
         initial = self.task.initial_state(self.model)
@@ -100,6 +100,7 @@ class Trainer:
 
     def write_record(self, exact: Any = None) -> None:
         """Write the run record; ``exact``: the final result, once it is known."""
+        self.report.saving()
         spent = Spent(self.clock.wall(), self.clock.cpu())
         steps = of_steps(self.progress, self.parts.source.tokens_per_epoch())
         write_record(self.out, self.task, self.model, self.status, self.progress, spent, steps, exact)
@@ -263,8 +264,7 @@ class Trainer:
         result, figure = results[chosen], figures[chosen]
         if progress.best is None or figure < progress.best:
             progress.best, progress.best_step, progress.stale = figure, progress.step, 0
-            with self.averager.weights(chosen):
-                tree.save_tensors(self.out / MODEL, weights(self.model))
+            self._save_weights(chosen)
         else:
             progress.stale += 1
         self.averager.validated(figures, progress.history)

@@ -13,7 +13,7 @@ from unrolled.data.table import CORPORA
 from unrolled.task import TASKS
 from unrolled.train.config import BUDGETS, ExperimentConfig
 
-__all__ = ["DEFAULT", "find_recipe", "list_recipes", "load_experiment"]
+__all__ = ["DEFAULT", "find_recipe", "list_recipes", "load_experiment", "recipes_folder"]
 
 DEFAULT = "default"
 # Parts of a recipe that a task reads or not, and the parts that always belong to one.
@@ -21,7 +21,7 @@ _OF_A_TASK = ("model", "stream", "train", "tokenizer", "weights", "task", "count
 _OF_ANY_TEXT = ("fractions", "reset", "reading")
 
 
-def _folder() -> Path:
+def recipes_folder() -> Path:
     """Beside the package in an installed wheel, at the top of the source tree otherwise."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "recipes"
@@ -30,7 +30,7 @@ def _folder() -> Path:
 
 def list_recipes() -> dict[str, str]:
     """Name -> title of every shipped recipe."""
-    return {path.stem: str(read_toml(path).get("title", "")) for path in sorted(_folder().glob("*.toml"))}
+    return {path.stem: str(read_toml(path).get("title", "")) for path in sorted(recipes_folder().glob("*.toml"))}
 
 
 def find_recipe(name: str) -> Path:
@@ -43,7 +43,7 @@ def find_recipe(name: str) -> Path:
         if not Path(name).is_file():
             raise UsageError(f"there is no recipe file {name}; shipped recipes: {', '.join(list_recipes())}.")
         return Path(name)
-    path = _folder() / f"{name}.toml"
+    path = recipes_folder() / f"{name}.toml"
     if not path.is_file():
         raise unknown_name("recipe", name, list_recipes())
     return path

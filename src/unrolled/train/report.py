@@ -42,6 +42,9 @@ class Reporter:
     def note(self, text: str) -> None:
         """Something worth a line."""
 
+    def saving(self) -> None:
+        """Weights, state or record are about to be written; an exception ends the run before they are."""
+
     def score(self, done: int, total: int, nats: float) -> None:
         """The final score has come to ``done`` of ``total`` tokens, at ``nats`` per token."""
 

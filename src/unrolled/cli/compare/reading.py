@@ -1,0 +1,110 @@
+"""``unrolled compare status`` and ``report``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from unrolled.cli.common import DeviceOption, JsonOption, emit, table, write
+from unrolled.cli.compare.common import FolderArgument, verbs
+
+
+@verbs.command()
+def status(
+    folder: FolderArgument,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Look again every few seconds, and keep DIR/live.html, a page of the curves."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show how far a comparison is: jobs, who works on them, figures so far, hours left. Only reads.
+
+    Example: unrolled compare status comparisons/sharing --watch
+    """
+    from unrolled.compare import Board, open_lock
+    from unrolled.compare.status import progress
+
+    board = Board(open_lock(folder))
+    if watch:
+        _watch(board)
+        return
+    found = progress(board)
+    if json:
+        emit(found.to_json())
+        return
+    _show(found)
+
+
+def _show(found: Any) -> None:
+    rows = [
+        [
+            row["system"], row["corpus"], f"{row['parameters']:,}", str(row["searched"]),
+            "" if row["chosen"] is None else str(row["chosen"]),
+            f"{row['runs']} of {row['wanted']}" + (f", {row['diverged']} diverged" if row["diverged"] else ""),
+            "" if row["nats_per_token"] is None else f"{row['nats_per_token']:.4f}",
+        ]
+        for row in found.rows
+    ]  # fmt: skip
+    table(["system", "corpus", "parameters", "searched", "chosen", "runs", "nats per token"], rows)
+    left = "" if found.cpu_hours_left is None else f", about {found.cpu_hours_left:.1f} left"
+    write(f"{found.done} of {found.expected} jobs; {found.cpu_hours:.1f} CPU hours spent{left}")
+    for job, worker in found.running.items():
+        write(f"running: {job} on {worker.get('host')}, process {worker.get('pid')}")
+    for fault in found.faults:
+        write(fault)
+
+
+def _watch(board: Any) -> None:
+    import time
+
+    from unrolled.compare.report.live import live_page
+    from unrolled.compare.status import curves, progress
+    from unrolled.core.files import atomic_write
+
+    page = board.folder / "live.html"
+    while True:
+        found = progress(board)
+        running = {job: f"{worker.get('host')}, process {worker.get('pid')}" for job, worker in found.running.items()}
+        atomic_write(page, live_page(curves(board), running, board.lock.plan.title))
+        typer.clear()
+        _show(found)
+        write(f"learning curves: {page}")
+        if found.done >= found.expected and not found.running:
+            return
+        time.sleep(5)
+
+
+@verbs.command()
+def report(
+    folder: FolderArgument,
+    test: Annotated[
+        bool, typer.Option("--test", help="Score every final model once on the test split, and write that down.")
+    ] = False,
+    again: Annotated[
+        str | None, typer.Option(help="Why the test split is scored once more; the report prints it.")
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="Figures as PNG too.")] = False,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Answer what the plan asks: report.md, report.html, tables, record.json and figures in the folder.
+
+    Example: unrolled compare report comparisons/sharing
+    """
+    from unrolled.compare import Board, found, open_lock
+    from unrolled.compare.report import write_report
+    from unrolled.compare.test_split import score_all
+    from unrolled.core.errors import UsageError
+    from unrolled.core.files import read_json
+
+    if again is not None and not test:
+        raise UsageError("--again goes with --test.")
+    board = Board(open_lock(folder))
+    if test:
+        score_all(board, again, lambda text: typer.echo(text, err=True), device)
+    analysis = write_report(found(board), folder, png)
+    if json:
+        emit(read_json(folder / "record.json", 1 << 28))
+        return
+    write(analysis.answer)
+    write(f"report: {folder / 'report.md'}, {folder / 'report.html'}")

@@ -1,0 +1,97 @@
+"""What a plan comes to: sizes, jobs, hours; and whether a folder keeps the promises that claims rest on."""
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from unrolled.compare.plan import PlanConfig
+from unrolled.compare.resolve import Resolved, resolve
+from unrolled.core.errors import UsageError
+from unrolled.core.files import make_folder
+from unrolled.train.dry_run import product_speed
+
+__all__ = ["Estimate", "check_folder", "estimate"]
+
+_BOTH_PASSES = 3
+
+
+class Estimate(NamedTuple):
+    """What a plan comes to.
+
+    Attributes:
+        jobs: searches, full runs. operations: of all matrix products; None where a timing job is to say how many
+            tokens there are. cpu_hours: at the speed of a large product on this machine, so at least these; None too.
+    """
+
+    systems: tuple[Resolved, ...]
+    searches: int
+    runs: int
+    operations: float | None
+    cpu_hours: float | None
+
+
+def estimate(plan: PlanConfig) -> Estimate:
+    """Resolve a plan and count; nothing is trained and nothing written.
+
+    Raises:
+        UsageError: a plan that cannot be run, in one sentence.
+    """
+    systems = resolve(plan)
+    searches = runs = 0
+    operations: float | None = 0.0
+    for one in systems:
+        values = plan.values_of(one.system)
+        tried = len(values) * len(plan.search.seeds) if plan.search is not None else 0
+        searches, runs = searches + tried, runs + len(plan.seeds)
+        tokens = tried * (one.search_tokens or 0)
+        if one.tokens is None or operations is None:
+            operations = None
+        else:
+            tokens += len(plan.seeds) * one.tokens
+            operations += _BOTH_PASSES * one.flops_per_token * tokens
+            # every run is scored once on the whole validation split
+            operations += one.flops_per_token * one.text.validation_tokens * len(plan.seeds)
+    hours = None if operations is None else operations / product_speed() / 3600
+    budget = plan.match.budget
+    if budget.cpu_seconds is not None:
+        hours = len(systems) * len(plan.seeds) * budget.cpu_seconds / 3600
+    return Estimate(tuple(systems), searches, runs, operations, hours)
+
+
+def check_folder(folder: Path) -> None:
+    """Try what claims rest on: that a file is made by one alone, renamed by one alone, and that times of change follow
+    the order of writing. Takes some hundredths of a second.
+
+    Raises:
+        UsageError: the file system does not keep one of them; the sentence says which.
+    """
+    make_folder(folder)
+    path = folder / f".check-{secrets.token_hex(6)}"
+    fault = None
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            fault = "lets two programs create one file"
+        except FileExistsError:
+            pass
+        first = path.stat().st_mtime
+        time.sleep(0.02)
+        os.utime(path)
+        if path.stat().st_mtime < first:
+            fault = "sets times of change that run backwards"
+        moved = path.with_suffix(".moved")
+        path.rename(moved)
+        if path.exists() or not moved.exists():
+            fault = "does not rename at once"
+        moved.unlink()
+    except OSError as error:
+        fault = f"failed ({error.strerror or error})"
+    finally:
+        path.unlink(missing_ok=True)
+    if fault is not None:
+        raise UsageError(
+            f"the file system of {folder} {fault}, so that workers could not agree there; choose a folder on another."
+        )

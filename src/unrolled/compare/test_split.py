@@ -1,0 +1,81 @@
+"""The test split: opened once, when everything else is decided, and written down."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unrolled.compare.execute import run_folder, score_test
+from unrolled.compare.jobs import Board, Job
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import read_json, sha256_file, write_json
+from unrolled.runs import MODEL
+
+__all__ = ["TEST", "read_test", "score_all"]
+
+TEST = "test.lock.json"
+_KIND, _VERSION = "unrolled test scores", 1
+
+
+def read_test(folder: Path) -> dict[str, Any] | None:
+    """The test scores of a comparison; None where the split was not opened yet."""
+    path = folder / TEST
+    if not path.exists():
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("kind") != _KIND or value.get("version") != _VERSION:
+        raise UnrolledError(f"{path} holds no test scores: it is damaged, or of another program.")
+    return value
+
+
+def score_all(
+    board: Board, again: str | None, tell: Callable[[str], None] = lambda text: None, device: str = "auto"
+) -> dict[str, Any]:
+    """Score every final model once on the test split, and write that down.
+
+    Args:
+        again: why it is scored once more, which the report prints.
+    Raises:
+        UsageError: it was scored before, and no reason is given; runs are missing.
+    """
+    before = read_test(board.folder)
+    if before is not None and not again:
+        date = before["scored_utc"].partition("T")[0]
+        raise UsageError(
+            f'the test split was scored on {date}; scoring it again needs --again "why", which the report will print.'
+        )
+    jobs = _final(board)
+    scores = []
+    for number, job in enumerate(jobs, 1):
+        tell(f"test split, {number} of {len(jobs)}: {job.id}")
+        value = score_test(board, job, device)
+        scores.append({
+            "id": job.id, "system": job.system, "corpus": job.corpus, "seed": job.seed,
+            "model_sha256": sha256_file(run_folder(board, job) / MODEL), **value,
+        })  # fmt: skip
+    reasons = [] if before is None else [*before.get("reasons", ()), {"utc": _now(), "why": again}]
+    value = {
+        "kind": _KIND, "version": _VERSION, "scored_utc": _now() if before is None else before["scored_utc"],
+        "plan_sha256": board.lock.sha256, "reasons": reasons, "scores": scores,
+    }  # fmt: skip
+    write_json(board.folder / TEST, value)
+    return value
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _final(board: Board) -> list[Job]:
+    """The full runs that finished, of each system with its chosen value."""
+    if board.todo():
+        raise UsageError(
+            f"{board.folder} is not finished, and the test split is opened once, at the end; first: unrolled compare "
+            f"run {board.folder}"
+        )
+    final: list[Job] = []
+    for locked in board.lock.systems:
+        choice = board.choice(locked)
+        jobs = [] if choice is None or choice.refused is not None else board.run_jobs(locked, choice.value)
+        final += [job for job in jobs if (board.result(job) or {}).get("status") == "finished"]
+    return final

@@ -1,0 +1,153 @@
+"""What there is to do: the order, the search with its edges, divergence, timing."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from compare.plans import PLAN, found, registered
+from unrolled.compare import Board
+from unrolled.compare.jobs import take_over
+from unrolled.core.errors import UnrolledError
+
+
+def board_of(folder: Path, *changes: tuple[str, str]) -> Board:
+    text = PLAN
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return Board(registered(folder, text))
+
+
+def searched(board: Board, system: str, nats: dict[float, float | None]) -> None:
+    for job in board.todo():
+        if job.kind == "search" and job.system == system and job.value in nats:
+            found(board, job, nats[job.value])  # type: ignore[index]
+
+
+def choice_of(board: Board, system: str):
+    return board.choice(board.lock.locked(system, "text"))
+
+
+def test_searches_come_first_and_then_runs_seed_by_seed(tmp_path: Path) -> None:
+    board = board_of(tmp_path)
+    jobs = board.todo()
+    assert [job.kind for job in jobs] == ["search"] * 6
+    flops = [board.locked(job).flops_per_token for job in jobs]
+    assert flops == sorted(flops, reverse=True)
+    for system in ("LSTM", "GRU"):
+        searched(board, system, {0.005: 2.0, 0.01: 1.5, 0.02: 1.7})
+    jobs = board.todo()
+    assert [(job.kind, job.system, job.seed, job.value) for job in jobs] == [
+        ("run", "LSTM", 1, 0.01), ("run", "GRU", 1, 0.01), ("run", "LSTM", 2, 0.01), ("run", "GRU", 2, 0.01),
+    ]  # fmt: skip
+    config = jobs[1].experiment(board.locked(jobs[1]))
+    assert (config.seed, config.train.tokens, config.train.steps) == (1, 700, None)
+    assert config.train.optimizer.lr == 0.01  # type: ignore[attr-defined]
+    assert board.expected() == 10
+
+
+def test_ties_go_to_the_smaller_value_and_an_edge_is_flagged(tmp_path: Path) -> None:
+    board = board_of(tmp_path)
+    searched(board, "LSTM", {0.005: 1.5, 0.01: 1.5, 0.02: 1.7})
+    chosen = choice_of(board, "LSTM")
+    assert chosen.value == 0.005
+    assert chosen.at_edge
+    assert choice_of(board, "GRU") is None
+
+
+def test_an_edge_is_extended_twice_at_most(tmp_path: Path) -> None:
+    board = board_of(tmp_path, ('edge = "report"', 'edge = "extend"'))
+    searched(board, "GRU", {0.005: 1.9, 0.01: 1.7, 0.02: 1.5})
+    assert [job.value for job in board.todo() if job.system == "GRU"] == [0.04]
+    searched(board, "GRU", {0.04: 1.4})
+    assert [job.value for job in board.todo() if job.system == "GRU"] == [0.08]
+    searched(board, "GRU", {0.08: 1.3})
+    chosen = choice_of(board, "GRU")
+    assert (chosen.value, chosen.at_edge) == (0.08, True)
+    assert [one.added for one in chosen.tried] == [False, False, False, True, True]
+    searched(board, "LSTM", {0.005: 1.2, 0.01: 1.7, 0.02: 1.5})
+    searched(board, "LSTM", {0.0025: None})
+    chosen = choice_of(board, "LSTM")
+    assert (chosen.value, chosen.at_edge) == (0.005, False)
+
+
+def test_an_edge_may_be_refused(tmp_path: Path) -> None:
+    board = board_of(tmp_path, ('edge = "report"', 'edge = "refuse"'))
+    searched(board, "GRU", {0.005: 1.9, 0.01: 1.7, 0.02: 1.5})
+    assert board.refusals() == [
+        "the best train.optimizer.lr of system 'GRU' is 0.02, at the edge of what was tried; give it more values, or say "
+        'search.edge = "extend".'
+    ]
+
+
+def test_a_diverged_search_counts_as_infinite(tmp_path: Path) -> None:
+    board = board_of(tmp_path, ("seeds = [901]", "seeds = [901, 902]"))
+    jobs = [job for job in board.todo() if job.system == "GRU"]
+    for job in jobs:
+        found(
+            board, job, None if (job.value, job.seed) == (0.01, 902) else {0.005: 2.0, 0.01: 1.0, 0.02: 1.8}[job.value]
+        )  # type: ignore[index]
+    chosen = choice_of(board, "GRU")
+    assert chosen.value == 0.02
+    assert math.isinf(chosen.tried[1].nats_per_token)
+
+
+def test_everything_diverged(tmp_path: Path) -> None:
+    board = board_of(tmp_path)
+    searched(board, "GRU", {0.005: None, 0.01: None, 0.02: None})
+    assert "diverged with every train.optimizer.lr that was tried (0.005, 0.01, 0.02)" in board.refusals()[0]
+
+
+def test_a_full_run_that_diverges_sets_all_of_them_aside(tmp_path: Path) -> None:
+    board = board_of(tmp_path)
+    searched(board, "GRU", {0.005: 1.9, 0.01: 1.7, 0.02: 1.5})
+    first, second = (job for job in board.todo() if job.system == "GRU")
+    found(board, first, 1.4)
+    found(board, second, None)
+    chosen = choice_of(board, "GRU")
+    assert (chosen.value, chosen.set_aside) == (0.01, (0.02,))
+    again = [job for job in board.todo() if job.system == "GRU"]
+    assert [(job.value, job.seed) for job in again] == [(0.01, 1), (0.01, 2)]
+    for job in again:
+        found(board, job, None)
+    assert choice_of(board, "GRU").value == 0.005
+
+
+def test_cpu_seconds_become_tokens_by_one_timing(tmp_path: Path) -> None:
+    board = board_of(tmp_path, ("{{ tokens = 700 }}", "{{ cpu_seconds = 3 }}"))
+    (timing,) = [job for job in board.todo() if job.kind == "time"]
+    assert board.todo()[0] == timing
+    found(board, timing, 0.0, seconds_per_token={"LSTM": 0.01, "GRU": 0.005})
+    tokens = {one.system: board.tokens(one) for one in board.lock.systems}
+    assert tokens == {"LSTM": 300, "GRU": 600}
+
+
+def test_the_seconds_of_a_reference(tmp_path: Path) -> None:
+    board = board_of(tmp_path, ("[match]", '[match]\nreference = "GRU"'))
+    (timing,) = [job for job in board.todo() if job.kind == "time"]
+    found(board, timing, 0.0, seconds_per_token={"LSTM": 0.01, "GRU": 0.005})
+    assert {one.system: board.tokens(one) for one in board.lock.systems} == {"LSTM": 350, "GRU": 700}
+
+
+def test_results_of_the_same_jobs_are_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    first = board_of(tmp_path / "a")
+    searched(first, "LSTM", {0.005: 2.0, 0.01: 1.5, 0.02: 1.7})
+    found(first, next(job for job in first.todo() if job.kind == "run"), 1.3)
+    plan = (tmp_path / "a" / "plan.toml").read_text().replace("tokens = 700", "tokens = 1400")
+    (tmp_path / "a" / "longer.toml").write_text(plan)
+    from unrolled.compare import register
+
+    second = Board(register(tmp_path / "a" / "longer.toml", tmp_path / "second"))
+    assert take_over(second, first.folder) == 3  # the search, not the run, which is longer here
+    assert choice_of(second, "LSTM").value == 0.01
+
+
+def test_a_damaged_result_is_told(tmp_path: Path) -> None:
+    board = board_of(tmp_path)
+    job = board.todo()[0]
+    found(board, job, 1.0)
+    board.path(job).write_text('{"kind": "something"}')
+    with pytest.raises(UnrolledError, match="delete it, and run it again"):
+        Board(board.lock).todo()
