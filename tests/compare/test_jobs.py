@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from compare.plans import PLAN, found, registered
-from unrolled.compare import Board
-from unrolled.compare.jobs import take_over
+from unrolled.compare import Board, register
+from unrolled.compare.jobs import pack, take_over
 from unrolled.core.errors import UnrolledError
 
 
@@ -76,8 +76,8 @@ def test_an_edge_may_be_refused(tmp_path: Path) -> None:
     board = board_of(tmp_path, ('edge = "report"', 'edge = "refuse"'))
     searched(board, "GRU", {0.005: 1.9, 0.01: 1.7, 0.02: 1.5})
     assert board.refusals() == [
-        "the best train.optimizer.lr of system 'GRU' is 0.02, at the edge of what was tried; give it more values, or say "
-        'search.edge = "extend".'
+        "the best train.optimizer.lr of system 'GRU' is 0.02, at the edge of what was tried; give it more values, or "
+        'say search.edge = "extend".'
     ]
 
 
@@ -137,11 +137,25 @@ def test_results_of_the_same_jobs_are_taken_over(tmp_path: Path) -> None:
     found(first, next(job for job in first.todo() if job.kind == "run"), 1.3)
     plan = (tmp_path / "a" / "plan.toml").read_text().replace("tokens = 700", "tokens = 1400")
     (tmp_path / "a" / "longer.toml").write_text(plan)
-    from unrolled.compare import register
-
     second = Board(register(tmp_path / "a" / "longer.toml", tmp_path / "second"))
     assert take_over(second, first.folder) == 3  # the search, not the run, which is longer here
     assert choice_of(second, "LSTM").value == 0.01
+
+
+def test_results_in_one_file_are_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = board_of(tmp_path / "a")
+    for system in ("LSTM", "GRU"):
+        searched(first, system, {0.005: 2.0, 0.01: 1.5, 0.02: 1.7})
+    found(first, next(job for job in first.todo() if job.kind == "run"), 1.3)
+    pack(first)
+    second = Board(register(tmp_path / "a" / "plan.toml", tmp_path / "second"))
+    assert take_over(second, first.folder / "results.jsonl") == 7
+    assert second.todo() == first.todo()
+    (tmp_path / "odd.jsonl").write_text("[]\n")
+    with pytest.raises(UnrolledError, match="does not hold the results of a comparison"):
+        take_over(second, tmp_path / "odd.jsonl")
 
 
 def test_a_damaged_result_is_told(tmp_path: Path) -> None:

@@ -184,22 +184,24 @@ def _scored(board: Board, folder: Path, device: str) -> dict[str, Any]:
 
 
 def block_means(nats: np.ndarray, block: int = BLOCK) -> np.ndarray:
-    """Mean nats per token of each block of so many tokens of a text; the last one may be shorter.
+    """Mean nats per token of each block of so many tokens of a text, to a millionth; the last one may be shorter.
 
     Args:
         nats: (n,).
     """
     starts = np.arange(0, len(nats), block)
-    return np.add.reduceat(nats, starts) / np.diff(np.append(starts, len(nats)))
+    return np.round(np.add.reduceat(nats, starts) / np.diff(np.append(starts, len(nats))), 6)
 
 
 def _probed(run: Run, probe: ProbeConfig) -> dict[str, float]:
     """Further figures of a run, by name."""
     from unrolled.analyse import RecoveryConfig, recovery_of_run
 
-    config = RecoveryConfig.parse({"split": "valid", "places": probe.places, "lags": probe.lags})
+    config = RecoveryConfig.parse({
+        "split": "valid", "places": probe.places, "lags": probe.lags, "columns": probe.columns,
+    })  # fmt: skip
     excess = recovery_of_run(run, config=config).excess.mean(0)
-    return {"recovery_bits": float(excess[1:].sum()), "recovery_first_bits": float(excess[1])}
+    return {"recovery_bits": float(excess.sum()), "recovery_first_bits": float(excess[0])}
 
 
 def score_test(board: Board, job: Job, device: str) -> dict[str, Any]:

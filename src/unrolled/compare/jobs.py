@@ -2,6 +2,7 @@
 nothing else, so that any number of workers agree on it without a word."""
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -12,14 +13,15 @@ from unrolled.compare.lock import Lock, Locked, canonical
 from unrolled.compare.search import Choice, Tried, Value, at_edge, best_of, beyond, number
 from unrolled.core.config import apply_settings
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import atomic_write, make_folder, read_json
+from unrolled.core.files import atomic_write, make_folder, parse_json, read_bounded, read_json, write_json
 from unrolled.train import ExperimentConfig
 
-__all__ = ["RESULTS", "Board", "Job", "take_over"]
+__all__ = ["PACKED", "RESULTS", "Board", "Job", "pack", "take_over"]
 
-RESULTS = "results"
+RESULTS, PACKED = "results", "results.jsonl"
 RESULT_KIND, RESULT_VERSION = "unrolled job result", 1
 _MOST_EXTENSIONS = 2
+_MOST_PACKED = 1 << 30
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
@@ -253,20 +255,40 @@ class Board:
         return self.lock.locked(job.system, job.corpus)
 
 
-def take_over(board: Board, other: Path) -> int:
-    """Copy the results of another comparison's folder whose jobs are the same here, to the last setting.
+def pack(board: Board) -> None:
+    """Write every result so far into one file of lines of JSON, by which others can go on: see :func:`take_over`."""
+    results = sorted((job.id, result) for job in board.known() if (result := board.result(job)) is not None)
+    lines = [json.dumps(result, sort_keys=True, allow_nan=False) + "\n" for _, result in results]
+    atomic_write(board.folder / PACKED, "".join(lines))
 
+
+def take_over(board: Board, other: Path) -> int:
+    """Copy the results of another comparison whose jobs are the same here, to the last setting.
+
+    Args:
+        other: its folder, or the file that :func:`pack` wrote.
     Returns:
         how many there were.
     """
-    if not (other / RESULTS).is_dir():
-        raise UsageError(f"{other} holds no results of a comparison; name its folder.")
+    known = _packed(other) if other.is_file() else _unpacked(other)
     make_folder(board.folder / RESULTS)
     taken = 0
-    while True:  # results of a search make further jobs known
-        missing = [job for job in board.todo() if (other / RESULTS / f"{job.id}.json").exists()]
-        if not missing:
-            return taken
+    while missing := [job for job in board.todo() if job.id in known]:  # those of a search make further jobs known
         for job in missing:
-            atomic_write(board.path(job), (other / RESULTS / f"{job.id}.json").read_bytes())
+            write_json(board.path(job), known[job.id])
         taken += len(missing)
+    return taken
+
+
+def _packed(path: Path) -> dict[str, Any]:
+    try:
+        values = [parse_json(line) for line in read_bounded(path, _MOST_PACKED).splitlines()]
+        return {value["id"]: value for value in values if value["kind"] == RESULT_KIND}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnrolledError(f"{path} does not hold the results of a comparison: it is damaged.") from error
+
+
+def _unpacked(folder: Path) -> dict[str, Any]:
+    if not (folder / RESULTS).is_dir():
+        raise UsageError(f"{folder} holds no results of a comparison; name its folder, or its {PACKED}.")
+    return {path.stem: read_json(path) for path in sorted((folder / RESULTS).glob("*.json"))}

@@ -108,9 +108,13 @@ class SearchConfig(Config):
 class ProbeConfig(Config):
     """A measurement of each final model beside its validation loss; its figures may be asked of in contrasts."""
 
-    name: Literal["recovery"] = Field(description="recovery: excess loss after a wrong input (see inspect recovery)")
+    name: Literal["recovery"] = Field(
+        description="recovery: excess loss after a wrong input (see inspect recovery), as recovery_bits in all and "
+        "recovery_first_bits at the next token",
+    )
     places: int = Field(default=300, ge=10, description="places in the validation text that are corrupted")
     lags: int = Field(default=100, ge=1, description="tokens after the corruption that are summed over")
+    columns: int = Field(default=20, ge=1, description="parallel columns in which the text is read")
 
 
 class SystemConfig(Config):

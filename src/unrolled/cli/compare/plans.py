@@ -67,7 +67,10 @@ def register(
         str | None, typer.Option(help="Why a plan that is registered there already is changed; the report prints it.")
     ] = None,
     reuse: Annotated[
-        Path | None, typer.Option(help="Another comparison: results of jobs that are the same here are taken over.")
+        Path | None,
+        typer.Option(
+            help="Another comparison, its folder or its results.jsonl: results of the same jobs are taken over."
+        ),
     ] = None,
 ) -> None:
     """Freeze a plan in a folder: plan.lock.json holds every configuration, and what is asked. Nothing is trained.

@@ -92,6 +92,7 @@ def report(
     Example: unrolled compare report comparisons/sharing
     """
     from unrolled.compare import Board, found, open_lock
+    from unrolled.compare.jobs import pack
     from unrolled.compare.report import write_report
     from unrolled.compare.test_split import score_all
     from unrolled.core.errors import UsageError
@@ -103,6 +104,7 @@ def report(
     if test:
         score_all(board, again, lambda text: typer.echo(text, err=True), device)
     analysis = write_report(found(board), folder, png)
+    pack(board)
     if json:
         emit(read_json(folder / "record.json", 1 << 28))
         return
