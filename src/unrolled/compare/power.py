@@ -8,7 +8,7 @@ import numpy as np
 from unrolled.compare.quantiles import Shares, critical, satterthwaite, special
 from unrolled.compare.statistics import LEVEL, CrossedDifference
 
-__all__ = ["POWER", "SD_CHARACTERS", "power_at", "power_of", "seeds_needed", "seeds_to_show"]
+__all__ = ["POWER", "SD_CHARACTERS", "power_at", "power_of", "seeds_needed", "seeds_to_decide"]
 
 POWER = 0.8
 """Chance of showing a difference that is there, as plans are asked to have it."""
@@ -47,20 +47,37 @@ def power_of(found: CrossedDifference, difference: float, contrasts: int = 1) ->
     return _power(difference, found.shares, contrasts)
 
 
-def seeds_to_show(found: CrossedDifference, difference: float, contrasts: int = 1, power: float = POWER) -> int | None:
-    """The fewest seeds per system that show a true ``difference`` on the same text.
+def seeds_to_decide(found: CrossedDifference, smallest: float | None, contrasts: int = 1) -> int | None:
+    """Seeds per system that would decide what is undecided, on the same text.
 
-    What the text adds to the variance stays as it is, so that there may be no such number: None then.
+    As many as show a true difference of ``smallest`` with 80 % power, and as many as decide if the difference stays as
+    it was found; without ``smallest``, as many as show one as large as was found. What the text adds to the variance
+    stays as it is, so that there may be no such number: None then, as for a single seed.
     """
     if found.seed_variance is None:
         return None
-    text, freedom = found.text_variance, found.freedoms[1] or 1.0
+    away, tail = abs(found.difference), (1 - LEVEL) / contrasts / 2
 
-    def enough(seeds: int) -> bool:
-        of_seeds = (found.seed_variance or 0.0) / seeds, _freedom(seeds, found.paired)
-        return _power(difference, [of_seeds, (text, freedom)], contrasts) >= power
+    def shown(seeds: int) -> bool:
+        return _power(away if smallest is None else smallest, _shares(found, seeds), contrasts) >= POWER
 
-    return _fewest(enough)
+    def decided(seeds: int) -> bool:
+        shares = _shares(found, seeds)
+        error = math.sqrt(sum(share for share, _ in shares))
+        equivalent = smallest is not None and away + critical(shares, 1 - LEVEL) * error < smallest
+        return equivalent or away > critical(shares, tail) * error
+
+    least = _fewest(shown)
+    if smallest is None or least is None:
+        return least
+    staying = _fewest(decided)
+    return None if staying is None else max(least, staying)
+
+
+def _shares(found: CrossedDifference, seeds: int) -> Shares:
+    """Of the variance that the same comparison has with so many seeds of each system."""
+    of_seeds = (found.seed_variance or 0.0) / seeds, _freedom(seeds, found.paired)
+    return [of_seeds, (found.text_variance, found.freedoms[1] or 1.0)]
 
 
 def _freedom(seeds: int, paired: bool) -> float:

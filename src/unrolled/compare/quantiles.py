@@ -1,9 +1,9 @@
 """Quantiles of a mean whose variance has shares that are known with different degrees of freedom.
 
 They are Cochran's (1964): the mean of those of Student's t, each weighted by its share. One t with Satterthwaite's
-(1946) degrees of freedom is too narrow where there are few seeds and the text's share is small, since a share of seeds that
-came out small by chance then looks well known: over 3 seeds, and a tenth as much from the text, 95 % intervals cover
-91.6 %, and 99.5 % ones, as Holm's method asks for, 97.3 %; Cochran's cover 95.1 and 99.2 (4,000 simulated comparisons).
+(1946) degrees of freedom is too narrow where there are few seeds and the text's share is small, since a share of seeds
+that came out small by chance then looks well known: over 3 seeds, and a tenth as much from the text, 95 % intervals
+cover 91.6 %, and 99.5 % ones, as Holm's method asks for, 97.3 %; Cochran's cover 95.1 and 99.2 (4,000 simulations).
 """
 
 import importlib
