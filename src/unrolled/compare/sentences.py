@@ -28,10 +28,11 @@ def sentence(row: ContrastFound) -> str:
 
 
 def _verdict(row: ContrastFound) -> str:
-    where = row.corpus if row.split == "valid" else f"the test split of {row.corpus}"
+    where = _where(row)
     if row.found is None:
         return f"Undecided between {row.first} and {row.than} on {where}: they have no finished runs to compare yet."
     size = f"{abs(row.found.difference):.4g} {row.unit}"
+    over = " over seeds" if row.found.covers == "seeds" else ""
     counted = f"{_seeds(row)}, {row.first} lower at {row.found.seeds_better} of {row.found.common}"
     p = "" if row.p_holm is None else f", p {p_value(row.p_holm)} after Holm"
     if row.verdict in ("better", "worse"):
@@ -39,7 +40,7 @@ def _verdict(row: ContrastFound) -> str:
         low, high = sorted(abs(end) for end in row.found.interval() or (0.0, 0.0))
         text = (
             f"{row.first} is {row.verdict} than {row.than} on {where}: {size} {order}, "
-            f"95 % interval {low:.4g} to {high:.4g} ({counted}{p})."
+            f"95 % interval{over} {low:.4g} to {high:.4g} ({counted}{p})."
         )
         if row.verdict == "worse" and row.expected:
             text += " The plan had registered that it is better."
@@ -61,7 +62,13 @@ def _verdict(row: ContrastFound) -> str:
             f", 95 % interval over the text alone {signed(low)} to {signed(high)}" if row.found.covers == "text" else ""
         )
         return f"{start}{told}; one seed of a system says nothing of other seeds, so add seeds."
-    return f"{start}, 95 % interval {signed(low)} to {signed(high)} ({counted}{p}){_more(row)}"
+    return f"{start}, 95 % interval{over} {signed(low)} to {signed(high)} ({counted}{p}){_more(row)}"
+
+
+def _where(row: ContrastFound) -> str:
+    if row.split == "test":
+        return f"the test split of {row.corpus}"
+    return f"the training text of {row.corpus}" if row.figure == "train_nats" else row.corpus
 
 
 def _seeds(row: ContrastFound) -> str:
@@ -78,4 +85,6 @@ def _more(row: ContrastFound) -> str:
         return "."
     if row.seeds_to_decide is not None:
         return f"; about {row.seeds_to_decide} seeds per system would decide."
-    return "; no number of seeds would decide on this text: it is too short for a difference as small as this."
+    if row.found is not None and row.found.text_variance > 0:
+        return "; no number of seeds would decide on this text: it is too short for a difference as small as this."
+    return "; more than 100,000 seeds per system would be needed."
