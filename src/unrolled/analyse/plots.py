@@ -28,8 +28,10 @@ def plots_wanted() -> str | None:
     return None
 
 
-def draw(path: str | os.PathLike[str], size: tuple[float, float], fill: Callable[[Any], None]) -> None:
-    """Draw a figure and write it as PNG and SVG; equal figures give equal bytes.
+def draw(
+    path: str | os.PathLike[str], size: tuple[float, float], fill: Callable[[Any], None], png: bool = True
+) -> None:
+    """Draw a figure and write it as SVG, and as PNG unless told otherwise; equal figures give equal bytes.
 
     Args:
         path: of the files, without ``.png`` and ``.svg``.
@@ -47,7 +49,8 @@ def draw(path: str | os.PathLike[str], size: tuple[float, float], fill: Callable
         figure = figures.Figure(figsize=size, layout="constrained")
         fill(figure)
         _plain_powers(figure)
-        for kind, options in ((".png", {"dpi": 200}), (".svg", {"metadata": {"Date": None}})):
+        kinds = {".png": {"dpi": 200}, ".svg": {"metadata": {"Date": None}}}
+        for kind, options in kinds.items() if png else [(".svg", kinds[".svg"])]:
             target = Path(f"{os.fspath(path)}{kind}")
             atomic_write(target, lambda part, kind=kind, options=options: _save(figure, part, kind, options))
 

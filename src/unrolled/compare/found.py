@@ -33,7 +33,7 @@ def found(board: Board) -> Found:
         rules=plan.rule,
         search_setting=None if plan.search is None else plan.search.setting,
         block=dict.fromkeys(texts, BLOCK),
-        tokens={corpus: text.validation_tokens for corpus, text in texts.items()},
+        split_tokens={corpus: text.validation_tokens for corpus, text in texts.items()},
         characters={corpus: text.characters for corpus, text in texts.items()},
         matched=_matched(board),
         free=_free(board),

@@ -92,8 +92,8 @@ class Found:
     Attributes:
         title, question: from the plan. sha256: of the locked plan.
         wanted: seeds that the plan (with its amendments) asks for.
-        block: tokens of a block, by corpus. tokens: of the validation split, by corpus. characters: whether tokens are
-            characters, by corpus.
+        block: tokens of a block, by corpus. split_tokens: of the whole validation split, by corpus; its last block has
+            what is left. Absent, all blocks count alike. characters: whether tokens are characters, by corpus.
         matched, free: sentences: what was held equal over all systems, and what a plan lets differ.
         contrasts, rules: as in the plan.
         amendments: {utc, what, reason} in order.
@@ -109,7 +109,7 @@ class Found:
     rules: tuple[RuleConfig, ...] = ()
     search_setting: str | None = None
     block: dict[str, int] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
+    split_tokens: dict[str, int] = field(default_factory=dict)
     characters: dict[str, bool] = field(default_factory=dict)
     matched: tuple[str, ...] = ()
     free: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from unrolled.compare.results import CurvePoint
 from unrolled.compare.worker import faults
 from unrolled.core.errors import UnrolledError
 
-__all__ = ["Progress", "curves", "progress"]
+__all__ = ["Progress", "curves", "progress", "states"]
 
 
 class Progress(NamedTuple):
@@ -95,6 +95,18 @@ def _row(board: Board, system: str, corpus: str, results: Mapping[Job, Any]) -> 
         "diverged": sum(run["status"] == "diverged" for run in runs),
         "nats_per_token": sum(nats) / len(nats) if nats else None,
     }
+
+
+def states(board: Board, running: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What of every job that is known is to be said, in a word or a few."""
+    found = {}
+    for job in board.known():
+        result, worker = board.result(job), running.get(job.id)
+        if result is not None:
+            found[job.id] = "diverged" if result.get("status") == "diverged" else "done"
+        else:
+            found[job.id] = f"running on {worker.get('host')}" if worker else "waiting"
+    return found
 
 
 def curves(board: Board) -> dict[str, list[CurvePoint]]:

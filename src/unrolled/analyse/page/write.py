@@ -1,7 +1,5 @@
 """One self-contained HTML page of a text as one or two models read it."""
 
-import base64
-import hashlib
 import importlib.resources
 import json
 import os
@@ -13,6 +11,7 @@ from typing import Any
 from unrolled.analyse.page.data import PageConfig, PageModel, page_model
 from unrolled.analyse.page.text import losses_of
 from unrolled.core.files import atomic_write, ready_output
+from unrolled.core.html import source_hash
 from unrolled.data.reading import Part
 from unrolled.data.walk import Progress
 from unrolled.runs import Run
@@ -59,7 +58,9 @@ def page_html(text: str, models: Sequence[dict[str, Any]], title: str) -> str:
     """
     data = {"version": VERSION, "title": title, "text": text, "models": list(models)}
     style, script = _file("page.css"), "".join(map(_file, SCRIPTS))
-    policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; base-uri 'none'"
+    policy = (
+        f"default-src 'none'; script-src '{source_hash(script)}'; style-src '{source_hash(style)}'; base-uri 'none'"
+    )
     parts = {"policy": policy, "style": style, "script": script, "data": _json(data)}
     # one pass: what is put in is not looked at again
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("page.html"))
@@ -75,10 +76,6 @@ def write_page(path: str | os.PathLike[str], text: str, models: Sequence[dict[st
 
 def _file(name: str) -> str:
     return importlib.resources.files("unrolled.analyse.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
 def _json(value: Any) -> str:

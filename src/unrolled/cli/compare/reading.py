@@ -57,16 +57,19 @@ def _show(found: Any) -> None:
 def _watch(board: Any) -> None:
     import time
 
-    from unrolled.compare.report.live import live_page
-    from unrolled.compare.status import curves, progress
+    import click
+
+    from unrolled.compare.report import live_page
+    from unrolled.compare.status import curves, progress, states
     from unrolled.core.files import atomic_write
 
     page = board.folder / "live.html"
+    characters = all(one.text.characters for one in board.lock.systems)
+    unit = "bits per character" if characters else "bits per token"
     while True:
         found = progress(board)
-        running = {job: f"{worker.get('host')}, process {worker.get('pid')}" for job, worker in found.running.items()}
-        atomic_write(page, live_page(curves(board), running, board.lock.plan.title))
-        typer.clear()
+        atomic_write(page, live_page(curves(board), states(board, found.running), board.lock.plan.title, unit))
+        click.clear()
         _show(found)
         write(f"learning curves: {page}")
         if found.done >= found.expected and not found.running:
