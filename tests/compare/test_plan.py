@@ -41,6 +41,8 @@ def changed(old: str, new: str) -> str:
         ("{{ tokens = 300 }}", "{{ cpu_seconds = 3 }}", "the budget of a search is in tokens, steps or flops"),
         ("values = [0.005, 0.01, 0.02]", "values = [0.01, 0.01]", "search.values has a value twice"),
         ('edge = "report"', 'edge = "extends"', "edge"),
+        ("[0.005, 0.01, 0.02]", "[0.005, 1e9]", "system 'LSTM': config key 'train.optimizer.lr': input should be less"),
+        ('"train.optimizer.lr"', '"train.optimizer.rate"', "system 'LSTM': unknown config key 'train.optimizer.rate'"),
         ('values = [0.005, 0.01, 0.02]\nbudget = {{ tokens = 300 }}\nseeds = [901]\nedge = "report"',
          'values = [0.0, 0.01]\nbudget = {{ tokens = 300 }}\nseeds = [901]', "search.edge = extend needs values above"),
         ("[match]", 'corpora = ["nowhere/at/all.txt"]\n[match]', "nowhere/at/all.txt does not exist"),

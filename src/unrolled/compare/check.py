@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unrolled.compare.plan import PlanConfig
+from unrolled.compare.power import power_at, seeds_needed
 from unrolled.compare.resolve import Resolved, resolve
 from unrolled.core.errors import UsageError
 from unrolled.core.files import make_folder
 from unrolled.train.dry_run import product_speed
 
-__all__ = ["Estimate", "check_folder", "estimate"]
+__all__ = ["Estimate", "Power", "check_folder", "estimate", "power_of_plan"]
 
 _BOTH_PASSES = 3
 
@@ -58,6 +59,44 @@ def estimate(plan: PlanConfig) -> Estimate:
     if budget.cpu_seconds is not None:
         hours = len(systems) * len(plan.seeds) * budget.cpu_seconds / 3600
     return Estimate(tuple(systems), searches, runs, operations, hours)
+
+
+class Power(NamedTuple):
+    """What a contrast of a plan can show: chance of showing a true difference of ``smallest`` with the plan's seeds,
+    and the seeds that have 80 %; None for more than can be had."""
+
+    contrast: str
+    smallest: float
+    sd: float
+    seeds: int
+    power: float
+    needed: int | None
+
+    def __str__(self) -> str:
+        needed = "no number of seeds has" if self.needed is None else f"{self.needed} seeds have"
+        return (
+            f"{self.contrast}: {self.seeds} seeds show a true difference of {self.smallest:g} bits with "
+            f"{self.power:.0%} at a standard deviation of {self.sd:g}; {needed} 80 %"
+        )
+
+
+def power_of_plan(plan: PlanConfig, sd: float) -> list[Power]:
+    """Power of every contrast that names the smallest difference anybody cares about, in the first step of Holm's
+    method over all, with independent seeds and by seeds alone: what the text adds to the variance is not known before.
+
+    Args:
+        sd: over the seeds of a system, in bits per token.
+    """
+    many, seeds = len(plan.contrast), len(plan.seeds)
+    return [
+        Power(
+            one.name, one.smallest, sd, seeds,
+            power_at(one.smallest, sd, seeds, many) if seeds > 1 else 0.0,
+            seeds_needed(one.smallest, sd, many),
+        )
+        for one in plan.contrast
+        if one.smallest is not None and sd > 0
+    ]  # fmt: skip
 
 
 def check_folder(folder: Path) -> None:

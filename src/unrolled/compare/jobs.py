@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from unrolled.compare.lock import Lock, Locked, canonical
+from unrolled.compare.resolve import with_value
 from unrolled.compare.search import Choice, Tried, Value, at_edge, best_of, beyond, number
-from unrolled.core.config import apply_settings
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write, make_folder, parse_json, read_bounded, read_json, write_json
 from unrolled.train import ExperimentConfig
@@ -48,8 +48,7 @@ class Job(NamedTuple):
 
 
 def _experiment(locked: Locked, seed: int, value: Value | None, tokens: int, setting: str | None) -> dict[str, Any]:
-    settings = [] if setting is None or value is None else [f"{setting}={value}"]
-    config = apply_settings(locked.config, settings)
+    config = locked.config if setting is None or value is None else with_value(locked.config, setting, value)
     config["train"] = {**config["train"], "steps": None, "tokens": tokens}
     return {**config, "seed": seed}
 

@@ -18,7 +18,7 @@ from unrolled.tasks.lm_size import facts_of
 from unrolled.train import ExperimentConfig
 from unrolled.train.recipes import load_experiment
 
-__all__ = ["Resolved", "Text", "resolve"]
+__all__ = ["Resolved", "Text", "resolve", "with_value"]
 
 _OPENED = ("train", "valid")
 _BOTH_PASSES = 3
@@ -84,6 +84,11 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
     return found
 
 
+def with_value(config: dict[str, Any], setting: str, value: float | int | str) -> dict[str, Any]:
+    """A configuration with another value of a setting."""
+    return apply_settings(config, [f"{setting}={value}"])
+
+
 @contextlib.contextmanager
 def _named(system: SystemConfig) -> Iterator[None]:
     """A fault of a system names it."""
@@ -97,6 +102,8 @@ def _resolved(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, 
     config = _settled(config, text)
     if plan.match.parameters is not None:
         config = _matched(plan, system, config, text.vocabulary)
+    for value in plan.values_of(system.name):  # one that is refused is told now, not after hours
+        ExperimentConfig.parse(with_value(config.model_dump(mode="json"), plan.search.setting, value))  # type: ignore[union-attr]
     facts = facts_of(config, text.vocabulary)
     if plan.match.parameters is not None:
         _check_size(plan, system, facts["parameters"], config)

@@ -25,10 +25,10 @@ def check(
     Example: unrolled compare check sharing
     """
     from unrolled.compare import estimate, find_plan, read_plan
-    from unrolled.compare.power import power_lines, power_record
+    from unrolled.compare.check import power_of_plan
 
     read = read_plan(find_plan(plan), settings or ())
-    found = estimate(read)
+    found, power = estimate(read), power_of_plan(read, sd)
     if json:
         systems = [
             {key: value for key, value in one._asdict().items() if key not in ("config", "text")}
@@ -37,7 +37,7 @@ def check(
         emit({
             "kind": "unrolled plan check", "title": read.title, "systems": systems, "searches": found.searches,
             "runs": found.runs, "operations": found.operations, "cpu_hours_at_least": found.cpu_hours,
-            "power": power_record(read, sd),
+            "power": [one._asdict() for one in power],
         })  # fmt: skip
         return
     write(read.title)
@@ -52,8 +52,8 @@ def check(
     table(["system", "corpus", "width", "parameters", "flops/token", "tokens", "tokens of a search"], rows)
     hours = "by timing" if found.cpu_hours is None else f"at least {found.cpu_hours:.1f} CPU hours"
     write(f"jobs: {found.searches} of the search, {found.runs} full runs; {hours}")
-    for line in power_lines(read, sd):
-        write(line)
+    for one in power:
+        write(str(one))
 
 
 @verbs.command()

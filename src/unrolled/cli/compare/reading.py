@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import DeviceOption, JsonOption, emit, table, write
+from unrolled.cli.common import DeviceOption, JsonOption, emit, out, table, write
 from unrolled.cli.compare.common import FolderArgument, verbs
 
 
@@ -57,8 +57,6 @@ def _show(found: Any) -> None:
 def _watch(board: Any) -> None:
     import time
 
-    import click
-
     from unrolled.compare.report import live_page
     from unrolled.compare.status import curves, progress, states
     from unrolled.core.files import atomic_write
@@ -69,7 +67,7 @@ def _watch(board: Any) -> None:
     while True:
         found = progress(board)
         atomic_write(page, live_page(curves(board), states(board, found.running), board.lock.plan.title, unit))
-        click.clear()
+        out.clear()
         _show(found)
         write(f"learning curves: {page}")
         if found.done >= found.expected and not found.running:

@@ -1,0 +1,188 @@
+"""Workers: the same results whoever does what, whatever dies; signals, failures, zombies; the test split stays shut."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compare.plans import PLAN, RECIPE, registered, write_plan
+from compare.working import work_with_kills
+from unrolled.compare import Board, found, open_lock, register, work
+from unrolled.compare import execute as execute_module
+from unrolled.compare.claims import Claims
+from unrolled.compare.report import write_report
+from unrolled.compare.test_split import score_all
+from unrolled.core.errors import StoppedError, UnrolledError, UsageError
+from unrolled.data.reading import Part
+from unrolled.train import loop
+
+SMALL = PLAN.replace("values = [0.005, 0.01, 0.02]", "values = [0.01, 0.02]").replace(
+    "parameters = 3000", "parameters = 1500"
+)
+
+
+def results(folder: Path) -> bytes:
+    """The table of all runs, which holds nothing that a clock decides."""
+    write_report(found(Board(open_lock(folder))), folder)
+    return (folder / "results.tsv").read_bytes()
+
+
+@pytest.fixture
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.slow
+def test_two_workers_of_whom_one_is_killed_twenty_times(tmp_path: Path, no_fsync: None) -> None:
+    longer = SMALL.replace("tokens = 300", "tokens = 3000").replace("tokens = 700", "tokens = 6000")
+    path = write_plan(tmp_path, longer.replace("seeds = [1, 2]", "seeds = [1, 2, 3, 4]"))
+    register(path, tmp_path / "alone")
+    assert work(tmp_path / "alone", wait=0.05).complete
+    register(path, tmp_path / "killed")
+    assert work_with_kills(tmp_path / "killed", workers=2, kills=20, seed=5) == 20
+    assert results(tmp_path / "killed") == results(tmp_path / "alone")
+    assert Claims(tmp_path / "killed").failures() == {}
+
+
+def test_a_whole_comparison(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one folder and in two whose results are put together; and no byte of the test split is read."""
+    read: list[str] = []
+    chunks = Part.chunks
+
+    def watched(part: Part) -> Any:
+        read.append(Path(part.name).name)
+        assert Path(part.name).name != "test.txt", "the test split was opened"
+        return chunks(part)
+
+    monkeypatch.setattr(Part, "chunks", watched)
+    path = write_plan(tmp_path, SMALL)
+    lines: list[str] = []
+    register(path, tmp_path / "one")
+    outcome = work(tmp_path / "one", tell=lines.append)
+    assert (outcome.done, outcome.complete, outcome.faults) == (8, True, ())
+    assert {"train.txt", "valid.txt"} <= set(read)
+    assert sum("begun" in line for line in lines) == 8
+    register(path, tmp_path / "two")
+    register(path, tmp_path / "three")
+    assert not work(tmp_path / "two", only="*.LSTM.*").complete
+    work(tmp_path / "three", only="*.GRU.*")
+    for folder in ("results", "runs"):
+        shutil.copytree(tmp_path / "three" / folder, tmp_path / "two" / folder, dirs_exist_ok=True)
+    assert work(tmp_path / "two").complete
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    # weights are kept of full runs alone
+    kept = {path.parent.name.split(".")[0] for path in (tmp_path / "one" / "runs").glob("*/model.safetensors")}
+    assert kept == {"run"}
+
+
+def test_the_test_split_is_opened_once(tmp_path: Path, no_fsync: None) -> None:
+    lock = registered(tmp_path, SMALL)
+    with pytest.raises(UsageError, match="is not finished, and the test split is opened once, at the end"):
+        score_all(Board(lock), None)
+    work(lock.folder)
+    board = Board(lock)
+    first = score_all(board, None)
+    assert len(first["scores"]) == 4
+    assert all(len(score["model_sha256"]) == 64 for score in first["scores"])
+    with pytest.raises(UsageError, match=r'the test split was scored on 20.*needs --again "why", which the report'):
+        score_all(board, None)
+    again = score_all(board, "a reviewer asked")
+    assert [score["nats_per_token"] for score in again["scores"]] == [
+        score["nats_per_token"] for score in first["scores"]
+    ]
+    value = found(board)
+    assert value.test_reasons == ("a reviewer asked",)
+    assert len(value.test) == 4
+    write_report(value, lock.folder)
+    assert "a reviewer asked" in (lock.folder / "report.md").read_text()
+
+
+def test_a_zombie_writes_nothing(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose job was taken over while it slept sees that before its next save."""
+    lock = registered(tmp_path, SMALL)
+    board, steps, told = Board(lock), [0], []
+    original = loop.train_step
+
+    def slept(*arguments: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 3:
+            (claim,) = (lock.folder / "claims").glob("*.json")
+            claim.rename(claim.with_suffix(".lost"))
+            claim.with_name(claim.name.replace(".1.json", ".2.json")).write_text(
+                '{"nonce": "another", "host": "there"}'
+            )
+            before.update({path: path.stat().st_mtime_ns for path in lock.folder.rglob("*") if path.is_file()})
+        return original(*arguments)
+
+    before: dict[Path, int] = {}
+    monkeypatch.setattr(loop, "train_step", slept)
+    job = board.todo()[0]
+    claims = Claims(lock.folder)
+    work(lock.folder, only=job.id, minutes=0.02, tell=told.append, claims=claims, wait=0.05)
+    assert any("another worker took this job over" in line for line in told)
+    assert not board.path(job).exists()
+    after = {path: path.stat().st_mtime_ns for path in lock.folder.rglob("*") if path.is_file()}
+    changed = {path.name for path in after if before.get(path) != after[path]}
+    assert changed <= {"metrics.jsonl"}, changed
+
+
+def test_a_stop_saves_and_frees_the_job(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    lock, steps = registered(tmp_path, SMALL), [0]
+    original = loop.train_step
+
+    def stopped(*arguments: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 3:
+            signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", stopped)
+    with pytest.raises(StoppedError):
+        work(lock.folder)
+    assert Claims(lock.folder).living() == {}
+    monkeypatch.setattr(loop, "train_step", original)
+    assert work(lock.folder).complete
+    path = tmp_path / "plan.toml"
+    register(path, tmp_path / "undisturbed")
+    work(tmp_path / "undisturbed")
+    assert results(lock.folder) == results(tmp_path / "undisturbed")
+
+
+def test_a_job_that_fails_is_tried_three_times_and_parked(
+    tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = registered(tmp_path, SMALL)
+    job = Board(lock).todo()[0]
+    original = execute_module.start.train
+
+    def full(config: Any, out: Path, *rest: Any) -> Path:
+        if out.name == job.id:
+            raise UnrolledError(f"no space left while writing {out}.")
+        return original(config, out, *rest)
+
+    monkeypatch.setattr(execute_module.start, "train", full)
+    outcome = work(lock.folder)
+    assert not outcome.complete
+    assert len(outcome.faults) == 1
+    assert f"job {job.id} failed 3 times (no space left while writing" in outcome.faults[0]
+    assert "compare run" in outcome.faults[0]
+    assert "--retry" in outcome.faults[0]
+    # the other system's jobs are all done
+    assert {one.system for one in Board(lock).todo()} == {job.system}
+    monkeypatch.setattr(execute_module.start, "train", original)
+    Claims(lock.folder).retry()
+    assert work(lock.folder).complete
+
+
+def test_a_run_that_diverges_has_a_result(tmp_path: Path, no_fsync: None) -> None:
+    recipe = RECIPE.replace('name = "adam"', 'name = "sgd"').replace("steps = 30", "steps = 30\nclip = 0")
+    text = SMALL.replace("[0.01, 0.02]", "[0.01, 10000.0]").replace("tokens = 300", "tokens = 3000")
+    lock = registered(tmp_path, text, recipe)
+    assert work(lock.folder).complete
+    for one in found(Board(lock)).systems:
+        assert one.chosen == 0.01
+        assert [tried.nats_per_token == float("inf") for tried in one.search] == [False, True]
