@@ -15,6 +15,7 @@ TOP_LEVEL = [
     "LanguageModel",
     "ModelConfig",
     "Run",
+    "compare",
     "evaluate",
     "experiment",
     "fit_width",

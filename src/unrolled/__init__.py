@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unrolled.api import evaluate, experiment, generate, load, train
+    from unrolled.api import compare, evaluate, experiment, generate, load, train
     from unrolled.model import LanguageModel, ModelConfig, fit_width
     from unrolled.model.published import load_published
     from unrolled.runs import Run
@@ -28,6 +28,7 @@ __all__ = [
     "LanguageModel",
     "ModelConfig",
     "Run",
+    "compare",
     "evaluate",
     "experiment",
     "fit_width",
@@ -50,7 +51,7 @@ _PLACES = {
 
 
 class _Package(ModuleType):
-    """Keeps ``unrolled.train``, ``unrolled.evaluate`` and ``unrolled.generate`` the functions.
+    """Keeps ``unrolled.compare``, ``unrolled.train``, ``unrolled.evaluate`` and ``unrolled.generate`` the functions.
 
     Python binds a subpackage to its name in the package when it is first imported, over the function of that name.
     """

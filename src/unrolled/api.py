@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unrolled.core.errors import UsageError
+from unrolled.compare import Claims, Comparison, work
+from unrolled.compare.comparison import begun
+from unrolled.compare.worker import faults, work_many
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import CorpusConfig, corpus_named
 from unrolled.data.walk import Progress
 from unrolled.evaluate import EvalConfig, EvalResult, evaluate_run, open_predictor
@@ -20,7 +23,7 @@ from unrolled.train import train as _train
 from unrolled.train.recipes import load_experiment
 from unrolled.train.start import free_folder
 
-__all__ = ["evaluate", "experiment", "generate", "load", "train"]
+__all__ = ["compare", "evaluate", "experiment", "generate", "load", "train"]
 
 PathLike = str | os.PathLike[str]
 
@@ -61,6 +64,37 @@ def train(
     elif isinstance(config, Mapping):
         config = ExperimentConfig.parse(config)
     return _train(config, free_folder("run") if out is None else out, device, report, clock)
+
+
+def compare(
+    plan: PathLike,
+    out: PathLike | None = None,
+    settings: Iterable[str] = (),
+    workers: int = 1,
+    minutes: float | None = None,
+    device: str = "auto",
+) -> Comparison:
+    """Run a plan as far as can be, and say what was found; a folder that was begun is gone on with.
+
+    Args:
+        plan: the name of a shipped plan, the path of one, or the folder of a registered one.
+        out: where a plan is registered; absent: ``comparisons/`` and the plan's name.
+        settings: of a plan that is registered now, such as ``match.budget.tokens=2000000``.
+        workers: processes; one is this one. minutes: no job is begun after so many.
+    Raises:
+        UsageError, UnrolledError: in one sentence, whatever went wrong; what is done stays done.
+    """
+    lock = begun(str(plan), None if out is None else Path(out), settings)
+    folder = lock.folder
+    if workers > 1:
+        arguments = ["--device", device] + ([] if minutes is None else ["--minutes", str(minutes)])
+        work_many(folder, workers, arguments, lock.plan.threads, lambda text: None)
+    else:
+        work(folder, minutes=minutes, device=device)
+    comparison = Comparison(folder)
+    if stuck := faults(comparison.board, Claims(folder)):
+        raise UnrolledError(stuck[0])
+    return comparison
 
 
 def load(run: PathLike, device: str = "auto") -> LanguageModel:

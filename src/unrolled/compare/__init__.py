@@ -2,6 +2,7 @@
 
 from unrolled.compare.check import Estimate, estimate
 from unrolled.compare.claims import Claims
+from unrolled.compare.comparison import Comparison
 from unrolled.compare.found import found
 from unrolled.compare.jobs import Board
 from unrolled.compare.lock import Lock, amend, open_lock, register
@@ -12,6 +13,7 @@ from unrolled.compare.worker import Outcome, work
 __all__ = [
     "Board",
     "Claims",
+    "Comparison",
     "Estimate",
     "Found",
     "Lock",

@@ -81,8 +81,8 @@ class Power(NamedTuple):
 
 
 def power_of_plan(plan: PlanConfig, sd: float) -> list[Power]:
-    """Power of every contrast that names the smallest difference anybody cares about, in the first step of Holm's
-    method over all, with independent seeds and by seeds alone: what the text adds to the variance is not known before.
+    """Power of every contrast of losses that names the smallest difference anybody cares about, in the first step of
+    Holm's method over all, with independent seeds and by seeds alone: what the text adds is not known before.
 
     Args:
         sd: over the seeds of a system, in bits per token.
@@ -95,7 +95,7 @@ def power_of_plan(plan: PlanConfig, sd: float) -> list[Power]:
             seeds_needed(one.smallest, sd, many),
         )
         for one in plan.contrast
-        if one.smallest is not None and sd > 0
+        if one.smallest is not None and one.figure == "nats_per_token" and sd > 0
     ]  # fmt: skip
 
 

@@ -254,11 +254,11 @@ class Board:
         return self.lock.locked(job.system, job.corpus)
 
 
-def pack(board: Board) -> None:
+def pack(board: Board, folder: Path) -> None:
     """Write every result so far into one file of lines of JSON, by which others can go on: see :func:`take_over`."""
     results = sorted((job.id, result) for job in board.known() if (result := board.result(job)) is not None)
     lines = [json.dumps(result, sort_keys=True, allow_nan=False) + "\n" for _, result in results]
-    atomic_write(board.folder / PACKED, "".join(lines))
+    atomic_write(folder / PACKED, "".join(lines))
 
 
 def take_over(board: Board, other: Path) -> int:

@@ -125,8 +125,8 @@ class SystemConfig(Config):
     recipe: str | None = Field(default=None, description="in place of the plan's")
     fit: str | None = Field(
         default=None,
-        description="the whole number that is chosen for the parameters in place of the width, such as "
-        "model.cell.factor",
+        description="the number that is chosen for the parameters in place of the width, such as model.cell.factor; "
+        "one that need not be whole, such as model.stack.mlp, in hundredths",
     )
     values: tuple[float | int | str, ...] | None = Field(
         default=None, min_length=1, description="what is searched, in place of search.values"

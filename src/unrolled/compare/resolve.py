@@ -23,6 +23,7 @@ __all__ = ["Resolved", "Text", "resolve", "with_value"]
 _OPENED = ("train", "valid")
 _BOTH_PASSES = 3
 _MOST_FIT = 1 << 20
+_STEPS = 100  # of a fitted number that is not whole, to one
 
 
 class Text(NamedTuple):
@@ -174,11 +175,21 @@ def _matched(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, v
     if field == system.fit:
         raise UsageError(f"fit = {system.fit!r} is no setting of the model; name one such as model.cell.factor.")
 
+    whole = not isinstance(_at(free, field), float)
+
     def sized(value: int) -> ExperimentConfig:
-        model = ModelConfig.parse(apply_settings(free, [f"{field}={value}"]))
+        written = value if whole else value / _STEPS
+        model = ModelConfig.parse(apply_settings(free, [f"{field}={written}"]))
         return config.model_copy(update={"model": model})
 
     return sized(_largest(lambda value: _count(sized(value), vocabulary), plan.match.parameters, system.fit))
+
+
+def _at(values: Any, path: str) -> Any:
+    """What stands at a dotted path; None where nothing does."""
+    for key in path.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def _count(config: ExperimentConfig, vocabulary: int) -> int:
@@ -189,7 +200,9 @@ def _count(config: ExperimentConfig, vocabulary: int) -> int:
 def _largest(size: Callable[[int], int], most: int, field: str) -> int:
     """The largest whole number whose size is at most ``most``."""
     if size(1) > most:
-        raise UsageError(f"{field} = 1 already has {size(1):,} parameters, above {most:,}; raise match.parameters.")
+        raise UsageError(
+            f"the smallest {field} already has {size(1):,} parameters, above {most:,}; raise match.parameters."
+        )
     low, high = 1, 2
     while size(high) <= most:
         low, high = high, 2 * high

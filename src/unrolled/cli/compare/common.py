@@ -7,7 +7,7 @@ import typer
 
 from unrolled.cli.common import app
 
-__all__ = ["FolderArgument", "PlanArgument", "SettingsOption", "default_folder", "verbs"]
+__all__ = ["FolderArgument", "PlanArgument", "SettingsOption", "verbs"]
 
 verbs = typer.Typer(
     help="Compare systems fairly: a plan says what is held equal and what is asked; any number of workers run it; the "
@@ -22,7 +22,3 @@ SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting of the plan, such as match.budget.tokens=2000000; repeatable."),
 ]
-
-
-def default_folder(plan: str) -> Path:
-    return Path("comparisons") / Path(plan).stem

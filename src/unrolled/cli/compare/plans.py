@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from unrolled.cli.common import JsonOption, emit, table, write
-from unrolled.cli.compare.common import FolderArgument, PlanArgument, SettingsOption, default_folder, verbs
-
-__all__ = ["registered"]
+from unrolled.cli.compare.common import FolderArgument, PlanArgument, SettingsOption, verbs
 
 
 @verbs.command()
@@ -77,26 +75,22 @@ def register(
 
     Example: unrolled compare register sharing --out comparisons/sharing
     """
-    registered(plan, out or default_folder(plan), settings, amend, reuse)
-
-
-def registered(
-    plan: str, folder: Path, settings: list[str] | None, amend: str | None, reuse: Path | None
-) -> None:  # fmt: skip
     from unrolled.compare import Board, find_plan
     from unrolled.compare import amend as amend_plan
     from unrolled.compare import register as register_plan
     from unrolled.compare.check import check_folder
+    from unrolled.compare.comparison import default_folder
     from unrolled.compare.jobs import take_over
     from unrolled.core.errors import UsageError
 
+    folder, path = out or default_folder(plan), find_plan(plan)
     if amend is not None:
         if settings:
             raise UsageError("--amend takes the settings that were registered; write other ones into the plan's file.")
-        lock = amend_plan(folder, "", amend, find_plan(plan))
+        lock = amend_plan(folder, "", amend, path)
     else:
         check_folder(folder)
-        lock = register_plan(find_plan(plan), folder, settings or ())
+        lock = register_plan(path, folder, settings or ())
     write(f"registered {lock.plan.title!r} in {folder}: plan {lock.sha256[:12]}")
     if reuse is not None:
         write(f"{take_over(Board(lock), reuse)} results taken over from {reuse}")

@@ -92,22 +92,19 @@ def report(
 
     Example: unrolled compare report comparisons/sharing
     """
-    from unrolled.compare import Board, found, open_lock
-    from unrolled.compare.jobs import pack
-    from unrolled.compare.report import write_report
+    from unrolled.compare import Comparison
     from unrolled.compare.test_split import score_all
     from unrolled.core.errors import UsageError
     from unrolled.core.files import read_json
 
     if again is not None and not test:
         raise UsageError("--again goes with --test.")
-    board = Board(open_lock(folder))
+    comparison = Comparison(folder)
     if test:
-        score_all(board, again, lambda text: typer.echo(text, err=True), device)
-    analysis = write_report(found(board), folder, png)
-    pack(board)
+        score_all(comparison.board, again, lambda text: typer.echo(text, err=True), device)
+    path = comparison.report(png=png)
     if json:
         emit(read_json(folder / "record.json", 1 << 28))
         return
-    write(analysis.answer)
-    write(f"report: {folder / 'report.md'}, {folder / 'report.html'}")
+    write(comparison.answer)
+    write(f"report: {path}, {path.with_suffix('.html')}")

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from unrolled.cli.common import DeviceOption, write
-from unrolled.cli.compare.common import SettingsOption, default_folder, verbs
-from unrolled.cli.compare.plans import registered
+from unrolled.cli.compare.common import SettingsOption, verbs
 
 
 @verbs.command()
@@ -28,21 +27,11 @@ def run(
     Example: unrolled compare run sharing --out comparisons/sharing --workers 2
     """
     from unrolled.compare.claims import Claims
-    from unrolled.compare.lock import LOCK, open_lock
-    from unrolled.core.errors import UsageError
+    from unrolled.compare.comparison import begun
 
-    folder = Path(plan)
-    if not (folder / LOCK).exists():
-        if folder.is_dir():
-            raise UsageError(f"{folder} is no comparison: it has no {LOCK}; register a plan in it first.")
-        folder = out or default_folder(plan)
-        if not (folder / LOCK).exists():
-            registered(plan, folder, settings, None, None)
-        elif settings:
-            raise UsageError(f"{folder} is registered already, with its own settings; leave out --set.")
-    elif out is not None or settings:
-        raise UsageError(f"{folder} is registered already; leave out --out and --set.")
-    lock = open_lock(folder)
+    lock = begun(plan, out, settings or ())
+    folder = lock.folder
+    write(f"{lock.plan.title}; plan {lock.sha256[:12]} in {folder}")
     if retry:
         write(f"{Claims(folder).retry()} failures are forgotten")
     if workers > 1:
