@@ -38,6 +38,7 @@ def test_the_report_opens(browser: Browser, report: Path, dark: bool) -> None:
     assert page.eval("new Set([...document.querySelectorAll('[id]')].map((e) => e.id)).size") == page.eval(
         "document.querySelectorAll('[id]').length"
     )
+    assert page.eval("getComputedStyle(document.querySelector('svg text')).fontSize") == "9px"
     narrow(page)
     assert page.eval("[...document.querySelectorAll('figure svg')].every((s) => s.getBoundingClientRect().height > 80)")
     assert page.complaints() == []
@@ -49,7 +50,7 @@ def test_the_live_page_opens_and_reads_itself_again(browser: Browser, tmp_path: 
     curve = [CurvePoint(1000 * i, 1.0 * i, 2 + 1 / i) for i in range(1, 9)]
     states = {
         "run.a.letters.s1": "done",
-        "run.<i>b</i>.letters.s1": "on here since 12:04",
+        "run.<i>b</i>.letters.s1": "running here",
         "run.a.letters.s2": "waiting",
     }
     path.write_text(live_page({"a, seed 1": curve, "<i>b</i>": curve[:3]}, states, "t <b>", seconds=1))
@@ -57,7 +58,8 @@ def test_the_live_page_opens_and_reads_itself_again(browser: Browser, tmp_path: 
     assert page.eval("document.title") == "t <b>"
     assert page.eval("document.querySelectorAll('polyline').length") == 2
     assert page.eval("getComputedStyle(document.querySelector('polyline')).fill") == "none"
-    assert page.eval("getComputedStyle(document.querySelector('polyline')).stroke") == "rgb(213, 94, 0)"
+    stroke = "rgb(255, 140, 66)" if dark else "rgb(213, 94, 0)"
+    assert page.eval("getComputedStyle(document.querySelector('polyline')).stroke") == stroke
     assert page.eval("document.querySelectorAll('i').length") == 0
     narrow(page)
     path.write_text(live_page({}, {"run.a.letters.s1": "done"}, "later", seconds=1))

@@ -122,19 +122,10 @@ def _not_planned(found: Found, analysis: Analysis) -> Section:
 
 
 def _table(rows: tuple[ContrastFound, ...]) -> Table:
+    units = sorted({row.unit for row in rows})
     checked, judged = any(row.bootstrap for row in rows), any(row.smallest for row in rows)
-    heads = [
-        "contrast",
-        "corpus",
-        "verdict",
-        "difference",
-        "95 % interval",
-        "t",
-        "df",
-        "p",
-        "p, Holm",
-        "first lower at",
-    ]
+    heads = ["contrast", "corpus", "verdict", "difference" if len(units) > 1 else f"difference, {units[0]}"]
+    heads += ["95 % interval", "t", "df", "p", "p, Holm", "first lower at"]
     heads += [*(["bootstrap"] if checked else []), *(["smallest", "power for it"] if judged else [])]
     shown = []
     for row in rows:
@@ -143,7 +134,10 @@ def _table(rows: tuple[ContrastFound, ...]) -> Table:
         if row.found is None:
             shown.append([*cells, *[""] * (len(heads) - len(cells))])
             continue
-        cells += [f"{signed(row.found.difference)} {row.unit}", _range(row.found.interval())]
+        cells += [
+            signed(row.found.difference) + (f" {row.unit}" if len(units) > 1 else ""),
+            _range(row.found.interval()),
+        ]
         cells += [number(row.found.t, 2), number(row.found.freedom, 1), _p(row.found.p), _p(row.p_holm)]
         cells.append(f"{row.found.seeds_better} of {row.found.common}")
         cells += [_range(row.bootstrap)] if checked else []
