@@ -11,10 +11,12 @@ import pytest
 
 from compare.made import BLOCK_SD, BLOCKS, contrast, crossed, diverged, found, system
 from unrolled.analyse.plots import plots_wanted
+from unrolled.compare.answer import analyse
 from unrolled.compare.report import write_report
+from unrolled.compare.report.figures import draw_figures
 from unrolled.compare.report.page import inline_svg
 from unrolled.compare.report.tables import results_tsv
-from unrolled.compare.results import Found
+from unrolled.compare.results import Found, SearchFound
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra report)")
 pytest.importorskip("scipy", reason="scipy is not installed (the extra report)")
@@ -73,6 +75,7 @@ def test_the_order_and_what_is_said(written: Path) -> None:
         "Not everything was held equal: U may set stream.columns.\n\na is better\n"
     )
     for told in (
+        "\n- b - c: 1 of 10 runs of c",
         "- Equal: tokens: 6,000.", "- Free: U may set stream.columns.", "0.002 (edge)", "| 1 (1 set aside) |",
         "- a - b: a is better than b on letters: ", "1 of 10 runs of c\\<i\\> \\| $x$ diverged and is left out.",
         "| a against c\\<i\\> \\| $x$ | letters | better |",
@@ -179,6 +182,19 @@ def test_figures_of_little(name: str, tmp_path: Path) -> None:
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} <= {".png", ".svg"}
 
 
+@pytest.mark.parametrize("values", [("adam", "sgd", "rmsprop"), (0.0, 0.1, 0.2), (0.002, 0.001, 0.0005)])
+def test_searches_of_any_value_are_drawn(values: tuple[float | str, ...], tmp_path: Path) -> None:
+    tried = tuple(SearchFound(v, 1.4 + 0.1 * i, 2, edge=i == 2) for i, v in enumerate(values))
+    lost = (SearchFound(values[0], math.inf, 2),)
+    systems = [system("a", [], search=tried, chosen=values[2], at_edge=True), system("b", [], search=lost)]
+    told = found(systems, search_setting="train.optimizer.lr")
+    assert [one.name for one in draw_figures(told, analyse(told), tmp_path)] == ["search"]
+    svg = (tmp_path / "search.svg").read_text()
+    assert "a (at the edge)" in svg
+    for value in values:
+        assert f">{value if isinstance(value, str) else f'{value:g}'}</text>" in svg
+
+
 def test_not_complete_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unrolled.compare.report.write.draw_figures", lambda *_: [])
     write_report(replace(whole(), wanted=tuple(range(1, 13))), tmp_path)
@@ -195,7 +211,7 @@ def test_runs_that_were_not_made_alike_are_told(tmp_path: Path, monkeypatch: pyt
     runs[2] = replace(runs[2], machine="another CPU", backends={"cell_loop": "generic", "linear": "window"})
     write_report(replace(told, systems=(replace(told.systems[0], runs=tuple(runs)), *told.systems[1:])), tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "- the runs of 'a - b' on letters were made on different CPUs: a quiet CPU, another CPU\n" in text
+    assert "- the runs of 'a - b' on letters were made on different machines: a quiet CPU, another CPU\n" in text
     assert "- the runs of 'a - b' on letters used different backends for cell\\_loop: generic, native\n" in text
     assert "the runs of 'b - c'" not in text
 

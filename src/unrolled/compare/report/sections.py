@@ -29,7 +29,7 @@ _SHOWN_DIFFERENCES = (0.02, 0.01, 0.005)
 def sections(found: Found, analysis: Analysis) -> list[Section]:
     """All but the title. Figures are named whether or not they can be drawn."""
     return [
-        Section("Answer", _first_words(found, analysis)),
+        Section("Answer", _first_words(found, analysis), _weak(analysis)),
         _matching(found),
         _systems(found),
         _contrasts(analysis),
@@ -49,6 +49,11 @@ def _first_words(found: Found, analysis: Analysis) -> list[str]:
     if found.free:
         words.append(f"Not everything was held equal: {' '.join(found.free)}")
     return [*words, analysis.answer]
+
+
+def _weak(analysis: Analysis) -> list[str]:
+    """What weakens the verdicts that the rules read."""
+    return [f"{row.name}: {mark}." for row in analysis.contrasts if row.decides for mark in row.marks]
 
 
 def _matching(found: Found) -> Section:
