@@ -1,4 +1,4 @@
-"""One thread, poisoned memory for kernels, shapes checked at every call of a cell, head or model, and no slow test."""
+"""One thread, poisoned memory for kernels, shapes checked at every call of a cell or model, no slow test, a browser."""
 
 import importlib
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from analyse.chromium import Browser, find_chromium
 from conformance.shapes import checked_shapes
 from effort import Rule
 
@@ -48,3 +49,11 @@ def poisoned() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    find_chromium()
+    opened = Browser(tmp_path_factory.mktemp("chromium"))
+    yield opened
+    opened.close()

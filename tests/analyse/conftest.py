@@ -1,13 +1,12 @@
-"""A tiny random model of any cell, a text of its tokens, and a browser."""
+"""A tiny random model of any cell, and a text of its tokens."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from analyse.chromium import Browser, find_chromium
 from unrolled.cells import CELLS
 from unrolled.data import TokenSplit
 from unrolled.model import LanguageModel, ModelConfig
@@ -57,11 +56,3 @@ def text(tokenizer: Tokenizer) -> Callable[..., TokenSplit]:
         return TokenSplit(ids, tokenizer.tables, starts=None if starts is None else np.array(starts), checksum="abc")
 
     return make
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    find_chromium()
-    opened = Browser(tmp_path_factory.mktemp("chromium"))
-    yield opened
-    opened.close()

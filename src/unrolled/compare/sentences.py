@@ -30,7 +30,7 @@ def sentence(row: ContrastFound) -> str:
 def _verdict(row: ContrastFound) -> str:
     where = _where(row)
     if row.found is None:
-        return f"Undecided between {row.first} and {row.than} on {where}: they have no finished runs to compare yet."
+        return f"Undecided between {row.first} and {row.than} on {where}: there are no figures of both to compare."
     size = f"{abs(row.found.difference):.4g} {row.unit}"
     over = " over seeds" if row.found.covers == "seeds" else ""
     counted = f"{_seeds(row)}, {row.first} lower at {row.found.seeds_better} of {row.found.common}"

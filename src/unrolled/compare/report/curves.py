@@ -8,17 +8,28 @@ from unrolled.analyse.plots import COLOURS, MARKERS, STYLES
 from unrolled.compare.results import Found, SystemFound
 from unrolled.compare.verdicts import bits, corpora_of, unit_of
 
-__all__ = ["draw_curves", "has_curves", "look", "mean_curve"]
+__all__ = ["add_legend", "draw_curves", "has_curves", "looks", "mean_curve"]
 
 
-def look(i: int) -> dict[str, Any]:
-    """Colour, dashes and marker of the i-th system: no two of the first 49 have all alike."""
-    again = i // len(COLOURS)
+def looks(found: Found) -> dict[str, dict[str, Any]]:
+    """Colour, dashes and marker of every system, the same in all figures: no two of 49 have all alike."""
+    names = dict.fromkeys(system.name for system in found.systems)
     return {
-        "color": COLOURS[i % len(COLOURS)],
-        "linestyle": STYLES[(i + again) % len(STYLES)],
-        "marker": MARKERS[(i + again) % len(MARKERS)],
+        name: {
+            "color": COLOURS[i % len(COLOURS)],
+            "linestyle": STYLES[(i + i // len(COLOURS)) % len(STYLES)],
+            "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
+        }
+        for i, name in enumerate(names)
     }
+
+
+def add_legend(figure: Any) -> None:
+    """One for all panels, below them, since there may be many systems."""
+    found = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
 
 
 def has_curves(found: Found, corpus: str) -> bool:
@@ -48,8 +59,8 @@ def draw_curves(figure: Any, found: Found) -> None:
         curves = {s.name: mean_curve(s) for s in found.systems if s.corpus == corpus}
         shown = {name: curve for name, curve in curves.items() if curve is not None}
         for column, (axes, label) in enumerate(zip(row, ("tokens read", "CPU seconds"), strict=True)):
-            for i, (name, curve) in enumerate(shown.items()):
-                shown_as = look(i) | {"marker": ""}
+            for name, curve in shown.items():
+                shown_as = looks(found)[name] | {"marker": ""}
                 axes.plot(curve[:, column], curve[:, 2], label=name, linewidth=1.2, **shown_as)
                 band = {"color": shown_as["color"], "alpha": 0.15, "linewidth": 0}
                 axes.fill_between(curve[:, column], curve[:, 3], curve[:, 4], **band)
@@ -59,6 +70,6 @@ def draw_curves(figure: Any, found: Found) -> None:
             axes.set_ylim(last.min() - margin, last.max() + margin)
             axes.set_xlabel(label)
         row[0].set_ylabel(f"validation, {unit_of(found, [corpus])}")
-        row[0].legend(frameon=False, fontsize=7)
         if len(corpora) > 1:
             row[0].set_title(corpus, loc="left")
+    add_legend(figure)

@@ -9,7 +9,7 @@ import numpy as np
 from unrolled.analyse.plots import COLOURS, draw
 from unrolled.compare.answer import Analysis
 from unrolled.compare.quantiles import critical
-from unrolled.compare.report.curves import draw_curves, has_curves, look
+from unrolled.compare.report.curves import add_legend, draw_curves, has_curves, looks
 from unrolled.compare.report.parts import Drawn
 from unrolled.compare.results import Found, SystemFound
 from unrolled.compare.statistics import LEVEL
@@ -146,27 +146,28 @@ def _search(found: Found, analysis: Analysis) -> Planned:
             tried = [one.value for system in systems for one in system.search]
             named = any(isinstance(value, str) for value in tried)
             places = {value: float(i) for i, value in enumerate(dict.fromkeys(tried))}
-            for i, system in enumerate(systems):
-                _search_line(axes, system, i, places if named else None)
+            for system in systems:
+                _search_line(axes, system, looks(found)[system.name], places if named else None)
             if named:
                 axes.set_xticks(list(places.values()), list(map(str, places)))
-            elif all(float(value) > 0 for value in tried):
-                axes.set_xscale("log")
-                axes.set_xticks(sorted(set(map(float, tried))))
+            else:
+                numbers = sorted(set(map(float, tried)))
+                if numbers[0] > 0:
+                    axes.set_xscale("log")
+                axes.set_xticks(numbers, [f"{value:g}" for value in numbers])
             axes.set_ylabel(f"validation, {unit_of(found, [corpus])}")
-            axes.legend(frameon=False, fontsize=7)
             _titled(axes, found, corpus, found.search_setting or "value")
+        add_legend(figure)
 
     return (_WIDTH, 3.2), fill
 
 
-def _search_line(axes: Any, system: SystemFound, i: int, places: dict[Any, float] | None) -> None:
+def _search_line(axes: Any, system: SystemFound, shown_as: dict[str, Any], places: dict[Any, float] | None) -> None:
     at = [places[one.value] if places else float(one.value) for one in system.search]
     losses = np.array([bits(one.nats_per_token) for one in system.search])
     order = np.argsort(at)
     x, y = np.array(at)[order], losses[order]
-    there, shown_as = np.isfinite(y), look(i)
-    colour = shown_as["color"]
+    there, colour = np.isfinite(y), shown_as["color"]
     axes.plot(x[there], y[there], linewidth=1, label=_edge(system), **(shown_as | {"marker": ""}))
     for one, place, loss in zip(system.search, at, losses, strict=True):
         if np.isfinite(loss):
@@ -203,12 +204,12 @@ def _training(found: Found, analysis: Analysis) -> Planned:
     def fill(figure: Any) -> None:
         panels = figure.subplots(1, len(groups), squeeze=False)[0]
         for axes, (corpus, systems) in zip(panels, groups.items(), strict=True):
-            for i, system in enumerate(systems):
+            for system in systems:
                 x, y = zip(*points(system), strict=True)
-                axes.plot(x, y, markersize=4, label=system.name, **(look(i) | {"linestyle": ""}))
+                axes.plot(x, y, markersize=4, label=system.name, **(looks(found)[system.name] | {"linestyle": ""}))
             axes.set_ylabel(f"validation, {unit_of(found, [corpus])}")
-            axes.legend(frameon=False, fontsize=7)
             _titled(axes, found, corpus, "training, last tenth")
+        add_legend(figure)
 
     return (_WIDTH, 3.4), fill
 
@@ -242,7 +243,7 @@ def _pairs(found: Found, analysis: Analysis) -> Planned:
         for axes, row in zip(panels, rows, strict=False):
             for pair in lines(row):
                 axes.plot([0, 1], pair, "o-", color=COLOURS[2], markersize=3, linewidth=0.8, alpha=0.7)
-            axes.set_xticks([0, 1], [row.first, row.than])
+            axes.set_xticks([0, 1], [row.first, row.than], rotation=20, ha="right", fontsize=7)
             axes.set_xlim(-0.3, 1.3)
             axes.set_title(f"{row.name}\n{row.corpus}", fontsize=8)
             axes.set_ylabel(row.unit, fontsize=7)

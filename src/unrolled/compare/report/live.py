@@ -11,15 +11,11 @@ from unrolled.compare.verdicts import bits
 __all__ = ["live_page"]
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 720, 360, 56, 40
-_COLOURS = 7
-_STYLE = "".join(
-    f".c{i} {{ stroke: {light}; }} .k{i} {{ fill: {light}; }}"
-    for i, light in enumerate(("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8a8a8a"))
-)
-_MORE = (
+_SHADES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8a8a8a")
+_STYLE = (
     "polyline { fill: none; stroke-width: 1.5; vector-effect: non-scaling-stroke; } "
     "line { stroke: var(--line); } svg text { font-size: 12px; } .key { display: flex; flex-wrap: wrap; gap: 0 1rem; "
-    "list-style: none; padding: 0; font-size: 0.85rem; } .key svg { display: inline; width: 0.8rem; }"
+    "list-style: none; padding: 0; font-size: 0.85rem; } .key svg { width: 0.8rem; }"
 )
 
 
@@ -34,7 +30,8 @@ def live_page(
 
     Args:
         curves: by the name of the run, in the order of the legend.
-        states: of every job by its name, such as "done", "waiting" or "on HOST since 12:04".
+        states: of every job by its name; they are counted by their first word, such as "done", "waiting"
+            or "running on HOST".
         unit: of the losses shown. seconds: between two readings.
     """
     counts = Counter(state.split()[0] if state else "" for state in states.values())
@@ -49,7 +46,7 @@ def live_page(
         '<div class="wide" tabindex="0">\n<table>\n<thead><tr><th>job</th><th>state</th></tr></thead>\n'
         f"{rows}</table>\n</div>\n"
     )
-    return document(title, "".join(body), style_sheet() + _STYLE + _MORE, seconds)
+    return document(title, "".join(body), style_sheet() + _STYLE, seconds)
 
 
 def _plot(curves: Mapping[str, Sequence[CurvePoint]], unit: str) -> str:
@@ -71,18 +68,18 @@ def _plot(curves: Mapping[str, Sequence[CurvePoint]], unit: str) -> str:
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{loss:.3f}</text>')
         x = place(most * step / 4, low)[0]
-        parts.append(
-            f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{_count(most * step / 4)}</text>'
-        )
+        anchor = "end" if step == 4 else "middle"
+        tick = f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="{anchor}">'
+        parts.append(f"{tick}{_count(most * step / 4)}</text>")
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">tokens read</text>')
     for i, (name, curve) in enumerate(curves.items()):
         points = " ".join(f"{x},{y}" for x, y in (place(p.tokens, v) for p, v in zip(curve, losses[name], strict=True)))
         tip = f"{html.escape(name)}: {losses[name][-1]:.4f} {html.escape(unit)}"
-        mark = i % _COLOURS
+        mark = _SHADES[i % len(_SHADES)]
         x, y = place(curve[-1].tokens, losses[name][-1])
-        parts.append(f'<g><title>{tip}</title><polyline class="c{mark}" points="{points}"/>')
-        parts.append(f'<circle class="k{mark}" cx="{x}" cy="{y}" r="3"/></g>')
-        square = f'<svg viewBox="0 0 8 8" aria-hidden="true"><rect class="k{mark}" width="8" height="8"/></svg>'
+        parts.append(f'<g><title>{tip}</title><polyline stroke="{mark}" points="{points}"/>')
+        parts.append(f'<circle fill="{mark}" cx="{x}" cy="{y}" r="3"/></g>')
+        square = f'<svg viewBox="0 0 8 8" aria-hidden="true"><rect fill="{mark}" width="8" height="8"/></svg>'
         keys.append(f"<li>{square} {tip}</li>")
     label = f"validation loss in {html.escape(unit)} against tokens read, {len(curves)} runs"
     return (

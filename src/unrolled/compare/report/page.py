@@ -14,7 +14,7 @@ __all__ = ["document", "inline_svg", "report_page", "style_sheet"]
 _FOLDED = 20
 """Rows beyond which a table is opened by the reader."""
 
-_FONT = re.compile(r"(?P<weight>bold )?(?P<size>[\d.]+px) ")
+_SIZE = re.compile(r"[\d.]+px")
 
 
 def document(title: str, body: str, style: str, refresh: int | None = None) -> str:
@@ -108,15 +108,13 @@ def _local(name: str) -> str:
 
 
 def _declared(style: str) -> dict[str, str]:
-    """The properties of a style; of a font its size and weight, since the family is the page's."""
+    """The properties of a style; of a font its size, since the family is the page's."""
     found = {}
     for part in style.split(";"):
         key, _, value = (piece.strip() for piece in part.partition(":"))
-        if key == "font" and (font := _FONT.search(value)):
-            found["font-size"] = font["size"]
-            if font["weight"]:
-                found["font-weight"] = "bold"
-        elif key and not key.startswith("font"):
+        if key in ("font", "font-size"):  # releases of matplotlib differ in how they write it
+            found["font-size"] = "".join(_SIZE.findall(value)[:1])
+        elif key and key != "font-family":
             found[key] = value
     return found
 

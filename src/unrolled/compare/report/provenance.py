@@ -36,7 +36,9 @@ def _unlike(found: Found, analysis: Analysis) -> list[str]:
             continue
         machines = sorted({run.machine for run in runs if run.machine})
         if len(machines) > 1:
-            told.append(f"the runs of {row.name!r} on {row.corpus} were made on different CPUs: {', '.join(machines)}")
+            told.append(
+                f"the runs of {row.name!r} on {row.corpus} were made on different machines: {', '.join(machines)}"
+            )
         for operation, backends in _backends(runs):
             if len(backends) > 1:
                 told.append(

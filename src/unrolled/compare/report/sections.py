@@ -29,7 +29,7 @@ _SHOWN_DIFFERENCES = (0.02, 0.01, 0.005)
 def sections(found: Found, analysis: Analysis) -> list[Section]:
     """All but the title. Figures are named whether or not they can be drawn."""
     return [
-        Section("Answer", _first_words(found, analysis)),
+        Section("Answer", _first_words(found, analysis), _weak(analysis)),
         _matching(found),
         _systems(found),
         _contrasts(analysis),
@@ -49,6 +49,11 @@ def _first_words(found: Found, analysis: Analysis) -> list[str]:
     if found.free:
         words.append(f"Not everything was held equal: {' '.join(found.free)}")
     return [*words, analysis.answer]
+
+
+def _weak(analysis: Analysis) -> list[str]:
+    """What weakens the verdicts that the rules read."""
+    return [f"{row.name}: {mark}." for row in analysis.contrasts if row.decides for mark in row.marks]
 
 
 def _matching(found: Found) -> Section:
@@ -122,19 +127,10 @@ def _not_planned(found: Found, analysis: Analysis) -> Section:
 
 
 def _table(rows: tuple[ContrastFound, ...]) -> Table:
+    units = sorted({row.unit for row in rows})
     checked, judged = any(row.bootstrap for row in rows), any(row.smallest for row in rows)
-    heads = [
-        "contrast",
-        "corpus",
-        "verdict",
-        "difference",
-        "95 % interval",
-        "t",
-        "df",
-        "p",
-        "p, Holm",
-        "first lower at",
-    ]
+    heads = ["contrast", "corpus", "verdict", "difference" if len(units) > 1 else f"difference, {units[0]}"]
+    heads += ["95 % interval", "t", "df", "p", "p, Holm", "first lower at"]
     heads += [*(["bootstrap"] if checked else []), *(["smallest", "power for it"] if judged else [])]
     shown = []
     for row in rows:
@@ -143,7 +139,10 @@ def _table(rows: tuple[ContrastFound, ...]) -> Table:
         if row.found is None:
             shown.append([*cells, *[""] * (len(heads) - len(cells))])
             continue
-        cells += [f"{signed(row.found.difference)} {row.unit}", _range(row.found.interval())]
+        cells += [
+            signed(row.found.difference) + (f" {row.unit}" if len(units) > 1 else ""),
+            _range(row.found.interval()),
+        ]
         cells += [number(row.found.t, 2), number(row.found.freedom, 1), _p(row.found.p), _p(row.p_holm)]
         cells.append(f"{row.found.seeds_better} of {row.found.common}")
         cells += [_range(row.bootstrap)] if checked else []
