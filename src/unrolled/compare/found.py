@@ -37,6 +37,7 @@ def found(board: Board) -> Found:
         characters={corpus: text.characters for corpus, text in texts.items()},
         matched=_matched(board),
         free=_free(board),
+        described=_described(board),
         amendments=lock.amendments,
         code={**lock.code, "registered_utc": lock.registered, "settings": list(lock.settings)},
         test=scores,
@@ -46,7 +47,11 @@ def found(board: Board) -> Found:
 
 def _matched(board: Board) -> tuple[str, ...]:
     plan, match = board.lock.plan, board.lock.plan.match
-    said = ["recipe " + plan.recipe, "text, tokenizer and order of the windows", f"{plan.threads} CPU threads a run"]
+    said = [
+        "recipe " + plan.recipe,
+        "text, tokenizer and order of the windows",
+        f"CPU threads of a run: {plan.threads}",
+    ]
     if match.parameters is not None:
         said.append(f"{match.parameters:,} parameters, less at most {match.tolerance:.1%}")
     amount = f"{match.budget.amount:,.0f} {_UNITS[match.budget.kind]} a run"
@@ -58,21 +63,21 @@ def _matched(board: Board) -> tuple[str, ...]:
     if plan.search is not None:
         budget = plan.search.budget
         said.append(
-            f"a search of {plan.search.setting} for each system, {len(plan.search.values)} values, "
-            f"{budget.amount:,.0f} {_UNITS[budget.kind]} and {len(plan.search.seeds)} seeds each, on validation text"
+            f"a search of {plan.search.setting} for each system on validation text: {len(plan.search.values)} values, "
+            f"each {budget.amount:,.0f} {_UNITS[budget.kind]} and seeds {', '.join(map(str, plan.search.seeds))}"
         )
     return tuple(said)
 
 
 def _free(board: Board) -> tuple[str, ...]:
-    """What systems set: the settings themselves."""
-    plan = board.lock.plan
-    said = (
-        [f"systems may differ in {', '.join(plan.match.free)}, which is held equal otherwise"]
-        if plan.match.free
-        else []
-    )
-    for system in plan.system:
+    free = board.lock.plan.match.free
+    return (f"systems may differ in {', '.join(free)}.",) if free else ()
+
+
+def _described(board: Board) -> tuple[str, ...]:
+    """What each system sets."""
+    said = []
+    for system in board.lock.plan.system:
         parts = [*system.set, *([f"recipe {system.recipe}"] if system.recipe else [])]
         parts += [f"{system.fit} fitted to the parameters"] if system.fit else []
         parts += [f"values searched: {', '.join(map(str, system.values))}"] if system.values else []

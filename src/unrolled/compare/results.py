@@ -95,6 +95,7 @@ class Found:
         block: tokens of a block, by corpus. split_tokens: of the whole validation split, by corpus; its last block has
             what is left. Absent, all blocks count alike. characters: whether tokens are characters, by corpus.
         matched, free: sentences: what was held equal over all systems, and what a plan lets differ.
+        described: what each system is, in words, in the order of the plan.
         contrasts, rules: as in the plan.
         amendments: {utc, what, reason} in order.
         code: version, commit and machines.
@@ -113,6 +114,7 @@ class Found:
     characters: dict[str, bool] = field(default_factory=dict)
     matched: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
     amendments: tuple[dict[str, str], ...] = ()
     code: dict[str, object] = field(default_factory=dict)
     test: dict[tuple[str, str, int], float] = field(default_factory=dict)

@@ -29,6 +29,7 @@ def comparison_record(found: Found, analysis: Analysis) -> dict[str, Any]:
         "answer": analysis.answer,
         "matched": list(found.matched),
         "free": list(found.free),
+        "described": list(found.described),
         "amendments": [dict(one) for one in found.amendments],
         "test_reasons": list(found.test_reasons),
         "code": dict(found.code),

@@ -59,7 +59,7 @@ def _weak(analysis: Analysis) -> list[str]:
 def _matching(found: Found) -> Section:
     free = [f"Free: {text}" for text in found.free] or ["Free: nothing but what the systems name."]
     matched = [f"Equal: {text}" for text in found.matched] or ["Equal: nothing was asked to be."]
-    return Section("What was held equal", points=[*matched, *free])
+    return Section("What was held equal", points=[*matched, *free, *(f"System {text}" for text in found.described)])
 
 
 def _systems(found: Found) -> Section:
