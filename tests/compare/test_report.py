@@ -12,6 +12,7 @@ import pytest
 from compare.made import BLOCK_SD, BLOCKS, contrast, crossed, diverged, found, system
 from unrolled.analyse.plots import plots_wanted
 from unrolled.compare.answer import analyse
+from unrolled.compare.report import write as writing
 from unrolled.compare.report import write_report
 from unrolled.compare.report.figures import draw_figures
 from unrolled.compare.report.page import inline_svg
@@ -163,7 +164,7 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_little_is_enough(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.compare.report.write.draw_figures", lambda *_: [])  # drawn below
+    monkeypatch.setattr(writing, "draw_figures", lambda *_: [])  # drawn below
     analysis = write_report(SMALL[name], tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == ORDER
@@ -196,7 +197,7 @@ def test_searches_of_any_value_are_drawn(values: tuple[float | str, ...], tmp_pa
 
 
 def test_not_complete_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.compare.report.write.draw_figures", lambda *_: [])
+    monkeypatch.setattr(writing, "draw_figures", lambda *_: [])
     write_report(replace(whole(), wanted=tuple(range(1, 13))), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert text.splitlines()[4] == "Not complete: 6 of 36 runs have not ended, and all below may change."
@@ -205,7 +206,7 @@ def test_not_complete_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_runs_that_were_not_made_alike_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.compare.report.write.draw_figures", lambda *_: [])
+    monkeypatch.setattr(writing, "draw_figures", lambda *_: [])
     told = whole()
     runs = list(told.systems[0].runs)
     runs[2] = replace(runs[2], machine="another CPU", backends={"cell_loop": "generic", "linear": "window"})
@@ -217,7 +218,7 @@ def test_runs_that_were_not_made_alike_are_told(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_test_split_comes_with_its_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.compare.report.write.draw_figures", lambda *_: [])
+    monkeypatch.setattr(writing, "draw_figures", lambda *_: [])
     told = whole()
     scores = {(s.name, s.corpus, r.seed): 1.3 + 0.01 * r.seed for s in told.systems for r in s.runs}
     write_report(replace(told, test=scores, test_reasons=("a tokenizer was wrong",)), tmp_path)
@@ -228,7 +229,7 @@ def test_the_test_split_comes_with_its_reasons(tmp_path: Path, monkeypatch: pyte
 
 
 def test_without_matplotlib_the_figures_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.compare.report.write.plots_wanted", lambda: "the plot needs matplotlib")
+    monkeypatch.setattr(writing, "plots_wanted", lambda: "the plot needs matplotlib")
     write_report(whole(), tmp_path)
     assert not (tmp_path / "figures").exists()
     assert "The figures are left out, since matplotlib is not installed." in (tmp_path / "report.md").read_text()

@@ -69,14 +69,14 @@ def test_more_contrasts_make_it_harder() -> None:
 
 
 def test_equal_systems_are_seldom_called_different() -> None:
-    """Of 100 plans with six contrasts of four equal systems, at three seeds."""
+    """Of 25 plans with six contrasts of four equal systems, at three seeds."""
     rng, wrong = np.random.default_rng(11), 0
     contrasts = [contrast(one + two, one, two) for one, two in combinations("abcd", 2)]
-    for _ in range(100):
+    for _ in range(25):
         blocks = BLOCK_SD * rng.standard_normal(BLOCKS)
         rows, _ = judge(found([system(name, crossed(rng, 3, 0.0, blocks)) for name in "abcd"], contrasts))
         wrong += any(row.verdict in ("better", "worse") for row in rows)
-    assert wrong <= 11
+    assert wrong <= 4
 
 
 def test_what_was_not_planned_has_a_table_of_its_own() -> None:

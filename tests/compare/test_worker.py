@@ -47,7 +47,7 @@ def test_two_workers_of_whom_one_is_killed_twenty_times(tmp_path: Path, no_fsync
 
 
 def test_a_whole_comparison(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one folder and in two whose results are put together; and no byte of the test split is read."""
+    """No byte of the test split is read."""
     read: list[str] = []
     chunks = Part.chunks
 
@@ -57,24 +57,26 @@ def test_a_whole_comparison(tmp_path: Path, no_fsync: None, monkeypatch: pytest.
         return chunks(part)
 
     monkeypatch.setattr(Part, "chunks", watched)
-    path = write_plan(tmp_path, SMALL)
-    lines: list[str] = []
-    register(path, tmp_path / "one")
-    outcome = work(tmp_path / "one", tell=lines.append)
+    lock, lines = registered(tmp_path, SMALL), []
+    outcome = work(lock.folder, tell=lines.append)
     assert (outcome.done, outcome.complete, outcome.faults) == (8, True, ())
     assert {"train.txt", "valid.txt"} <= set(read)
     assert sum("begun" in line for line in lines) == 8
-    register(path, tmp_path / "two")
-    register(path, tmp_path / "three")
-    assert not work(tmp_path / "two", only="*.LSTM.*").complete
-    work(tmp_path / "three", only="*.GRU.*")
+    # weights are kept of full runs alone
+    kept = {path.parent.name.split(".")[0] for path in (lock.folder / "runs").glob("*/model.safetensors")}
+    assert kept == {"run"}
+
+
+@pytest.mark.slow
+def test_two_folders_put_together_are_one(tmp_path: Path, no_fsync: None) -> None:
+    path = write_plan(tmp_path, SMALL)
+    for folder, only in (("one", None), ("two", "*.LSTM.*"), ("three", "*.GRU.*")):
+        register(path, tmp_path / folder)
+        assert work(tmp_path / folder, only=only).complete == (only is None)
     for folder in ("results", "runs"):
         shutil.copytree(tmp_path / "three" / folder, tmp_path / "two" / folder, dirs_exist_ok=True)
     assert work(tmp_path / "two").complete
     assert results(tmp_path / "two") == results(tmp_path / "one")
-    # weights are kept of full runs alone
-    kept = {path.parent.name.split(".")[0] for path in (tmp_path / "one" / "runs").glob("*/model.safetensors")}
-    assert kept == {"run"}
 
 
 def test_the_test_split_is_opened_once(tmp_path: Path, no_fsync: None) -> None:

@@ -58,9 +58,8 @@ def page_html(text: str, models: Sequence[dict[str, Any]], title: str) -> str:
     """
     data = {"version": VERSION, "title": title, "text": text, "models": list(models)}
     style, script = _file("page.css"), "".join(map(_file, SCRIPTS))
-    policy = (
-        f"default-src 'none'; script-src '{source_hash(script)}'; style-src '{source_hash(style)}'; base-uri 'none'"
-    )
+    hashes = f"script-src '{source_hash(script)}'; style-src '{source_hash(style)}'"
+    policy = f"default-src 'none'; {hashes}; base-uri 'none'"
     parts = {"policy": policy, "style": style, "script": script, "data": _json(data)}
     # one pass: what is put in is not looked at again
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("page.html"))
