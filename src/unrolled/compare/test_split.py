@@ -71,7 +71,7 @@ def _final(board: Board) -> list[Job]:
     if board.todo():
         raise UsageError(
             f"{board.folder} is not finished, and the test split is opened once, at the end; first: unrolled compare "
-            f"run {board.folder}"
+            f"run {board.folder}."
         )
     final: list[Job] = []
     for locked in board.lock.systems:

@@ -96,7 +96,7 @@ class Trainer:
         self.tools = make_tools(self.phase_config, self.task, self.model)
         initial = self.task.initial_state(self.model)
         self.state = checkpoint.restore(self.out, self.model, self.tools, self.progress.averaging, initial)
-        self.metrics.cut(self.progress.metrics_bytes)
+        self.metrics.begin(self.progress.metrics_bytes)
 
     def write_record(self, exact: Any = None) -> None:
         """Write the run record; ``exact``: the final result, once it is known."""
