@@ -28,6 +28,15 @@ MADE: "Registry[type[Problem]]" = Registry(
         "compress": "unrolled.data.made.storage:Compress",
         "flipflop": "unrolled.data.made.flipflop:FlipFlop",
         "group": "unrolled.data.made.group:Group",
+        "tomita": "unrolled.data.made.regular:Tomita",
+        "regular": "unrolled.data.made.regular:Regular",
+        "dyck": "unrolled.data.made.dyck:Dyck",
+        "counter": "unrolled.data.made.counter:Counter",
+        "chomsky": "unrolled.data.made.chomsky:Chomsky",
+        "automaton": "unrolled.data.made.automaton:Automaton",
+        "sources": "unrolled.data.made.sources:Sources",
+        "istree": "unrolled.data.made.istree:IsTree",
+        "recursion": "unrolled.data.made.recursion:Recursion",
     },
 )
 
