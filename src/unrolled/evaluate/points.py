@@ -13,7 +13,7 @@ from unrolled.evaluate.text.pairs import wilson
 from unrolled.model import LanguageModel
 from unrolled.predict import NeuralPredictor, Predictor
 
-__all__ = ["Figures", "PointResult", "Share", "Tally", "measure_batches", "measure_points"]
+__all__ = ["Figures", "PointResult", "Share", "Tally", "measure_batches", "measure_points", "middle_gap"]
 
 _BATCH, _MOST_NUMBERS, _MOST_PIECE = 64, 1 << 22, 256
 _DRAWS, _SEED, _LEVEL = 1000, 20180101, 0.95
@@ -250,3 +250,22 @@ def measure_points(
         tally = measure_batches(predictor, batches, free and problem.fed, after)
         results.append(PointResult(dict(point), tally.figures(), tally.groups(), tally.right_rows()))
     return results
+
+
+def middle_gap(results: Sequence[PointResult]) -> Share:
+    """How much better the ends are than the middle: the exact share of the end fifths of the points less that of the
+    middle fifth (Liu et al. 2023, arXiv:2307.03172: above 0 for a U), with a bootstrap interval over rows.
+
+    Args:
+        results: of points in their order, such as every ``position``; five at least.
+    """
+    fifth = len(results) // 5
+    middle = (len(results) - fifth) // 2
+    parts = [*results[:fifth], *results[len(results) - fifth :]], results[middle : middle + fifth]
+    g, ends, inner = np.random.default_rng(_SEED), *(np.zeros(_DRAWS + 1) for _ in parts)
+    for sums, part in zip((ends, inner), parts, strict=True):
+        for result in part:
+            rows, share = len(result.right_rows), float(result.right_rows.mean())
+            sums += np.concatenate([[share], g.binomial(rows, share, _DRAWS) / rows]) / len(part)
+    low, high = np.quantile((ends - inner)[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return Share(float((ends - inner)[0]), float(low), float(high))

@@ -64,6 +64,9 @@ def test_parts_that_nothing_reads_are_refused(config: TaskConfig, text: Path) ->
         if part not in TASKS[config.name].reads:
             with pytest.raises(UsageError, match=f"has no settings {part}"):
                 ExperimentConfig.parse({**values, part: changes})
+    if not TASKS[config.name].reads_text:
+        with pytest.raises(UsageError, match="has no settings corpus"):
+            ExperimentConfig.parse({**values, "corpus": {"path": str(text)}})
 
 
 class Stopper(Reporter):

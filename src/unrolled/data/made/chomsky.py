@@ -86,7 +86,7 @@ def _two_numbers(g: np.random.Generator, length: int, sign: str) -> tuple[Text, 
     cut = int(g.integers(1, max(length - 1, 2)))
     sizes = (cut, max(length - 1 - cut, 1))
     first, second = (_string(g, _BITS, size) for size in sizes)
-    return [*first, sign, *second], *(int("".join(bits[::-1]), 2) for bits in (first, second))
+    return [*first, sign, *second], int("".join(first[::-1]), 2), int("".join(second[::-1]), 2)
 
 
 def _addition(g: np.random.Generator, length: int) -> tuple[Text, Text]:

@@ -126,6 +126,7 @@ def partition_evidence(x: list[int], kinds: int, depth: int) -> float:
 def backward_evidence(x: list[int], moves: list[list[float]], emit: list[list[float]]) -> float:
     """Probability of symbols of a hidden Markov source that begins in any state, from the last symbol to the first."""
     states, after = range(len(moves)), [1.0] * len(moves)
+    inner = after
     for symbol in reversed(x):
         inner = [emit[state][symbol] * after[state] for state in states]
         # before the first symbol there is no move

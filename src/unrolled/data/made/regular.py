@@ -103,13 +103,7 @@ def _language(name: str) -> tuple[_Machine, _Words]:
 
 
 class _Automaton(Problem):
-    """Words of one regular language after each other, an end symbol behind each.
-
-    The next symbol is drawn from those that can lead to a word: where a word may end, it ends with probability ``end``
-    (always, if it cannot go on), and the other symbols are equally likely. ``probs`` says all that the published form
-    asks for, the set of symbols that are allowed. Group ``position``: place in the word over 16, rounded down, at most
-    7.
-    """
+    """What :class:`Tomita` and :class:`Regular` share."""
 
     fed = True
 
@@ -191,9 +185,13 @@ class TomitaConfig(ProblemConfig):
 class Tomita(_Automaton):
     """Tomita's seven languages over 0 and 1 (Tomita 1982): 1*, (10)*, no odd number of 0 after an odd number of 1, no
     000, even numbers of both, numbers equal modulo 3, 0*1*0*1*.
+
+    Words stand after each other, with an end symbol behind each. The next symbol is drawn from those that can lead to a
+    word: where a word may end, it ends with probability ``end`` (always, if it cannot go on), and the other symbols are
+    equally likely. ``probs`` says what the published form asks for, the set of symbols that are allowed. Group
+    ``position``: place in the word over 16, rounded down, at most 7.
     """
 
-    __doc__ += f"\n    {_Automaton.__doc__}"
     Config = TomitaConfig
     EXAMPLES = (
         *(TomitaConfig(language=n, length=24, end=0.2) for n in range(1, 8)),
@@ -219,9 +217,13 @@ class RegularConfig(ProblemConfig):
 class Regular(_Automaton):
     """Languages that are star-free, such as (ab)* and D_n, and others that need counting, such as (aa)* (Bhattamishra
     et al. 2020, arXiv:2009.11264).
+
+    Words stand after each other, with an end symbol behind each. The next symbol is drawn from those that can lead to a
+    word: where a word may end, it ends with probability ``end`` (always, if it cannot go on), and the other symbols are
+    equally likely. ``probs`` says what the published form asks for, the set of symbols that are allowed. Group
+    ``position``: place in the word over 16, rounded down, at most 7.
     """
 
-    __doc__ += f"\n    {_Automaton.__doc__}"
     Config = RegularConfig
     EXAMPLES = (
         RegularConfig(length=20),
