@@ -83,7 +83,7 @@ def train(
         emit({"run": str(done), **trained.record})
         return
     write(_summary(trained))
-    if sample and trained.task_class.language:
+    if sample and trained.task_class.language and trained.task_class.reads_text:
         from unrolled.cli.generate import print_generation
 
         out.print("sample:", style="bold")

@@ -54,6 +54,8 @@ class Task(ABC):
     """What it reads of the config besides ``task`` and ``corpus``: of model, stream, tokenizer, train and weights."""
     language: ClassVar[bool] = False
     """Whether its models predict the next token of a text, so that they score, compress, generate and are mixed."""
+    reads_text: ClassVar[bool] = True
+    """Whether examples are those of a corpus. A ``language`` task without one is measured by its own figures."""
     fit: ClassVar[Literal["steps", "closed"]]
 
     def __init__(self, config: Any, streams: RandomStreams, saved: Saved | None = None):

@@ -1,0 +1,250 @@
+"""Models on problems: figures, pieces, free running, training."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conformance.tasks.build import experiment_of, steps_task
+from train.conftest import _private, text
+from train.runs import record
+from unrolled.core.errors import UsageError
+from unrolled.core.random import RandomStreams
+from unrolled.data.made import MADE, Problem
+from unrolled.evaluate import points
+from unrolled.evaluate.points import PointResult, measure_points, middle_gap
+from unrolled.evaluate.text.pairs import wilson
+from unrolled.model import LanguageModel, ModelConfig
+from unrolled.predict import Prediction, Predictor
+from unrolled.runs import Run
+from unrolled.task import Seen
+from unrolled.tasks.made import Made, MadeConfig
+from unrolled.train import ExperimentConfig, train
+
+__all__ = ["_private", "text"]
+
+
+def problem_of(value: dict[str, Any]) -> Problem:
+    return MADE[value["name"]](MADE.parse(value))
+
+
+def a_model(problem: Problem, cell: str = "lstm") -> LanguageModel:
+    torch.manual_seed(3)
+    return LanguageModel(ModelConfig.parse({"width": 16, "cell": cell}), len(problem.symbols)).double()
+
+
+class Knowing(Predictor):
+    """Knows which symbol each prefix asks for, but for rows of a number that a prime divides."""
+
+    def __init__(self, problem: Problem, batch: Any, wrong: int = 7):
+        self.vocab_size, self.start_id, self.answers = len(problem.symbols), problem.start_id, {}
+        for row, (ids, targets) in enumerate(zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True)):
+            for t, target in enumerate(targets):
+                miss = row % wrong == 0 and t % 3 == 2
+                self.answers[tuple(ids[: t + 1])] = (target + miss) % self.vocab_size
+
+    def begin(self, batch: int, first: Tensor | None = None) -> Tensor:
+        return torch.full((batch, 1), self.start_id)
+
+    def observe(self, state: Tensor, ids: Tensor) -> Tensor:
+        return torch.cat([state, ids.unsqueeze(1)], 1)
+
+    def predict(self, state: Tensor) -> Prediction:
+        found = torch.full((len(state), self.vocab_size), 0.1 / (self.vocab_size - 1), dtype=torch.float64)
+        for row, ids in enumerate(state.tolist()):
+            found[row, self.answers.get(tuple(ids), 0)] = 0.9
+        return Prediction(found.log(), None)
+
+
+def test_figures_by_hand() -> None:
+    problem = problem_of({"name": "copy", "vocab": 4, "length": 6})
+    batch = problem.batch(RandomStreams(1), "test", 0, 50)
+    result = measure_points(Knowing(problem, batch), problem, rows=50)[0]
+    wrong = np.arange(50) % 7 == 0
+    assert result.right_rows.tolist() == (~wrong).tolist()
+    share = float((~wrong).mean())
+    assert result.figures.exact == (share, *wilson(share, 50))
+    # of 6 answers, at 7 to 12, two are missed
+    missed = sum(t % 3 == 2 for t in range(7, 13))
+    right = 1 - wrong.sum() * missed / 300
+    assert math.isclose(result.figures.accuracy.value, right)
+    assert result.figures.accuracy.low < right < result.figures.accuracy.high
+    nats = right * math.log(0.9) + (1 - right) * math.log(0.1 / (len(problem.symbols) - 1))
+    assert math.isclose(result.figures.nats, -nats)
+    assert {value: figures.accuracy.value == 1 for value, figures in result.groups["index"].items()} == {
+        index: (7 + index) % 3 != 2 for index in range(6)
+    }
+    assert result.figures.positions == 300
+    assert json.loads(json.dumps(result.to_json()))["groups"]["index"]["0"]["rows"] == 50
+
+
+FED = [
+    {"name": "copy", "vocab": 2, "length": 2},
+    {"name": "recall", "vocab": 4, "length": 12},
+    {"name": "lookup", "vocab": 4, "length": 7, "ngram": 2, "answer": 2},
+    {"name": "flipflop", "length": 10, "read": 0.4},
+    {"name": "passkey", "length": 10, "digits": 1},
+]
+
+
+@pytest.mark.parametrize("value", FED, ids=lambda value: value["name"])
+def test_exact_rows_are_the_same_in_free_running(value: dict[str, Any]) -> None:
+    """Both fail at the first wrong symbol."""
+    problem = problem_of(value)
+    model = a_model(problem)
+    forced, free = (measure_points(model, problem, rows=150, free=free)[0] for free in (False, True))
+    assert forced.right_rows.tolist() == free.right_rows.tolist()
+    knowing = Knowing(problem, problem.batch(RandomStreams(1), "test", 0, 60), 2)
+    forced, free = (measure_points(knowing, problem, rows=60, free=free)[0] for free in (False, True))
+    assert forced.right_rows.tolist() == free.right_rows.tolist()
+    assert forced.right_rows.mean() > 0
+
+
+def test_free_running_reads_its_own_answers() -> None:
+    problem = problem_of({"name": "copy", "vocab": 4, "length": 5})
+    model = a_model(problem)
+    forced, free = (measure_points(model, problem, rows=50, free=free)[0] for free in (False, True))
+    assert forced.figures.nats != free.figures.nats
+
+
+@pytest.mark.parametrize("cell", ["lstm", "mingru", "retnet"])
+def test_long_rows_are_read_in_pieces(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of({"name": "group", "kind": "S3", "length": 33})
+    model = a_model(problem, cell)
+    whole = measure_points(model, problem, rows=9)[0]
+    monkeypatch.setattr(points, "_MOST_PIECE", 5)
+    pieces = measure_points(model, problem, rows=9)[0]
+    assert math.isclose(whole.figures.nats, pieces.figures.nats, rel_tol=1e-12)
+    assert whole.figures.accuracy == pieces.figures.accuracy
+    late = problem_of({"name": "kv_position", "vocab": 32, "pairs": 16})
+    model = a_model(late, cell)
+    pieces = measure_points(model, late, rows=9)[0]
+    monkeypatch.undo()
+    assert math.isclose(measure_points(model, late, rows=9)[0].figures.nats, pieces.figures.nats, rel_tol=1e-12)
+
+
+def test_points_and_what_they_hear() -> None:
+    problem = problem_of({"name": "group", "kind": "Z2", "length": 4})
+    heard: list[tuple[int, int]] = []
+    results = measure_points(
+        a_model(problem), problem, [{"length": 3}, {"length": 70}], 100, heard=lambda *at: heard.append(at)
+    )
+    assert [result.point for result in results] == [{"length": 3}, {"length": 70}]
+    assert [result.figures.positions for result in results] == [300, 7000]
+    assert sorted(results[1].groups["position"]) == [0, 1, 2, 3, 4]
+    assert heard == [(0, 64), (0, 100), (1, 64), (1, 100)]
+    with pytest.raises(UsageError, match="has no setting"):
+        measure_points(a_model(problem), problem, [{"lenght": 3}])
+
+
+def test_the_gap_between_ends_and_middle() -> None:
+    problem = problem_of({"name": "kv_position", "vocab": 20, "pairs": 10})
+    found = measure_points(a_model(problem), problem, [{"position": place} for place in range(10)], 40)
+
+    def with_shares(shares: list[float]) -> list[PointResult]:
+        return [one._replace(right_rows=np.arange(40) < 40 * share) for one, share in zip(found, shares, strict=True)]
+
+    gap = middle_gap(with_shares([0.9, 0.7, 0.5, 0.5, 0.2, 0.2, 0.5, 0.5, 0.7, 0.9]))
+    assert math.isclose(gap.value, 0.6)
+    assert 0.4 < gap.low < gap.value < gap.high < 0.8
+    flat = middle_gap(with_shares([0.5] * 10))
+    assert flat.value == 0
+    assert flat.low < 0 < flat.high
+
+
+def test_only_what_is_asked_counts_in_the_loss(text: Path) -> None:
+    config = MadeConfig.parse({"problem": {"name": "kv_position", "vocab": 8, "pairs": 3}, "rows": 5})
+    task, model, batch = steps_task(config, text)
+    found: list[Seen] = []
+
+    def mean(seen: Seen) -> Tensor:
+        found.append(seen)
+        return seen.total / seen.counted()[1]
+
+    loss = task.loss(model, batch, None, None, mean)
+    assert loss.count == 5
+    assert loss.state is None
+    log_prob = model(batch.inputs).raw
+    nats = -model.head.log_prob(log_prob)[0][:, -1].gather(1, batch.targets[:, -1:]).sum()
+    torch.testing.assert_close(loss.nats, nats.detach())
+    other = batch._replace(targets=torch.where(batch.weight > 0, batch.targets, 1))
+    torch.testing.assert_close(task.loss(model, other, None, None, mean).value, loss.value)
+
+
+def test_the_trained_objective_is_the_mean_over_what_is_asked(text: Path, tmp_path: Path) -> None:
+    config = MadeConfig.parse({"problem": {"name": "mqar", "vocab": 8, "length": 16, "pairs": 2}, "rows": 4})
+    run = train(experiment_of(config, text, steps=3, validations=1), tmp_path / "run", "cpu")
+    assert record(run)["tokens"] == 3 * 4 * 2
+    assert record(run)["valid"]["figures"].keys() == {"accuracy", "exact", "nats"}
+    assert record(run)["problem"]["vocab"] == 8
+
+
+def test_a_run_with_exact_distributions(text: Path, tmp_path: Path) -> None:
+    config = MadeConfig.parse({"problem": {"name": "dyck", "length": 12}, "rows": 4, "valid_rows": 30})
+    run = train(experiment_of(config, text, steps=3, validations=1, final_eval=True), tmp_path / "run", "cpu")
+    figures = record(run)["valid_exact"]["figures"]
+    assert figures.keys() == {"accuracy", "nats", "excess", "excess_error", "legal"}
+    opened = Run(run, "cpu")
+    assert opened.tokenizer.encode("(0 )0 .") == [2, 4, 1]
+    with pytest.raises(UsageError, match="learned from no text"):
+        opened.splits()
+
+
+def test_options_change_the_rows(text: Path) -> None:
+    base: dict[str, Any] = {"problem": {"name": "copy", "vocab": 3, "length": 4}, "rows": 4, "valid_rows": 6}
+    task = Made(experiment_of(MadeConfig.parse(base), text), RandomStreams(1))
+    assert [len(batch.inputs) for batch in task.splits["valid"].batches(6)] == [4, 2]
+    assert task.source().full_batch == 16
+    apart = Made(experiment_of(MadeConfig.parse({**base, "apart": True}), text), RandomStreams(1))
+    assert task.splits["train"].checksum != apart.splits["train"].checksum
+    sets = [{row.tobytes() for row in apart.splits[name].batch(0).inputs} for name in ("train", "valid", "test")]
+    assert not sets[0] & sets[1]
+    assert not sets[0] & sets[2]
+    model = task.build()
+    assert task.record(model)["shared"] > 0.5
+    assert apart.record(model)["shared"] == 0
+
+
+@pytest.mark.slow  # eight CPU seconds of training
+def test_an_lstm_learns_parity_at_every_length(tmp_path: Path) -> None:
+    config = ExperimentConfig.parse({
+        "task": {"name": "made", "problem": {"name": "group", "kind": "Z2", "length": [1, 32]}},
+        "model": {"width": 32, "cell": {"name": "lstm"}},
+        "train": {
+            "steps": 1500, "validations": 4, "optimizer": {"name": "adamw", "lr": 0.01},
+            "schedule": {"name": "cosine"}, "final_eval": False,
+        },
+    })  # fmt: skip
+    run = Run(train(config, tmp_path / "run", "cpu"), "cpu")
+    task = run.task
+    assert isinstance(task, Made)
+    near, far = measure_points(run.model, task.problem, [{"length": 32}, {"length": 320}], 200)
+    assert near.figures.accuracy.value > 0.999
+    assert far.figures.accuracy.value > 0.99
+
+
+@pytest.mark.slow  # a minute of training
+def test_an_lstm_comes_close_to_the_exact_predictor(tmp_path: Path) -> None:
+    config = ExperimentConfig.parse({
+        "task": {"name": "made", "problem": {"name": "sources", "length": 128}},
+        "model": {"width": 64, "embedding": {"size": 16}, "cell": {"name": "lstm"}},
+        "train": {
+            "steps": 1283, "validations": 4, "optimizer": {"name": "adam", "lr": 0.005},
+            "schedule": {"name": "cosine"}, "final_eval": False,
+        },
+    })  # fmt: skip
+    run = Run(train(config, tmp_path / "run", "cpu"), "cpu")
+    task = run.task
+    assert isinstance(task, Made)
+    near, far = measure_points(run.model, task.problem, [{}, {"length": 512}], 1024)
+    for found in (near.figures, far.figures):
+        assert found.excess is not None
+        assert found.error is not None
+        assert found.excess > -3 * found.error
+    assert near.figures.excess is not None
+    assert near.figures.excess <= 0.01 * (near.figures.nats - near.figures.excess)
