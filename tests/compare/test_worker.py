@@ -130,6 +130,7 @@ def test_a_zombie_writes_nothing(tmp_path: Path, no_fsync: None, monkeypatch: py
     assert changed <= {"metrics.jsonl"}, changed
 
 
+@pytest.mark.slow
 def test_a_stop_saves_and_frees_the_job(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 

@@ -29,10 +29,13 @@ class Locked(NamedTuple):
     config: dict[str, Any]
     parameters: int
     width: int
+    state: int
     flops_per_token: int
     tokens_per_step: int
     tokens: int | None
     search_tokens: int | None
+    steps: int | None
+    search_steps: int | None
     text: Text
 
     def experiment(self) -> ExperimentConfig:

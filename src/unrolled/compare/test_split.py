@@ -38,6 +38,8 @@ def score_all(
     Raises:
         UsageError: it was scored before, and no reason is given; runs are missing.
     """
+    if board.lock.plan.problem:
+        raise UsageError("a plan of synthetic problems has no test split; points are measured on rows of their own.")
     before = read_test(board.folder)
     if before is not None and not again:
         date = before["scored_utc"].partition("T")[0]

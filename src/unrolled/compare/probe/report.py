@@ -21,6 +21,13 @@ _COLUMNS = (
     "point", "share", "share low", "share high", "excess nats", "excess low", "excess high", "remark",
 )  # fmt: skip
 
+_HEAD = """# What cells can learn
+
+Shares of right answers, of possible symbols where these are drawn by chance: the mean over seeds and the least and
+largest of them, of a single seed the 95 % interval over rows. Learning rates were chosen for each cell on validation
+rows.
+"""
+
 
 def write_probe(board: Board, out: Path, png: bool = False) -> tuple[list[ProbeRow], str | None]:
     """Write everything that a probe has found so far.
@@ -88,11 +95,7 @@ def probe_table(rows: Sequence[ProbeRow], problem: str) -> tuple[list[str], list
 
 
 def _markdown(rows: Sequence[ProbeRow], problems: Sequence[str]) -> str:
-    parts = [
-        "# What cells can learn\n\nShares of right answers, of possible symbols where these are drawn by chance: the mean "
-        "over seeds and the least and largest of them, of a single seed the 95 % interval over rows. Learning rates were "
-        "chosen for each cell on validation rows.\n"
-    ]
+    parts = [_HEAD]
     for problem in problems:
         heads, cells = probe_table(rows, problem)
         lines = [heads, ["---", *["---:"] * (len(heads) - 2), "---"], *cells]

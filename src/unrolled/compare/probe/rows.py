@@ -23,6 +23,8 @@ class Cell(NamedTuple):
     high: float
 
     def __str__(self) -> str:
+        if self.low == self.high == self.value:
+            return f"{self.value:.3f}"
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
