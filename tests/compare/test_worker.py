@@ -10,7 +10,7 @@ import pytest
 from compare.plans import PLAN, RECIPE, registered, write_plan
 from compare.working import work_with_kills
 from unrolled.compare import Board, found, open_lock, register, work
-from unrolled.compare import execute as execute_module
+from unrolled.compare import running as running_module
 from unrolled.compare.claims import Claims
 from unrolled.compare.report import write_report
 from unrolled.compare.test_split import score_all
@@ -159,14 +159,14 @@ def test_a_job_that_fails_is_tried_three_times_and_parked(
 ) -> None:
     lock = registered(tmp_path, SMALL)
     job = Board(lock).todo()[0]
-    original = execute_module.start.train
+    original = running_module.start.train
 
     def full(config: Any, out: Path, *rest: Any) -> Path:
         if out.name == job.id:
             raise UnrolledError(f"no space left while writing {out}.")
         return original(config, out, *rest)
 
-    monkeypatch.setattr(execute_module.start, "train", full)
+    monkeypatch.setattr(running_module.start, "train", full)
     outcome = work(lock.folder)
     assert not outcome.complete
     assert len(outcome.faults) == 1
@@ -175,7 +175,7 @@ def test_a_job_that_fails_is_tried_three_times_and_parked(
     assert "--retry" in outcome.faults[0]
     # the other system's jobs are all done
     assert {one.system for one in Board(lock).todo()} == {job.system}
-    monkeypatch.setattr(execute_module.start, "train", original)
+    monkeypatch.setattr(running_module.start, "train", original)
     Claims(lock.folder).retry()
     assert work(lock.folder).complete
 

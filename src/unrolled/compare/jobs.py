@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from unrolled.compare.lock import Lock, Locked, canonical
+from unrolled.compare.lock import Lock, Locked
 from unrolled.compare.resolve import with_value
+from unrolled.compare.sealed import canonical
 from unrolled.compare.search import Choice, Tried, Value, at_edge, best_of, beyond, number
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write, make_folder, parse_json, read_bounded, read_json, write_json

@@ -1,8 +1,6 @@
 """Registering a plan: it is frozen, with everything that it resolves to, before anything is trained."""
 
-import datetime
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +8,14 @@ from typing import Any, NamedTuple
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
 from unrolled.compare.plan import PlanConfig, read_plan
 from unrolled.compare.resolve import Resolved, Text, resolve
+from unrolled.compare.sealed import canonical, difference, read_sealed, utc_now, write_sealed
 from unrolled.core.config import read_toml
-from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import atomic_write, make_folder, read_json, write_json
+from unrolled.core.errors import UsageError
+from unrolled.core.files import atomic_write, make_folder
 from unrolled.core.record import environment
 from unrolled.train import ExperimentConfig
 
-__all__ = ["LOCK", "PLAN", "Lock", "Locked", "amend", "canonical", "open_lock", "register"]
+__all__ = ["LOCK", "PLAN", "Lock", "Locked", "amend", "open_lock", "register"]
 
 PLAN, LOCK = "plan.toml", "plan.lock.json"
 _KIND, _VERSION = "unrolled comparison lock", 1
@@ -76,22 +75,13 @@ class Lock(NamedTuple):
         return self.plan.rule
 
 
-def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _value(
     plan: PlanConfig, systems: Iterable[Resolved], settings: Iterable[str], file: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "kind": _KIND,
         "version": _VERSION,
-        "registered_utc": _now(),
+        "registered_utc": utc_now(),
         "code": environment(),
         "file": dict(file),
         "settings": list(settings),
@@ -123,27 +113,14 @@ def register(path: Path, out: Path, settings: Iterable[str] = ()) -> Lock:
     value = _value(plan, resolve(plan), settings, read_toml(path))
     make_folder(out)
     atomic_write(out / PLAN, path.read_bytes())
-    _write(out, value)
+    write_sealed(out / LOCK, value)
     return open_lock(out)
-
-
-def _write(out: Path, value: dict[str, Any]) -> None:
-    value = {key: inner for key, inner in value.items() if key != "sha256"}
-    write_json(out / LOCK, {**value, "sha256": hashlib.sha256(canonical(value)).hexdigest()})
 
 
 def _read(folder: Path) -> dict[str, Any]:
     if not (folder / LOCK).is_file():
         raise UsageError(f"{folder} is no comparison: it has no {LOCK}; make one with: unrolled compare register PLAN.")
-    value = read_json(folder / LOCK)
-    if not isinstance(value, dict) or value.get("kind") != _KIND:
-        raise UnrolledError(f"{folder / LOCK} is no registered plan: it is damaged, or of another program.")
-    if value.get("version") != _VERSION:
-        raise UnrolledError(f"{folder / LOCK} has format {value.get('version')}, this release reads {_VERSION}.")
-    kept = {key: inner for key, inner in value.items() if key != "sha256"}
-    if hashlib.sha256(canonical(kept)).hexdigest() != value.get("sha256"):
-        raise UnrolledError(f"{folder / LOCK} was changed after it was registered (checksum); bring the old one back.")
-    return value
+    return read_sealed(folder / LOCK, _KIND, _VERSION, "registered plan")
 
 
 def open_lock(folder: Path) -> Lock:
@@ -171,25 +148,7 @@ def _changed(folder: Path, value: Mapping[str, Any]) -> str:
     """What of the plan's file is another than was registered; empty where nothing is."""
     if not (folder / PLAN).exists():
         raise UsageError(f"{folder / PLAN} is missing; bring the registered plan back.")
-    return _difference(value["file"], read_toml(folder / PLAN))
-
-
-def _difference(old: Any, new: Any, path: str = "") -> str:
-    """The first place in which two values differ, in words; empty where they are equal."""
-    if old == new:
-        return ""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            if old.get(key) != new.get(key):
-                return _difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    if isinstance(old, list) and isinstance(new, list):
-        for one, other in zip(old, new, strict=False):
-            if one != other:
-                name = one.get("name") if isinstance(one, dict) else None
-                inner = _difference(one, other) if isinstance(one, dict) and isinstance(other, dict) else ""
-                return f"{path} {name!r}: {inner}" if name else path
-        return f"{path} has {len(new)} rows where it had {len(old)}"
-    return path
+    return difference(value["file"], read_toml(folder / PLAN))
 
 
 def amend(folder: Path, what: str, reason: str, plan_file: Path | None = None, seeds: Iterable[int] = ()) -> Lock:
@@ -206,7 +165,7 @@ def amend(folder: Path, what: str, reason: str, plan_file: Path | None = None, s
     value = _read(folder)
     if plan_file is not None:
         edited = read_plan(plan_file, value["settings"])
-        what = what or _difference(value["file"], read_toml(plan_file))
+        what = what or difference(value["file"], read_toml(plan_file))
         if not what:
             raise UsageError(f"{plan_file} is as it was registered; edit it first.")
         added = [seed for seed in value["plan"]["seeds"] if seed not in edited.seeds and _was_added(value, seed)]
@@ -222,9 +181,9 @@ def amend(folder: Path, what: str, reason: str, plan_file: Path | None = None, s
             raise UsageError(f"the plan has these seeds already ({', '.join(map(str, old))}); give others.")
         plan = PlanConfig.parse({**value["plan"], "seeds": [*old, *more]})
         value["plan"] = plan.model_dump(mode="json")
-    entry = {"utc": _now(), "what": what, "reason": reason, "sha256": _sha256_of_plan(value)}
+    entry = {"utc": utc_now(), "what": what, "reason": reason, "sha256": _sha256_of_plan(value)}
     value["amendments"] = [*value["amendments"], entry]
-    _write(folder, value)
+    write_sealed(folder / LOCK, value)
     return open_lock(folder)
 
 

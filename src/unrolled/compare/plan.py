@@ -1,6 +1,5 @@
 """The plan of a comparison: what is compared, what is held equal, what is asked."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,10 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
+from unrolled.compare.shipped import find_shipped, list_shipped
 from unrolled.core.config import Config, apply_settings, parse_setting, read_toml
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
-from unrolled.train.recipes import recipes_folder
 
 __all__ = [
     "BudgetConfig", "MatchConfig", "PlanConfig", "ProbeConfig", "SearchConfig", "SystemConfig", "find_plan",
@@ -218,11 +217,7 @@ def _each_once(what: str, values: Sequence[Any]) -> None:
 
 def list_plans() -> dict[str, str]:
     """Name -> title of every shipped plan."""
-    return {path.stem: str(read_toml(path).get("title", "")) for path in sorted(_folder().glob("*.toml"))}
-
-
-def _folder() -> Path:
-    return recipes_folder() / "plans"
+    return list_shipped("plans")
 
 
 def find_plan(name: str) -> Path:
@@ -231,14 +226,7 @@ def find_plan(name: str) -> Path:
     Raises:
         UsageError: neither; names the nearest plan.
     """
-    if name.endswith(".toml") or os.sep in name:
-        if not Path(name).is_file():
-            raise UsageError(f"there is no plan {name}; shipped plans: {', '.join(list_plans()) or 'none'}.")
-        return Path(name)
-    path = _folder() / f"{name}.toml"
-    if not path.is_file():
-        raise unknown_name("plan", name, list_plans())
-    return path
+    return find_shipped("plan", "plans", name)
 
 
 def read_plan(path: Path, settings: Iterable[str] = ()) -> PlanConfig:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from unrolled.compare.plan import PlanConfig, SystemConfig
+from unrolled.compare.plan import BudgetConfig, PlanConfig, SystemConfig
 from unrolled.core.config import apply_settings
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
@@ -18,7 +18,9 @@ from unrolled.tasks.lm_size import facts_of
 from unrolled.train import ExperimentConfig
 from unrolled.train.recipes import load_experiment
 
-__all__ = ["Resolved", "Text", "resolve", "with_value"]
+__all__ = [
+    "Resolved", "Sized", "Text", "read_text", "resolve", "settled", "sized", "tokens_of", "value_at", "with_value",
+]  # fmt: skip
 
 _OPENED = ("train", "valid")
 _BOTH_PASSES = 3
@@ -72,7 +74,7 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
                 config = _config(plan, system, corpus)
             name = corpus or config.corpus.label
             if name not in texts:
-                texts[name] = _text(name, config)
+                texts[name] = read_text(name, config)
             with _named(system):
                 one = _resolved(plan, system, config, texts[name])
             key = json.dumps([one.corpus, one.config.model_dump(mode="json", exclude={"title"})], sort_keys=True)
@@ -100,38 +102,52 @@ def _named(system: SystemConfig) -> Iterator[None]:
 
 
 def _resolved(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, text: Text) -> Resolved:
-    config = _settled(config, text)
-    if plan.match.parameters is not None:
-        config = _matched(plan, system, config, text.vocabulary)
+    config = settled(config, text)
+    size = sized(config, text.vocabulary, plan.match.parameters, system.fit)
     for value in plan.values_of(system.name):  # one that is refused is told now, not after hours
-        ExperimentConfig.parse(with_value(config.model_dump(mode="json"), plan.search.setting, value))  # type: ignore[union-attr]
-    facts = facts_of(config, text.vocabulary)
+        ExperimentConfig.parse(with_value(size.config.model_dump(mode="json"), plan.search.setting, value))  # type: ignore[union-attr]
     if plan.match.parameters is not None:
-        _check_size(plan, system, facts["parameters"], config)
-    per_step = config.stream.columns * config.stream.window * config.train.accumulate
-    flops, budget = facts["flops_per_token"], plan.match.budget
-    tokens = {
-        "tokens": budget.tokens if plan.match.reference is None else None,
-        "steps": None if budget.steps is None else budget.steps * per_step,
-        "flops": None if budget.flops is None else int(budget.flops / (_BOTH_PASSES * flops)),
-        "cpu_seconds": None,
-    }[budget.kind]
+        _check_size(plan, system, size.parameters, size.config)
+    tokens = None if plan.match.reference is not None else tokens_of(plan.match.budget, size)
+    searched = None if plan.search is None else tokens_of(plan.search.budget, size)
     return Resolved(
-        system.name,
-        text.name,
-        config,
-        facts["parameters"], facts["widths"][0], flops, per_step, tokens,
-        _search_tokens(plan, per_step, flops), text,
+        system.name, text.name, size.config, size.parameters, size.width, size.flops_per_token, size.tokens_per_step,
+        tokens, searched, text,
     )  # fmt: skip
 
 
-def _search_tokens(plan: PlanConfig, per_step: int, flops: int) -> int | None:
-    if plan.search is None:
-        return None
-    budget = plan.search.budget
+class Sized(NamedTuple):
+    """A configuration whose model has its size. width: of its first layer."""
+
+    config: ExperimentConfig
+    parameters: int
+    width: int
+    flops_per_token: int
+    tokens_per_step: int
+
+
+def sized(config: ExperimentConfig, vocabulary: int, parameters: int | None, fit: str | None = None) -> Sized:
+    """A configuration with the largest width, or the largest value of another setting, within so many parameters.
+
+    Args:
+        vocabulary: number of ids. parameters: None: the model stays as it is. fit: the setting.
+    Raises:
+        UsageError: the smallest model is too large already; a setting that is none of the model.
+    """
+    if parameters is not None:
+        config = _matched(config, vocabulary, parameters, fit)
+    facts = facts_of(config, vocabulary)
+    per_step = config.stream.columns * config.stream.window * config.train.accumulate
+    return Sized(config, facts["parameters"], facts["widths"][0], facts["flops_per_token"], per_step)
+
+
+def tokens_of(budget: BudgetConfig, size: Sized) -> int | None:
+    """Training tokens that a budget comes to; None for CPU seconds, which a timing job is to turn into tokens."""
     if budget.steps is not None:
-        return budget.steps * per_step
-    return budget.tokens if budget.flops is None else int(budget.flops / (_BOTH_PASSES * flops))
+        return budget.steps * size.tokens_per_step
+    if budget.flops is not None:
+        return int(budget.flops / (_BOTH_PASSES * size.flops_per_token))
+    return budget.tokens
 
 
 def _config(plan: PlanConfig, system: SystemConfig, corpus: str | None) -> ExperimentConfig:
@@ -144,15 +160,22 @@ def _config(plan: PlanConfig, system: SystemConfig, corpus: str | None) -> Exper
     return config
 
 
-def _settled(config: ExperimentConfig, text: Text) -> ExperimentConfig:
-    """With what holds for every run of a comparison: what is opened, and that its score is made apart."""
+def settled(config: ExperimentConfig, text: Text) -> ExperimentConfig:
+    """With what holds for every run of a comparison or a search: what is opened, and that its score is made apart."""
     config.check_vocabulary(text.name, text.vocabulary)
     corpus = config.corpus.model_copy(update={"splits": _OPENED}).based()
     train = config.train.model_copy(update={"final_eval": False})
     return config.model_copy(update={"corpus": corpus, "train": train, "published": ()})
 
 
-def _text(name: str, config: ExperimentConfig) -> Text:
+def read_text(name: str, config: ExperimentConfig) -> Text:
+    """Sizes of a corpus as a configuration reads it; the test split is not opened.
+
+    Args:
+        name: of the corpus, for sentences.
+    Raises:
+        UsageError: it has no validation split, or cannot be read.
+    """
     corpus = config.corpus.model_copy(update={"splits": _OPENED})
     opened: Any = TASKS["lm"](config.model_copy(update={"corpus": corpus}), RandomStreams(0))
     splits = opened.splits
@@ -163,29 +186,28 @@ def _text(name: str, config: ExperimentConfig) -> Text:
     return Text(name, size, len(splits["train"]), len(splits["valid"]), units.characters == units.tokens)
 
 
-def _matched(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, vocabulary: int) -> ExperimentConfig:
-    """With the largest width, or the largest value of the system's own ``fit``, within the parameters."""
-    assert plan.match.parameters is not None
-    if system.fit is None:
-        model = config.model.model_copy(update={"params": plan.match.parameters})
+def _matched(config: ExperimentConfig, vocabulary: int, parameters: int, fit: str | None) -> ExperimentConfig:
+    """With the largest width, or the largest value of ``fit``, within the parameters."""
+    if fit is None:
+        model = config.model.model_copy(update={"params": parameters})
         with torch.device("meta"):
             return config.model_copy(update={"model": LanguageModel(model, vocabulary).config})
     free = config.model.model_copy(update={"params": None}).model_dump(mode="json")
-    field = system.fit.removeprefix("model.")
-    if field == system.fit:
-        raise UsageError(f"fit = {system.fit!r} is no setting of the model; name one such as model.cell.factor.")
+    field = fit.removeprefix("model.")
+    if field == fit:
+        raise UsageError(f"fit = {fit!r} is no setting of the model; name one such as model.cell.factor.")
 
-    whole = not isinstance(_at(free, field), float)
+    whole = not isinstance(value_at(free, field), float)
 
-    def sized(value: int) -> ExperimentConfig:
+    def made(value: int) -> ExperimentConfig:
         written = value if whole else value / _STEPS
         model = ModelConfig.parse(apply_settings(free, [f"{field}={written}"]))
         return config.model_copy(update={"model": model})
 
-    return sized(_largest(lambda value: _count(sized(value), vocabulary), plan.match.parameters, system.fit))
+    return made(_largest(lambda value: _count(made(value), vocabulary), parameters, fit))
 
 
-def _at(values: Any, path: str) -> Any:
+def value_at(values: Any, path: str) -> Any:
     """What stands at a dotted path; None where nothing does."""
     for key in path.split("."):
         values = values.get(key) if isinstance(values, dict) else None

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from unrolled.compare.claims import Claims
-from unrolled.compare.execute import run_folder, validations
+from unrolled.compare.execute import run_folder
 from unrolled.compare.jobs import Board, Job
 from unrolled.compare.results import CurvePoint
+from unrolled.compare.running import validations
 from unrolled.compare.worker import faults
 from unrolled.core.errors import UnrolledError
 
