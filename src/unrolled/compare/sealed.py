@@ -1,4 +1,4 @@
-"""Files that say what was decided before anything was trained: JSON with its own checksum, which an edit breaks."""
+"""What was decided before anything was trained, as a file: JSON with a checksum of its own, which an edit breaks."""
 
 import datetime
 import hashlib
