@@ -11,6 +11,7 @@ VERBS = [
     ["generate"],
     ["score"],
     ["pairs"],
+    ["probe"],
     ["ensemble"],
     ["difference"],
     ["bench"],
