@@ -29,7 +29,7 @@ class SourcesConfig(ProblemConfig):
     hazard: float = Field(
         default=1 / 32, gt=0, lt=1, description="of constant: probability of a switch before a symbol"
     )
-    depth: int = Field(default=9, ge=1, le=20, description="of ptw: partitions are those of 2^depth symbols")
+    depth: int = Field(default=9, ge=1, le=14, description="of ptw: partitions are those of 2^depth symbols")
     states: int = Field(default=4, ge=1, le=256, description="of hmm: hidden states")
     alphabet: int = Field(default=2, ge=2, le=1024, description="symbols")
     length: Span = Field(default=128, description="symbols of a row")
