@@ -42,7 +42,7 @@ class Sources(Problem):
 
     Within a segment symbols are independent, with probabilities drawn from Dirichlet(1/2), so that one segment is
     predicted as Krichevsky and Trofimov (1981) do. A switch comes before a symbol with a ``constant`` hazard; or with
-    1/2 over the number of symbols of its segment so far (linear and determined, Willems and Krom 1997); or segments are
+    1/2 over the number of symbols of its segment so far (live and die, Willems and Krom 1997); or segments are
     drawn by partition tree weighting (Veness et al. 2013): a stretch of 2^d symbols is one segment with probability
     1/2, or else its halves are drawn so, down to single symbols. The first two are predicted by run lengths r with
     weights w (Adams and MacKay 2007):
