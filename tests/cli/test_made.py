@@ -78,6 +78,11 @@ def test_verbs_that_read_symbols(unrolled: Command, refused: Callable[..., str],
     scored = unrolled("score", run, "row.txt").out.splitlines()
     assert len(scored) >= 5
     assert unrolled("inspect", "trace", run, "row.txt", "--out", "trace.npz").code == 0
+    Path("rows.txt").write_text("s0 s1 = s0 s1\ns2 = s2\n")
+    assert unrolled("compress", run, "rows.txt", "--out", "rows.unr").code == 0
+    assert unrolled("decompress", run, "rows.unr", "--out", "again.txt").code == 0
+    assert Path("again.txt").read_text() == Path("rows.txt").read_text()
+    assert unrolled("score", run, "rows.txt", "--unit", "token", "--reset", "line").code == 0
     Path("row.txt").write_text("s0 s7")
     code, _, err = unrolled("score", run, "row.txt")
     assert code == 2

@@ -9,6 +9,8 @@ import torch
 from unrolled.core.random import RandomStreams
 from unrolled.data.made import MADE, Batch
 from unrolled.data.made.automaton import Automaton, AutomatonConfig, Moves, drawn_automaton, minimised
+from unrolled.data.made.chomsky import Chomsky, ChomskyConfig
+from unrolled.data.made.chomsky_answers import SOLVERS
 from unrolled.data.made.flipflop import FlipFlop, FlipFlopConfig
 from unrolled.data.made.group import Group, GroupConfig
 from unrolled.data.made.istree import IsTree, IsTreeConfig
@@ -57,6 +59,32 @@ def test_few_elements_generate_the_group(kind: str) -> None:
     problem = Group(GroupConfig(kind=kind, generators="few", length=80))
     batch = problem.batch(RandomStreams(1), "train", 0, 200)
     assert set(np.unique(batch.targets[:, 1:])) == set(range(1, len(problem.symbols)))
+
+
+@pytest.mark.parametrize("task", sorted(SOLVERS))
+def test_tasks_of_the_hierarchy_at_all_short_lengths(task: str) -> None:
+    """From one symbol on, where the task has such rows; the stated length is that of every row."""
+    for length in range(1, 13):
+        problem = Chomsky(ChomskyConfig.model_validate({"task": task, "length": length}))
+        batch = problem.batch(RandomStreams(1), "train", 0, 40)
+        assert batch.inputs.shape[1] == problem.time()
+        found = problem.answers(batch)
+        asked = batch.weight > 0
+        assert np.array_equal(found.targets[asked], batch.targets[asked])
+        assert np.array_equal(found.weight, batch.weight)
+
+
+def test_tasks_of_the_hierarchy_by_hand() -> None:
+    for task, read, answer in (
+        ("even_pairs", "0 1 1 0", "1"), ("modular_arithmetic", "2 + 3 * 4", "4"), ("parity", "1 1 0 1", "1"),
+        ("cycle", "up up down stay down down", "4"), ("stack_manipulation", "0 1 pop push1 push0", "0 1 0 end end end"),
+        ("reverse", "0 0 1", "1 0 0"), ("modular_arithmetic_brackets", "( 1 - ( - 3 ) )", "4"),
+        ("solve_equation", "( x - 3 ) is 4", "2"), ("duplicate", "0 1", "0 1 0 1"),
+        ("missing_duplicate", "0 1 0 lost", "1"), ("odds_first", "0 1 0 1 1", "0 0 1 1 1"),
+        ("bucket_sort", "3 1 4 1", "1 1 3 4"), ("addition", "1 1 + 1", "0 0 1 end end"),
+        ("multiplication", "1 1 * 0 1", "0 1 1 end end end"), ("sqrt", "1 0 0 1", "1 1"),
+    ):  # fmt: skip
+        assert SOLVERS[task](read.split()) == answer.split(), task
 
 
 def test_the_successor_by_hand() -> None:

@@ -14,12 +14,13 @@ NAMES = (">", "_", "k0", "v0", "(0", "café")
 
 def test_names_with_blanks_between() -> None:
     tok = SymbolTokenizer.of(NAMES)
-    assert tok.encode(" k0\n v0\t(0  > café ") == [2, 3, 4, 0, 5]
-    assert tok.decode([2, 3, 4, 0, 5]) == "k0 v0 (0 > café"
+    assert tok.encode(" k0 v0\t(0  \n café ") == [2, 3, 4, 0, 5]
+    assert tok.decode([2, 3, 4, 0, 5]) == "k0 v0 (0\ncafé"
     assert tok.encode("") == []
-    assert (tok.start_id, tok.end_id, tok.vocab_size) == (0, None, 6)
+    assert (tok.start_id, tok.end_id, tok.vocab_size) == (0, 0, 6)
     assert tok.token(5) == "café"
-    assert tok.find("k0") == 2
+    assert tok.token(0) == ">"
+    assert (tok.find("k0"), tok.find(">"), tok.find("\n"), tok.find("x")) == (2, 0, 0, None)
     assert tok.units_of(tok.encode_exact("k0 café")) == Units(2, 2, 7, 8)
 
 
@@ -27,6 +28,8 @@ def test_a_name_outside_the_list_is_refused() -> None:
     tok = SymbolTokenizer.of([*NAMES, *(f"name{i}" for i in range(500))])
     with pytest.raises(UsageError, match="unknown symbol 'k9'; did you mean 'k0'"):
         tok.encode("k0 k9")
+    with pytest.raises(UsageError, match="unknown symbol '>'; known"):
+        tok.encode("k0 >")
     with pytest.raises(UsageError, match="unknown symbol '漢'; known: ") as raised:
         tok.encode("漢")
     assert len(str(raised.value)) < 1500
@@ -40,14 +43,12 @@ def test_lists_that_are_no_names(names: list[str]) -> None:
 
 def test_the_list_is_given_or_that_of_the_text() -> None:
     cls = TOKENIZERS["symbols"]
-    given = TOKENIZERS.parse({"name": "symbols", "names": ["b", "a"]})
+    given = TOKENIZERS.parse({"name": "symbols", "names": [">", "b", "a"]})
     assert not cls.needs_training(given)
-    assert cls.train(given, ()).encode("a b") == [1, 0]
+    assert cls.train(given, ()).encode("a b") == [2, 1]
     seen = TOKENIZERS.parse("symbols")
     assert cls.needs_training(seen)
-    assert cls.train(seen, [b"b c\n", b"a b"]).encode("a b c") == [0, 1, 2]
-    with pytest.raises(UsageError, match=r"set tokenizer\.names"):
-        cls.train(seen, [b"\n"])
+    assert cls.train(seen, [b"b c\n", b"a b"]).encode("a b c\n") == [1, 2, 3, 0]
 
 
 def test_save_and_load(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import Window
 from unrolled.data.made import MADE, AnyProblemConfig, Batch, Problem, shared_rows
@@ -29,6 +30,8 @@ __all__ = ["Made", "MadeConfig", "MadeRows"]
 
 # Rows do not end; this many batches count as an epoch, whose targets are counted on its first few.
 _EPOCH, _COUNTED = 1000, 16
+# Rows times positions times symbols of a batch, at most.
+_MOST_NUMBERS = 1 << 28
 # Of validation and, ten times as many, of training, that are looked at for rows that both have.
 _COMPARED = 100
 
@@ -136,7 +139,14 @@ class Made(StepsTask):
     def problem(self) -> Problem:
         """What is learned."""
         config = self._settings.problem
-        return MADE[config.name](config)
+        problem = MADE[config.name](config)
+        numbers = self._settings.rows * problem.time() * len(problem.symbols)
+        if numbers > _MOST_NUMBERS:
+            raise UsageError(
+                f"{self._settings.rows:,} rows of {problem.time():,} positions and {len(problem.symbols):,} symbols "
+                "are too many for a batch; lower task.rows, or the problem's lengths or symbols."
+            )
+        return problem
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

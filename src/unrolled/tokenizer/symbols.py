@@ -9,21 +9,23 @@ from pydantic import Field
 from unrolled.core import config as core
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
+from unrolled.data.plain import BLANKS
 from unrolled.data.tokens import Encoded
 from unrolled.tokenizer.base import Tokenizer
 
 __all__ = ["SymbolTokenizer"]
 
+_TO_SPACE = bytes.maketrans(BLANKS, b" " * len(BLANKS))
 _MOST = 1 << 20
 # Names that a sentence about an unknown one may list.
 _SHOWN = 200
 
 
 class SymbolTokenizer(Tokenizer):
-    """Names with blanks or line ends between them, of a fixed list; the first one begins a text.
+    """Names with blanks between them, of a fixed list; the first one stands for a line end, and begins a text.
 
-    Nothing is unknown and nothing ends a text: a name outside the list is an error. Decoding gives the names with
-    single spaces. Synthetic problems are read so.
+    Nothing is unknown: a name outside the list is an error. Decoding gives the names with single spaces. Rows of
+    synthetic problems are lines so, each behind the start symbol.
     """
 
     kind = "symbols"
@@ -33,15 +35,19 @@ class SymbolTokenizer(Tokenizer):
 
         name: Literal["symbols"] = Field(default="symbols", description="tokenizer")
         names: tuple[str, ...] = Field(
-            default=(), max_length=_MOST, description="in order of id (absent: those of the training text, sorted)"
+            default=(),
+            max_length=_MOST,
+            description="in order of id, that of the line end first (absent: > and those of the training text, sorted)",
         )
 
     def __init__(self, config: Any, names: list[str]):
         if not names or len(set(names)) != len(names) or any(name.split() != [name] for name in names):
             raise UsageError("symbols are different names without blanks in them, one at least; set tokenizer.names.")
         self.names = names
-        super().__init__(config, [name.encode() for name in names], [True] * len(names))
-        self._ids = {name: index for index, name in enumerate(names)}
+        super().__init__(
+            config, [b"\n", *(name.encode() for name in names[1:])], [False, *[True] * (len(names) - 1)], 0
+        )
+        self._ids = {b"\n": 0, **{name.encode(): index for index, name in enumerate(names) if index}}
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Self:
@@ -54,7 +60,8 @@ class SymbolTokenizer(Tokenizer):
         """Take the list of the configuration, or every name of the text."""
         if config.names:
             return cls(config, list(config.names))
-        return cls(config, sorted({name for block in blocks for name in block.decode().split()}))
+        found = {name for block in blocks for name in block.decode().split()}
+        return cls(config, [">", *sorted(found - {">"})])
 
     @classmethod
     def needs_training(cls, config: Any) -> bool:
@@ -62,16 +69,20 @@ class SymbolTokenizer(Tokenizer):
         return not config.names
 
     def encode_block(self, block: bytes) -> Encoded:
-        """One token per name. Raises UsageError with the nearest name for one that is not in the list."""
-        names = block.decode().split()
+        """One token per name and per line end. Raises UsageError with the nearest name for one outside the list."""
+        names = block.translate(_TO_SPACE).replace(b"\n", b" \n ").split(b" ")
+        names = [name for name in names if name]
         if odd := next((name for name in names if name not in self._ids), None):
-            raise unknown_name("symbol", odd, self.names[:_SHOWN])
+            raise unknown_name("symbol", odd.decode(), self.names[1:_SHOWN])
         return Encoded.exact(np.array([self._ids[name] for name in names], np.int64))
 
-    @property
-    def start_id(self) -> int:
-        """The first name."""
-        return 0
+    def token(self, index: int) -> str:
+        """The name."""
+        return self.names[index]
+
+    def find(self, text: str) -> int | None:
+        """The id of a name; the line end answers to its name too."""
+        return 0 if text == self.names[0] else super().find(text)
 
     def to_json(self) -> dict[str, Any]:
         """The names, in order of id."""

@@ -1,7 +1,9 @@
 """Every check on every problem's EXAMPLES."""
 
+import hashlib
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,12 @@ def name_of(value: Any) -> str:
 @pytest.mark.parametrize("config", EXAMPLES, ids=name_of)
 def test_checks(config: ProblemConfig, check: Any) -> None:
     check(MADE[config.name](config))
+
+
+@pytest.mark.slow  # 11,000 rows of each
+@pytest.mark.parametrize("config", EXAMPLES, ids=name_of)
+def test_many_rows_share_nothing(config: ProblemConfig) -> None:
+    checks.splits_share_nothing(MADE[config.name](config), 1000)
 
 
 @pytest.mark.parametrize(("broken", "check"), BROKEN, ids=name_of)
@@ -61,23 +69,39 @@ def test_config(name: str) -> None:
 @pytest.mark.parametrize("name", list(MADE))
 def test_every_option_changes_rows(name: str) -> None:
     """Each setting is turned by some example, or by a point, and changes what is drawn or asked."""
-    cls = MADE[name]
+    cls, plain = MADE[name], MADE.parse(name)
     for field in set(cls.Config.model_fields) - {"name"}:
-        values = {repr(getattr(config, field)) for config in (MADE.parse(name), *cls.EXAMPLES)}
-        assert len(values) > 1, f"no example sets {field}"
+        turned = [one for one in cls.EXAMPLES if getattr(one, field) != getattr(plain, field)]
+        assert turned, f"no example sets {field}"
+        pairs = [(one, getattr(plain, field)) for one in turned] + [(plain, getattr(one, field)) for one in turned]
+        assert any(_differs(one, field, value) for one, value in pairs), f"{field} changes nothing"
+
+
+def _differs(config: ProblemConfig, field: str, value: Any) -> bool:
+    """Whether the option at another value gives other rows; not where that does not go with the others."""
+    cls, batches = MADE[config.name], []
+    for one in (config, config.model_copy(update={field: value})):
+        try:
+            batches.append(cls(one).batch(RandomStreams(1), "train", 0, 40))
+        except UsageError:
+            return False
+    return not checks.same(*batches)
+
+
+def _digests() -> dict[str, str]:
+    batches = {name: MADE[name](MADE[name].EXAMPLES[0]).batch(RandomStreams(5), "valid", 2, 4) for name in MADE}
+    return {
+        name: hashlib.sha256(b"".join(part.tobytes() for part in batch[:3])).hexdigest()  # type: ignore[union-attr]
+        for name, batch in batches.items()
+    }
 
 
 def test_the_same_in_another_process() -> None:
-    code = (
-        "import hashlib; from unrolled.core.random import RandomStreams; from unrolled.data.made import MADE\n"
-        "for n in MADE:\n"
-        "    b = MADE[n](MADE[n].EXAMPLES[0]).batch(RandomStreams(5), 'valid', 2, 4)\n"
-        "    print(n, hashlib.sha256(b.inputs.tobytes() + b.targets.tobytes() + b.weight.tobytes()).hexdigest())"
+    code = "from conformance.made.test_made import _digests; print(_digests())"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == again.stdout
-    assert len(run.stdout.splitlines()) == len(list(MADE))
+    assert run.stdout.strip() == str(_digests())
 
 
 def test_points_that_need_another_run() -> None:

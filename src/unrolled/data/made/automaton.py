@@ -22,8 +22,8 @@ class AutomatonConfig(ProblemConfig):
     """Settings of in-context language learning."""
 
     name: Literal["automaton"] = "automaton"
-    states: int = Field(default=12, ge=2, le=256, description="states of an automaton at most, before it is minimised")
-    alphabet: int = Field(default=18, ge=2, le=4096, description="symbols of an automaton at most")
+    states: int = Field(default=12, ge=2, le=64, description="states of an automaton at most, before it is minimised")
+    alphabet: int = Field(default=18, ge=2, le=512, description="symbols of an automaton at most")
     edges: int = Field(
         default=4,
         ge=2,
@@ -66,29 +66,32 @@ class Automaton(Problem):
 
     def draw(self, g: np.random.Generator, rows: int) -> Batch:
         """See :meth:`Problem.draw`."""
-        c = self.config
-        text, strings = np.zeros((rows, c.length), np.int64), np.zeros((rows, c.length), np.int64)
-        probs = np.zeros((rows, c.length, len(self.symbols)))
-        hidden = np.full((rows, c.states, c.alphabet), -1)
+        c, each = self.config, np.arange(rows)
+        moves = np.full((rows, c.states, c.alphabet), -1)
         for row in range(rows):
-            moves = minimised(drawn_automaton(g, c.states, c.alphabet, c.edges))
-            for state, out in enumerate(moves):
-                hidden[row, state, list(out)] = list(out.values())
-            state = place = read = 0
-            for t, u in enumerate(g.random((c.length, 2)).tolist()):
-                out, ends = list(moves[state]), 1 / (c.longest - place) if place else 0.0
-                probs[row, t, _END] = ends
-                probs[row, t, [_FIRST + symbol for symbol in out]] = (1 - ends) / len(out)
-                strings[row, t] = min(read, _MOST_STRINGS)
-                if u[0] < ends:
-                    text[row, t], state, place, read = _END, 0, 0, read + 1
-                else:
-                    symbol = out[int(u[1] * len(out))]
-                    text[row, t], state, place = _FIRST + symbol, moves[state][symbol], place + 1
+            for state, out in enumerate(minimised(drawn_automaton(g, c.states, c.alphabet, c.edges))):
+                moves[row, state, list(out)] = list(out.values())
+        allowed = moves >= 0
+        rank, degree = allowed.cumsum(2), allowed.sum(2)
+        text, strings = np.zeros((rows, c.length), np.int64), np.zeros((rows, c.length), np.int64)
+        probs, u = np.zeros((rows, c.length, len(self.symbols))), g.random((2, c.length, rows))
+        state, place, read = (np.zeros(rows, np.int64) for _ in range(3))
+        for t in range(c.length):
+            ends = np.where(place > 0, 1 / (c.longest - place), 0.0)
+            probs[:, t, _END] = ends
+            probs[:, t, _FIRST:] = allowed[each, state] * ((1 - ends) / degree[each, state])[:, None]
+            strings[:, t] = np.minimum(read, _MOST_STRINGS)
+            # of the symbols that are allowed the one with this number
+            edge = (u[1, t] * degree[each, state]).astype(np.int64)
+            symbol = (rank[each, state] <= edge[:, None]).sum(1)
+            over = u[0, t] < ends
+            text[:, t] = np.where(over, _END, _FIRST + symbol)
+            state = np.where(over, 0, moves[each, state, symbol])
+            place, read = np.where(over, 0, place + 1), read + over
         inputs, targets = shifted(text)
         position = np.tile(np.minimum(np.arange(c.length) // 32, 15), (rows, 1))
         groups = {"position": position, "strings": strings}
-        return Batch(inputs, targets, np.ones(inputs.shape, np.float32), groups, probs, {"moves": hidden})
+        return Batch(inputs, targets, np.ones(inputs.shape, np.float32), groups, probs, {"moves": moves})
 
     def answers(self, batch: Batch) -> Answers:
         """Walks through the automaton string by string."""

@@ -87,7 +87,7 @@ class Counter(Problem):
         """Symbol by symbol, with a counter of the arguments that are due."""
         c, due, text, counts = self.config, 1, [], []
         probs = np.zeros((c.length, len(self.symbols)))
-        for place in range(c.length):
+        for place, u in enumerate(g.random(c.length).tolist()):
             law = probs[place]
             if due == 0:
                 law[_END] = 1
@@ -95,7 +95,8 @@ class Counter(Problem):
                 most = min(c.arity, c.limit - due + 1)
                 law[4 : 4 + max(most, 0)] = _OPERATOR / max(most, 1)
                 law[2:4] = (1 - _OPERATOR * (most > 0)) / 2
-            symbol = int(g.choice(len(law), p=law))
+            sums = law.cumsum()
+            symbol = int((u * sums[-1] >= sums).sum())
             counts.append(due)
             text.append(symbol)
             due = 1 if symbol == _END else due + (symbol - 4 if symbol >= 4 else -1)

@@ -28,7 +28,7 @@ class DyckConfig(ProblemConfig):
 
 class Dyck(Problem):
     """Words of Dyck-(k, m) after each other, an end symbol behind each (Hewitt et al. 2020, arXiv:2010.07515); with
-    ``shuffle`` Shuffle-Dyck (Suzgun et al. 2019, arXiv:1911.03329), which counts and needs no stack.
+    ``shuffle`` Shuffle-Dyck (Suzgun et al. 2019, arXiv:1906.03648), which counts and needs no stack.
 
     Where nothing is open the word ends with probability ``end``, else a bracket is opened; where some are open and more
     may be, one is opened with probability ``open``; kinds that may be taken are equally likely. Group ``depth``:

@@ -56,54 +56,57 @@ class Recall(Problem):
         noise = (f"n{i}" for i in half) if self.config.noise else ()
         return (">", "_", *(f"k{i}" for i in half), *(f"v{i}" for i in half), *noise)
 
-    def _motif(self, g: np.random.Generator, first: int) -> tuple[int, ...]:
-        size = int(g.integers(1, self.config.motif + 1))
-        return tuple(int(one) for one in first + g.integers(0, self.config.vocab // 2, size))
+    def _motifs(self, g: np.random.Generator, first: int, count: int) -> list[list[int]]:
+        """Strings of 1 to ``motif`` symbols."""
+        c = self.config
+        sizes, symbols = g.integers(1, c.motif + 1, count), first + g.integers(0, c.vocab // 2, (count, c.motif))
+        return [string[:size] for string, size in zip(symbols.tolist(), sizes.tolist(), strict=True)]
 
-    def _book(self, g: np.random.Generator) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def _book(self, g: np.random.Generator) -> list[tuple[list[int], list[int]]]:
         """Pairs of a key and its value; no key begins another."""
         half = self.config.vocab // 2
-        if self.config.motif == 1:
-            return [((2 + key,), self._motif(g, 2 + half)) for key in range(half)]
-        keys: list[tuple[int, ...]] = []
-        for _ in range(8 * half):
-            new = self._motif(g, 2)
+        keys: list[list[int]] = [[2 + key] for key in range(half)] if self.config.motif == 1 else []
+        for new in self._motifs(g, 2, 8 * half) if self.config.motif > 1 else ():
             if len(keys) < half and not any(new[: len(key)] == key[: len(new)] for key in keys):
                 keys.append(new)
-        return [(key, self._motif(g, 2 + half)) for key in keys]
+        return list(zip(keys, self._motifs(g, 2 + half, len(keys)), strict=True))
 
     def draw(self, g: np.random.Generator, rows: int) -> Batch:
         """See :meth:`Problem.draw`."""
-        time, half = self.config.length + 1, self.config.vocab // 2
-        inputs, targets = np.full((rows, time), _BLANK), np.zeros((rows, time), np.int64)
-        weight = np.zeros((rows, time), np.float32)
-        gap, seen = np.full((rows, time), -1), np.full((rows, time), -1)
-        inputs[:, 0] = 0
-        for row in range(rows):
-            book, at = self._book(g), 1
-            known: dict[int, tuple[int, int]] = {}
-            while True:
-                place = int(g.integers(len(book)))
-                key, value = book[place]
-                if g.random() < self.config.noise:
-                    key = value = (0,)
-                end = at + len(key) + len(value)
-                if end > time:
-                    break
-                if key == (0,):
-                    inputs[row, at:end] = 2 + 2 * half + g.integers(0, half, 2)
-                else:
-                    asked = slice(at + len(key) - 1, end - 1)
-                    if place in known:
-                        if self.config.single:
-                            weight[row] = 0
-                        before, times = known[place]
-                        targets[row, asked], weight[row, asked] = value, 1
-                        gap[row, asked], seen[row, asked] = at - before, min(times, _MOST_SEEN)
-                    known[place] = (at, known.get(place, (0, 0))[1] + 1)
-                    inputs[row, at:end] = key + value
-                at = end
-        return Batch(inputs, targets, weight, {"gap": gap, "seen": seen})
+        made = [self._row(g) for _ in range(rows)]
+        inputs, targets, weight, gap, seen = (np.array([row[part] for row in made]) for part in range(5))
+        return Batch(inputs, targets, weight.astype(np.float32), {"gap": gap, "seen": seen})
+
+    def _row(self, g: np.random.Generator) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+        """Inputs, targets, weight, gap and how often the pair was seen."""
+        c, half, time = self.config, self.config.vocab // 2, self.config.length + 1
+        inputs, targets, weight, gap, seen = [0], [0] * time, [0] * time, [-1] * time, [-1] * time
+        book, pairs = self._book(g), time // 2
+        # there are no more pairs than these
+        places, noisy = g.integers(0, len(book), pairs).tolist(), (g.random(pairs) < c.noise).tolist()
+        noise = (2 + 2 * half + g.integers(0, half, (pairs, 2))).tolist()
+        known: dict[int, tuple[int, int]] = {}
+        for place, is_noise, symbols in zip(places, noisy, noise, strict=True):
+            key, value = book[place]
+            at, size = len(inputs), 2 if is_noise else len(key) + len(value)
+            if at + size > time:
+                break
+            if is_noise:
+                inputs += symbols
+                continue
+            if place in known:
+                before, times = known[place]
+                weight = [0] * time if c.single else weight
+                for index, symbol in enumerate(value, at + len(key) - 1):
+                    targets[index], weight[index], gap[index], seen[index] = (
+                        symbol,
+                        1,
+                        at - before,
+                        min(times, _MOST_SEEN),
+                    )
+            known[place] = (at, known.get(place, (0, 0))[1] + 1)
+            inputs += key + value
+        return inputs + [_BLANK] * (time - len(inputs)), targets, weight, gap, seen
 
     def answers(self, batch: Batch) -> Answers:
         """Cuts a row into runs of key symbols and of others."""

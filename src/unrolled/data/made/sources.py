@@ -29,7 +29,7 @@ class SourcesConfig(ProblemConfig):
     hazard: float = Field(
         default=1 / 32, gt=0, lt=1, description="of constant: probability of a switch before a symbol"
     )
-    depth: int = Field(default=9, ge=1, le=20, description="of ptw: partitions are those of 2^depth symbols")
+    depth: int = Field(default=9, ge=1, le=14, description="of ptw: partitions are those of 2^depth symbols")
     states: int = Field(default=4, ge=1, le=256, description="of hmm: hidden states")
     alphabet: int = Field(default=2, ge=2, le=1024, description="symbols")
     length: Span = Field(default=128, description="symbols of a row")
@@ -42,7 +42,7 @@ class Sources(Problem):
 
     Within a segment symbols are independent, with probabilities drawn from Dirichlet(1/2), so that one segment is
     predicted as Krichevsky and Trofimov (1981) do. A switch comes before a symbol with a ``constant`` hazard; or with
-    1/2 over the number of symbols of its segment so far (linear and determined, Willems and Krom 1997); or segments are
+    1/2 over the number of symbols of its segment so far (live and die, Willems and Krom 1997); or segments are
     drawn by partition tree weighting (Veness et al. 2013): a stretch of 2^d symbols is one segment with probability
     1/2, or else its halves are drawn so, down to single symbols. The first two are predicted by run lengths r with
     weights w (Adams and MacKay 2007):
