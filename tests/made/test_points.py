@@ -195,6 +195,21 @@ def test_a_run_with_exact_distributions(text: Path, tmp_path: Path) -> None:
         opened.splits()
 
 
+def test_rows_that_ask_for_nothing_are_refused(text: Path) -> None:
+    value = {"name": "recall", "vocab": 4096, "length": 4}
+    task = Made(experiment_of(MadeConfig.parse({"problem": value, "rows": 2}), text), RandomStreams(1))
+    with pytest.raises(UsageError, match="recall ask for nothing"):
+        task.source()
+    with pytest.raises(UsageError, match="ask for nothing"):
+        measure_points(a_model(problem_of(value)), problem_of(value), rows=5)
+
+
+def test_a_batch_too_large_for_memory_is_refused(text: Path) -> None:
+    config = MadeConfig.parse({"problem": {"name": "dyck", "length": 1 << 20}, "rows": 1000})
+    with pytest.raises(UsageError, match=r"too many for a batch; lower task\.rows"):
+        Made(experiment_of(config, text), RandomStreams(1)).build()
+
+
 def test_options_change_the_rows(text: Path) -> None:
     base: dict[str, Any] = {"problem": {"name": "copy", "vocab": 3, "length": 4}, "rows": 4, "valid_rows": 6}
     task = Made(experiment_of(MadeConfig.parse(base), text), RandomStreams(1))

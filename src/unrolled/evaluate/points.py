@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data.made import Batch, Problem
 from unrolled.evaluate.text.pairs import wilson
@@ -103,14 +104,15 @@ class Tally:
                 book.setdefault(value, []).append(sums)
 
     def figures(self) -> Figures:
-        """Of all positions."""
+        """Of all positions. Raises UsageError where nothing was asked."""
+        if not any(part[:, _COUNT].any() for part in self._rows):
+            raise UsageError("the rows of this problem ask for nothing; make them longer.")
         return self._of(np.concatenate(self._rows))
 
     def nats(self) -> float:
         """Mean so far."""
-        return float(
-            sum(part[:, _NATS].sum() for part in self._rows) / sum(part[:, _COUNT].sum() for part in self._rows)
-        )
+        count = sum(float(part[:, _COUNT].sum()) for part in self._rows)
+        return sum(float(part[:, _NATS].sum()) for part in self._rows) / max(count, 1)
 
     def groups(self) -> dict[str, dict[int, Figures]]:
         """Of the positions of each group."""

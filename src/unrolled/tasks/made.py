@@ -83,11 +83,13 @@ class MadeRows:
 
 
 class MadeSource:
-    """Training batches of a problem."""
+    """Training batches of a problem. Raises UsageError where nothing is asked in the first ones."""
 
     def __init__(self, rows: MadeRows):
         self._rows = rows
         self._targets = sum(int((rows.batch(number).weight > 0).sum()) for number in range(_COUNTED)) / _COUNTED
+        if not self._targets:
+            raise UsageError(f"the rows of {rows.problem.config.name} ask for nothing; make them longer.")
 
     @property
     def full_batch(self) -> int:
@@ -128,12 +130,12 @@ class Made(StepsTask):
     goal = Goal("nats")
     objectives = None
 
+    config: RunConfig
+
     @property
     def _settings(self) -> MadeConfig:
         assert isinstance(self.config.task, MadeConfig)
         return self.config.task
-
-    config: RunConfig
 
     @cached_property
     def problem(self) -> Problem:
