@@ -137,6 +137,11 @@ class Made(StepsTask):
         assert isinstance(self.config.task, MadeConfig)
         return self.config.task
 
+    @property
+    def apart(self) -> bool:
+        """Whether a row belongs to one split alone."""
+        return self._settings.apart
+
     @cached_property
     def problem(self) -> Problem:
         """What is learned."""
@@ -236,6 +241,13 @@ class Made(StepsTask):
         """Nats, and how many answers were right."""
         return {"nats": result.figures["nats"], "accuracy": result.figures["accuracy"]}
 
+    def changed(self, split: str, run: Path) -> str:
+        """See :meth:`Task.changed`; where another release, of this or of numpy, makes other rows."""
+        return (
+            f"the {split} rows of {self._settings.problem.name} are not those that {run} was begun with; use the "
+            "release that began it, or train anew with another --out."
+        )
+
     def provenance(self) -> dict[str, Any]:
         """See :meth:`Task.provenance`."""
         return {"tokenizer": self.tokenizer.fingerprint()}
@@ -256,9 +268,7 @@ class Made(StepsTask):
 
     @cached_property
     def _shared(self) -> float:
-        return (
-            0.0 if self._settings.apart else shared_rows(self.problem, RandomStreams(self.streams.seed), rows=_COMPARED)
-        )
+        return 0.0 if self.apart else shared_rows(self.problem, RandomStreams(self.streams.seed), rows=_COMPARED)
 
     def describe(self, model: LanguageModel) -> str:
         """See :meth:`StepsTask.describe`."""

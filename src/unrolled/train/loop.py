@@ -88,10 +88,7 @@ class Trainer:
         own, self.progress = self.progress.checksums, checkpoint.read_progress(self.out)
         for split, checksum in self.progress.checksums.items():
             if own.get(split) != checksum:
-                raise UnrolledError(
-                    f"the {split} text of corpus {self.config.corpus.label} is not the one that {self.out} was begun "
-                    "with; bring that text back, or train anew with another --out."
-                )
+                raise UnrolledError(self.task.changed(split, self.out))
         self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
         self.tools = make_tools(self.phase_config, self.task, self.model)
         initial = self.task.initial_state(self.model)
