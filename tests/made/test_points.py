@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from conformance.tasks.build import experiment_of, steps_task
 from train.conftest import _private, text
 from train.runs import record
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import StoppedError, UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data.made import MADE, Problem
 from unrolled.evaluate import points
@@ -24,7 +25,7 @@ from unrolled.predict import Prediction, Predictor
 from unrolled.runs import Run
 from unrolled.task import Seen
 from unrolled.tasks.made import Made, MadeConfig
-from unrolled.train import ExperimentConfig, train
+from unrolled.train import ExperimentConfig, Reporter, resume, train
 
 __all__ = ["_private", "text"]
 
@@ -193,6 +194,57 @@ def test_a_run_with_exact_distributions(text: Path, tmp_path: Path) -> None:
     assert opened.tokenizer.encode("(0 )0 .") == [2, 4, 1]
     with pytest.raises(UsageError, match="learned from no text"):
         opened.splits()
+
+
+class Stopper(Reporter):
+    """Asks for a stop after the third step."""
+
+    def step(self, progress: Any, nats: float, lr: float) -> None:
+        if progress.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_run_is_not_continued_on_other_rows(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MadeConfig.parse({"problem": {"name": "copy", "vocab": 3, "length": 4}, "rows": 4, "valid_rows": 6})
+    with pytest.raises(StoppedError):
+        train(experiment_of(config, text, steps=9, validations=3), tmp_path / "run", "cpu", Stopper())
+    draw = MADE["copy"].draw
+    monkeypatch.setattr(MADE["copy"], "draw", lambda self, g, rows: draw(self, g, rows + 1).rows(range(1, rows + 1)))
+    with pytest.raises(UnrolledError, match=r"the train rows of copy are not those that .* was begun with"):
+        resume(tmp_path / "run", "cpu")
+    monkeypatch.undo()
+    resume(tmp_path / "run", "cpu")
+
+
+def test_intervals_of_groups() -> None:
+    """Positions of one row that hang together count as fewer."""
+    problem = problem_of({"name": "group", "kind": "Z2", "length": 16})
+    batch, tally = problem.batch(RandomStreams(1), "test", 0, 100), points.Tally()
+    right = np.arange(100)[:, None] < 60  # whole rows
+    tally.add(batch, np.where(right, batch.targets, 0), np.zeros(batch.inputs.shape))
+    low, high = wilson(0.6, 99)
+    share = tally.groups()["position"][0].accuracy
+    assert share.value == tally.figures().accuracy.value == 0.6
+    np.testing.assert_allclose(share[1:], (low, high))
+    np.testing.assert_allclose(tally.figures().accuracy[1:], (low, high), atol=0.02)
+    tally = points.Tally()
+    tally.add(batch, batch.targets, np.zeros(batch.inputs.shape))
+    assert tally.groups()["position"][0].accuracy == (1.0, *wilson(1.0, 100))
+
+
+def test_rows_that_ask_for_nothing_are_refused(text: Path) -> None:
+    value = {"name": "recall", "vocab": 4096, "length": 4}
+    task = Made(experiment_of(MadeConfig.parse({"problem": value, "rows": 2}), text), RandomStreams(1))
+    with pytest.raises(UsageError, match="recall ask for nothing"):
+        task.source()
+    with pytest.raises(UsageError, match="ask for nothing"):
+        measure_points(a_model(problem_of(value)), problem_of(value), rows=5)
+
+
+def test_a_batch_too_large_for_memory_is_refused(text: Path) -> None:
+    config = MadeConfig.parse({"problem": {"name": "dyck", "length": 1 << 20}, "rows": 1000})
+    with pytest.raises(UsageError, match=r"too many for a batch; lower task\.rows"):
+        Made(experiment_of(config, text), RandomStreams(1)).build()
 
 
 def test_options_change_the_rows(text: Path) -> None:

@@ -67,7 +67,7 @@ def measure_at(
     with progress_bar("measuring", not json) as advance:
         results = measure_points(
             run.model, task.problem, points, count, RandomStreams(run.config.seed), split, free,
-            lambda number, done: advance(number * count + done, len(points) * count, 0.0),
+            task.apart, lambda number, done: advance(number * count + done, len(points) * count, 0.0),
         )  # fmt: skip
     value = {
         "kind": "points", "version": 1, "problem": task.problem.config.model_dump(mode="json"), "split": split,

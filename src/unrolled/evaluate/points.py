@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data.made import Batch, Problem
 from unrolled.evaluate.text.pairs import wilson
@@ -32,11 +33,12 @@ class Share(NamedTuple):
 class Figures(NamedTuple):
     """What was found over some positions of some rows.
 
-    accuracy: share of the positions whose most likely symbol is the target; its interval is a bootstrap over rows.
-    exact: share of the rows that are right at all of these positions, with Wilson's interval; None where targets are
-    drawn by chance. nats: mean of the targets. excess: mean of nats less those of the exact distribution, error: its
-    standard error over rows; legal: share of the positions whose most likely symbol is possible; these three None where
-    there is no exact distribution.
+    accuracy: share of the positions whose most likely symbol is the target; its interval is a bootstrap over rows, of
+    groups Wilson's for as many independent positions as have the same spread over rows (Kish 1965). exact: share of the
+    rows that are right at all of these positions, with Wilson's interval; None where targets are drawn by chance. nats:
+    mean of the targets. excess: mean of nats less those of the exact distribution, error: its standard error over rows;
+    legal: share of the positions whose most likely symbol is possible; these three None where there is no exact
+    distribution.
     """
 
     rows: int
@@ -103,19 +105,20 @@ class Tally:
                 book.setdefault(value, []).append(sums)
 
     def figures(self) -> Figures:
-        """Of all positions."""
-        return self._of(np.concatenate(self._rows))
+        """Of all positions. Raises UsageError where nothing was asked."""
+        if not any(part[:, _COUNT].any() for part in self._rows):
+            raise UsageError("the rows of this problem ask for nothing; make them longer.")
+        return self._of(np.concatenate(self._rows), _drawn_share)
 
     def nats(self) -> float:
         """Mean so far."""
-        return float(
-            sum(part[:, _NATS].sum() for part in self._rows) / sum(part[:, _COUNT].sum() for part in self._rows)
-        )
+        count = sum(float(part[:, _COUNT].sum()) for part in self._rows)
+        return sum(float(part[:, _NATS].sum()) for part in self._rows) / max(count, 1)
 
     def groups(self) -> dict[str, dict[int, Figures]]:
         """Of the positions of each group."""
         return {
-            name: {value: self._of(np.concatenate(parts)) for value, parts in sorted(book.items())}
+            name: {value: self._of(np.concatenate(parts), _spread_share) for value, parts in sorted(book.items())}
             for name, book in self._groups.items()
         }
 
@@ -124,17 +127,15 @@ class Tally:
         sums = np.concatenate(self._rows)
         return sums[:, _RIGHT] == sums[:, _COUNT]
 
-    def _of(self, sums: np.ndarray) -> Figures:
+    def _of(self, sums: np.ndarray, share_of: Callable[[np.ndarray, int], Share]) -> Figures:
         sums = sums[sums[:, _COUNT] > 0]
         rows, positions = len(sums), int(sums[:, _COUNT].sum())
-        right, nats = _share(sums, _RIGHT), float(sums[:, _NATS].sum() / positions)
+        right, nats = share_of(sums, _RIGHT), float(sums[:, _NATS].sum() / positions)
         if self._exact:
             share = float((sums[:, _RIGHT] == sums[:, _COUNT]).mean())
             return Figures(rows, positions, right, Share(share, *wilson(share, rows)), nats)
         excess = float(sums[:, _EXCESS].sum() / positions)
-        off = sums[:, _EXCESS] - excess * sums[:, _COUNT]
-        error = math.sqrt(float((off**2).sum()) * rows / max(rows - 1, 1)) / positions
-        return Figures(rows, positions, right, None, nats, excess, error, _share(sums, _LEGAL))
+        return Figures(rows, positions, right, None, nats, excess, _error(sums, _EXCESS), share_of(sums, _LEGAL))
 
 
 def _by_row(rows: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
@@ -144,13 +145,30 @@ def _by_row(rows: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     return found
 
 
-def _share(sums: np.ndarray, which: int) -> Share:
+def _error(sums: np.ndarray, which: int) -> float:
+    """Standard error, over rows, of the mean over positions."""
+    count, rows = sums[:, _COUNT].sum(), len(sums)
+    off = sums[:, which] - sums[:, which].sum() / count * sums[:, _COUNT]
+    return math.sqrt(float((off**2).sum()) * rows / max(rows - 1, 1)) / float(count)
+
+
+def _spread_share(sums: np.ndarray, which: int) -> Share:
+    """A share of positions, with the interval of as many independent ones as would have its standard error."""
+    count, error = float(sums[:, _COUNT].sum()), _error(sums, which)
+    value = float(sums[:, which].sum() / count)
+    trials = min(count, value * (1 - value) / error**2) if error > 0 else min(count, len(sums))
+    return Share(value, *wilson(value, max(round(trials), 1)))
+
+
+def _drawn_share(sums: np.ndarray, which: int) -> Share:
     """A share of positions, with the percentile interval of a bootstrap over rows."""
-    value = float(sums[:, which].sum() / sums[:, _COUNT].sum())
-    drawn = np.random.default_rng(_SEED).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), _DRAWS)
-    means = (drawn @ sums[:, which]) / (drawn @ sums[:, _COUNT])
-    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Share(value, float(low), float(high))
+    rows, g, means = len(sums), np.random.default_rng(_SEED), []
+    each = max(1, _MOST_NUMBERS // rows)  # draws at once
+    for begin in range(0, _DRAWS, each):
+        drawn = g.multinomial(rows, np.full(rows, 1 / rows), min(each, _DRAWS - begin))
+        means.append((drawn @ sums[:, which]) / (drawn @ sums[:, _COUNT]))
+    low, high = np.quantile(np.concatenate(means), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return Share(float(sums[:, which].sum() / sums[:, _COUNT].sum()), float(low), float(high))
 
 
 def measure_batches(
@@ -219,6 +237,7 @@ def measure_points(
     streams: RandomStreams | None = None,
     split: str = "test",
     free: bool = False,
+    apart: bool = False,
     heard: Callable[[int, int], None] | None = None,
 ) -> list[PointResult]:
     """A model on a problem at several points.
@@ -228,6 +247,7 @@ def measure_points(
         problem: the one that was learned. points: settings to change, each a mapping such as ``{"length": 512}``.
         rows: of each point. streams, split: where the rows come from; by default seed 1.
         free: run on the model's own answers (problems with ``fed``; for others it is the same).
+        apart: rows are those of the split alone, see :meth:`unrolled.data.made.Problem.batch`.
         heard: called with the points and rows that are done.
     Returns:
         one result a point, in their order.
@@ -240,7 +260,7 @@ def measure_points(
     for number, (point, one) in enumerate(zip(points, problems, strict=True)):
         each = max(1, min(_BATCH, rows, _MOST_NUMBERS * 8 // (one.time() * len(one.symbols))))
         sizes = [min(each, rows - begin) for begin in range(0, rows, each)]
-        batches = (one.batch(streams, split, index, size) for index, size in enumerate(sizes))
+        batches = (one.batch(streams, split, index, size, apart) for index, size in enumerate(sizes))
         done = iter(range(each, rows + each, each))
 
         def after(_: Tally, number: int = number, done: Any = done) -> None:

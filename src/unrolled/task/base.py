@@ -79,6 +79,13 @@ class Task(ABC):
     def record(self, model: Any) -> dict[str, Any]:
         """JSON values for the run record: data, vocabularies, size of the model."""
 
+    def changed(self, split: str, run: Path) -> str:
+        """What is said of a split that is no longer what a run was begun with."""
+        return (
+            f"the {split} text of corpus {self.config.corpus.label} is not the one that {run} was begun with; bring "
+            "that text back, or train anew with another --out."
+        )
+
     def provenance(self) -> dict[str, Any]:
         """JSON values for the record of any evaluation: what examples were read by."""
         return {}

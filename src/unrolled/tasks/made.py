@@ -83,11 +83,13 @@ class MadeRows:
 
 
 class MadeSource:
-    """Training batches of a problem."""
+    """Training batches of a problem. Raises UsageError where nothing is asked in the first ones."""
 
     def __init__(self, rows: MadeRows):
         self._rows = rows
         self._targets = sum(int((rows.batch(number).weight > 0).sum()) for number in range(_COUNTED)) / _COUNTED
+        if not self._targets:
+            raise UsageError(f"the rows of {rows.problem.config.name} ask for nothing; make them longer.")
 
     @property
     def full_batch(self) -> int:
@@ -128,12 +130,17 @@ class Made(StepsTask):
     goal = Goal("nats")
     objectives = None
 
+    config: RunConfig
+
     @property
     def _settings(self) -> MadeConfig:
         assert isinstance(self.config.task, MadeConfig)
         return self.config.task
 
-    config: RunConfig
+    @property
+    def apart(self) -> bool:
+        """Whether a row belongs to one split alone."""
+        return self._settings.apart
 
     @cached_property
     def problem(self) -> Problem:
@@ -234,6 +241,13 @@ class Made(StepsTask):
         """Nats, and how many answers were right."""
         return {"nats": result.figures["nats"], "accuracy": result.figures["accuracy"]}
 
+    def changed(self, split: str, run: Path) -> str:
+        """See :meth:`Task.changed`; where another release, of this or of numpy, makes other rows."""
+        return (
+            f"the {split} rows of {self._settings.problem.name} are not those that {run} was begun with; use the "
+            "release that began it, or train anew with another --out."
+        )
+
     def provenance(self) -> dict[str, Any]:
         """See :meth:`Task.provenance`."""
         return {"tokenizer": self.tokenizer.fingerprint()}
@@ -254,9 +268,7 @@ class Made(StepsTask):
 
     @cached_property
     def _shared(self) -> float:
-        return (
-            0.0 if self._settings.apart else shared_rows(self.problem, RandomStreams(self.streams.seed), rows=_COMPARED)
-        )
+        return 0.0 if self.apart else shared_rows(self.problem, RandomStreams(self.streams.seed), rows=_COMPARED)
 
     def describe(self, model: LanguageModel) -> str:
         """See :meth:`StepsTask.describe`."""
