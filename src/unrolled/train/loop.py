@@ -91,13 +91,9 @@ class Trainer:
             UnrolledError: it is missing, damaged or of another model, or the corpus is no longer the same.
         """
         own, self.progress = self.progress.checksums, checkpoint.read_progress(self.out)
-<<<<<<< HEAD
-        checkpoint.check_texts(self.out, self.config.corpus.label, self.progress.checksums, own)
-=======
         for split, checksum in self.progress.checksums.items():
             if own.get(split) != checksum:
                 raise UnrolledError(self.task.changed(split, self.out))
->>>>>>> part-made
         self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
         self.tools = make_tools(self.phase_config, self.task, self.model)
         initial = self.task.initial_state(self.model)
