@@ -9,41 +9,23 @@ import torch
 
 from unrolled.compare.plan import BudgetConfig, PlanConfig, SystemConfig
 from unrolled.compare.problems import PlanProblem, with_problem
+from unrolled.compare.texts import OPENED, Text, read_problem, read_text
 from unrolled.core.config import apply_settings
 from unrolled.core.errors import UsageError
-from unrolled.core.random import RandomStreams
 from unrolled.data import corpus_named
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.model.fit import widest
-from unrolled.task import TASKS
 from unrolled.tasks.lm_size import facts_of
-from unrolled.tasks.made import Made
 from unrolled.train import ExperimentConfig
 from unrolled.train.recipes import load_experiment
 
 __all__ = [
-    "Resolved", "Sized", "Text", "read_text", "resolve", "settled", "sized", "tokens_of", "value_at", "with_value",
+    "Resolved", "Sized", "resolve", "settled", "sized", "tokens_of", "value_at", "with_value",
 ]  # fmt: skip
 
-_OPENED = ("train", "valid")
 _BOTH_PASSES = 3
 _MOST_FIT = 1 << 20
 _STEPS = 100  # of a fitted number that is not whole, to one
-
-
-class Text(NamedTuple):
-    """A corpus as a plan's systems read it, or a synthetic problem.
-
-    characters: whether its tokens are characters. targets: of a batch of a problem, where nothing is asked at most
-    positions; None for a text.
-    """
-
-    name: str
-    vocabulary: int
-    training_tokens: int
-    validation_tokens: int
-    characters: bool
-    targets: int | None = None
 
 
 class Resolved(NamedTuple):
@@ -201,38 +183,8 @@ def settled(config: ExperimentConfig, text: Text) -> ExperimentConfig:
     if text.targets is not None:
         return config.model_copy(update={"train": train, "published": ()})
     config.check_vocabulary(text.name, text.vocabulary)
-    corpus = config.corpus.model_copy(update={"splits": _OPENED}).based()
+    corpus = config.corpus.model_copy(update={"splits": OPENED}).based()
     return config.model_copy(update={"corpus": corpus, "train": train, "published": ()})
-
-
-def read_text(name: str, config: ExperimentConfig) -> Text:
-    """Sizes of a corpus as a configuration reads it; the test split is not opened.
-
-    Args:
-        name: of the corpus, for sentences.
-    Raises:
-        UsageError: it has no validation split, or cannot be read.
-    """
-    corpus = config.corpus.model_copy(update={"splits": _OPENED})
-    opened: Any = TASKS["lm"](config.model_copy(update={"corpus": corpus}), RandomStreams(0))
-    splits = opened.splits
-    if "valid" not in splits:
-        raise UsageError(f"corpus {name} has no validation split, which a comparison measures on; give it one.")
-    size = opened.tokenizer.vocab_size
-    units = splits["valid"].units(0, len(splits["valid"]))
-    return Text(name, size, len(splits["train"]), len(splits["valid"]), units.characters == units.tokens)
-
-
-def read_problem(problem: PlanProblem, config: ExperimentConfig) -> Text:
-    """Sizes of a synthetic problem as a configuration reads it."""
-    task = TASKS["made"](config, RandomStreams(0))
-    assert isinstance(task, Made)
-    source = task.source()
-    rows = task.splits["valid"]
-    return Text(
-        problem.label, len(task.problem.symbols), source.tokens_per_epoch(), len(rows) * task.problem.time(), False,
-        source.full_batch,
-    )  # fmt: skip
 
 
 def _of_state(config: ExperimentConfig, vocabulary: int, most: int) -> ExperimentConfig:
