@@ -75,7 +75,8 @@ def _options(cls: type, parts: list[str]) -> None:
     for key, field in cls.Config.model_fields.items():  # type: ignore[attr-defined]
         if key != "name":
             default = getattr(config, key)
-            parts.append(f"| `{key}` | `{getattr(default, 'name', default)}` | {field.description} |")
+            about = str(field.description).replace("*", "\\*")  # no emphasis
+            parts.append(f"| `{key}` | `{getattr(default, 'name', default)}` | {about} |")
 
 
 def _heads_page() -> str:

@@ -45,6 +45,8 @@ def test_points(unrolled: Command, run: Path) -> None:
     lines = unrolled(*arguments).out.splitlines()
     assert lines[0].split("\t") == ["copy", "rows", "accuracy", "rows all right", "nats"]
     assert lines[2].startswith("length 3, form twice\t20\t")
+    lines = unrolled("eval", run, "--points", "length=3", "--rows", 20).out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["copy", "length 3", "index", "0", "1", "2"]
     forced, free = (json.loads(unrolled("eval", run, "--json", *more).out) for more in (["--rows", 30], ["--free"]))
     assert [len(one["points"]) for one in (forced, free)] == [1, 1]
     assert free["points"][0]["rows"] == 1000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.common import emit, progress_bar, table
 
 if TYPE_CHECKING:
-    from unrolled.evaluate.points import Figures, PointResult
+    from unrolled.evaluate.points import Figures
     from unrolled.runs import Run
 
 __all__ = ["OF_POINTS", "measure_at", "read_points"]
@@ -18,6 +18,8 @@ OF_POINTS = (
 """The options that go with points."""
 
 _ROWS = 1000
+# Values of a group that a table shows; of more the record has all.
+_SHOWN = 32
 
 
 def read_points(texts: list[str]) -> list[dict[str, Any]]:
@@ -41,7 +43,8 @@ def read_points(texts: list[str]) -> list[dict[str, Any]]:
 def measure_at(
     run: "Run", texts: list[str], rows: int | None, free: bool, split: str, record: Path | None, json: bool
 ) -> None:
-    """Measure a run at points, and print a line for each; the record and JSON have figures by group too.
+    """Measure a run at points, and print a line for each; of one point the groups too, which record and JSON always
+    have.
 
     Raises:
         UsageError: a run of another task, or a point that its problem cannot be at.
@@ -79,20 +82,23 @@ def measure_at(
     if json:
         emit(value)
         return
-    drawn = any(result.figures.exact is None for result in results)
-    last = ["excess nats", "legal"] if drawn else ["rows all right"]
-    table([task.problem.config.name, "rows", "accuracy", *last, "nats"], [_row(result) for result in results])
+    _print(task.problem.config.name, {_name(result.point): result.figures for result in results})
+    if len(results) == 1:
+        for name, found in results[0].groups.items():
+            if len(found) <= _SHOWN:
+                _print(name, {str(value): figures for value, figures in found.items()})
 
 
-def _row(result: "PointResult") -> list[str]:
-    figures, names = result.figures, ", ".join(f"{name} {value}" for name, value in result.point.items())
-    return [
-        names or "as trained",
-        f"{figures.rows:,}",
-        _share(figures.accuracy),
-        *_last(figures),
-        f"{figures.nats:.4f}",
+def _name(point: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in point.items()) or "as trained"
+
+
+def _print(title: str, rows: "dict[str, Figures]") -> None:
+    last = ["rows all right"] if all(one.exact is not None for one in rows.values()) else ["excess nats", "legal"]
+    lines = [
+        [name, f"{one.rows:,}", _share(one.accuracy), *_last(one), f"{one.nats:.4f}"] for name, one in rows.items()
     ]
+    table([title, "rows", "accuracy", *last, "nats"], lines)
 
 
 def _last(figures: "Figures") -> list[str]:

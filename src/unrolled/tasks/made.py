@@ -121,7 +121,9 @@ class Made(StepsTask):
     Config = MadeConfig
     EXAMPLES = (
         MadeConfig.parse({"problem": {"name": "group", "kind": "Z2", "length": [1, 8]}, "rows": 4, "valid_rows": 10}),
-        MadeConfig.parse({"problem": {"name": "recall", "vocab": 6, "length": 20}, "rows": 3, "apart": True}),
+        MadeConfig.parse(
+            {"problem": {"name": "recall", "vocab": 6, "length": 20}, "rows": 3, "valid_rows": 9, "apart": True}
+        ),
     )
     noun = "a model of a synthetic problem"
     reads = ("model", "train")
