@@ -79,7 +79,7 @@ def measure_problem(run: Run, one: PlanProblem) -> dict[str, float]:
     task = run.task
     assert isinstance(task, Made)
     streams = RandomStreams(run.config.seed)
-    results = measure_points(run.model, task.problem, one.all_points(), one.rows, streams)
+    results = measure_points(run.model, task.problem, one.all_points(), one.rows, streams, apart=task.apart)
     found: dict[str, float] = {}
     for name, result in zip(one.named_points(), results, strict=True):
         for kind, value in _figures(result.figures).items():
