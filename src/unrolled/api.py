@@ -88,12 +88,17 @@ def compare(
     folder = lock.folder
     if workers > 1:
         arguments = ["--device", device] + ([] if minutes is None else ["--minutes", str(minutes)])
-        work_many(folder, workers, arguments, lock.plan.threads, lambda text: None)
+        code = work_many(folder, workers, arguments, lock.plan.threads, lambda text: None)
     else:
+        code = 0
         work(folder, minutes=minutes, device=device)
     comparison = Comparison(folder)
     if stuck := faults(comparison.board, Claims(folder)):
         raise UnrolledError(stuck[0])
+    if code and not comparison.complete:
+        raise UnrolledError(
+            f"a worker of {folder} ended with code {code}; mend what it said, and go on by the same call."
+        )
     return comparison
 
 

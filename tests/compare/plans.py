@@ -5,7 +5,8 @@ from typing import Any
 
 from train.runs import write_text
 from unrolled.compare import Board, Lock, open_lock, register
-from unrolled.compare.jobs import RESULT_KIND, RESULT_VERSION, Job
+from unrolled.compare.jobs import Job
+from unrolled.compare.result_file import RESULT_KIND, RESULT_VERSION
 from unrolled.core.files import make_folder, write_json
 
 RECIPE = """

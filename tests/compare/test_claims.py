@@ -119,3 +119,28 @@ def test_a_claim_without_content_is_no_dead_one(tmp_path: Path) -> None:
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims" / "job.1.json").touch()
     assert claims.take("job") is None
+
+
+def test_a_failure_counts_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = Claims(tmp_path)
+    claim = claims.take("job")
+    assert claim is not None
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    claim.fail("no space left while writing")
+    assert claims.failures()["job"].times == 1
+
+
+def test_odd_names_in_the_folder_are_no_claims(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    (tmp_path / "claims").mkdir()
+    for name in ("job.².json", "job.².failed", "job.x.lost", "job.json"):
+        (tmp_path / "claims" / name).write_text("[]")
+    claim = claims.take("job")
+    assert claim is not None
+    assert claim.path.name == "job.1.json"
+    assert claims.failures() == {}
+    claim.release()

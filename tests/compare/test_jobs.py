@@ -1,13 +1,15 @@
 """What there is to do: the order, the search with its edges, divergence, timing."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
-from compare.plans import PLAN, found, registered
+from compare.plans import PLAN, found, registered, write_plan
 from unrolled.compare import Board, register
-from unrolled.compare.jobs import pack, take_over
+from unrolled.compare import found as found_of
+from unrolled.compare.packing import pack, take_over
 from unrolled.compare.search import Choice
 from unrolled.core.errors import UnrolledError
 
@@ -164,6 +166,80 @@ def test_a_damaged_result_is_told(tmp_path: Path) -> None:
     board = board_of(tmp_path)
     job = board.todo()[0]
     found(board, job, 1.0)
-    board.path(job).write_text('{"kind": "something"}')
-    with pytest.raises(UnrolledError, match="delete it, and run it again"):
-        Board(board.lock).todo()
+    whole = json.loads(board.path(job).read_text())
+    for damage in (
+        {"kind": "something"}, {"version": 2}, {"status": "fine"}, {"nats_per_token": None}, {"nats_per_token": "1"},
+        {"curve": [{"tokens": 1}]}, {"curve": 3}, {"tokens": -1}, {"backends": []}, {"cpu_seconds": "x"},
+        {"id": "run.x"},
+    ):  # fmt: skip
+        board.path(job).write_text(json.dumps({**whole, **damage}))
+        with pytest.raises(UnrolledError, match="delete it, and run it again"):
+            Board(board.lock).todo()
+
+
+def test_a_damaged_timing_is_told(tmp_path: Path) -> None:
+    board = board_of(tmp_path, ("{{ tokens = 700 }}", "{{ cpu_seconds = 3 }}"))
+    (timing,) = [job for job in board.todo() if job.kind == "time"]
+    for seconds in (
+        {"LSTM": 0.01},
+        {"LSTM": 0.01, "GRU": 0.0},
+        {"LSTM": 0.01, "GRU": -1.0},
+        [],
+        {"LSTM": 1, "GRU": "x"},
+    ):
+        found(board, timing, 0.0, seconds_per_token=seconds)
+        with pytest.raises(UnrolledError, match="delete it, and run it again"):
+            Board(board.lock).todo()
+
+
+def test_what_is_set_aside_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    """Several workers may have made runs of later seeds before they saw that one diverged."""
+    board = board_of(tmp_path, ("seeds = [1, 2]", "seeds = [1, 2, 3]"))
+    searched(board, "GRU", {0.005: 1.9, 0.01: 1.7, 0.02: 1.5})
+    first, second, third = (job for job in board.todo() if job.system == "GRU")
+    found(board, third, None)
+    assert choice_of(board, "GRU").value == 0.02  # an earlier one may diverge yet
+    found(board, first, 1.4)
+    found(board, second, None)
+    assert choice_of(board, "GRU").value == 0.01
+    (system,) = (one for one in found_of(board).systems if one.name == "GRU")
+    assert [(run.seed, run.status) for run in system.set_aside] == [(1, "finished"), (2, "diverged")]
+
+
+def test_runs_set_aside_are_taken_over_too(tmp_path: Path) -> None:
+    board = board_of(tmp_path)
+    searched(board, "GRU", {0.005: 1.9, 0.01: 1.7, 0.02: 1.5})
+    searched(board, "LSTM", {0.005: 1.9, 0.01: 1.7, 0.02: 1.5})
+    found(board, next(job for job in board.todo() if job.system == "GRU"), None)
+    for job in board.todo():
+        found(board, job, 1.3)
+    pack(board, board.folder)
+    second = Board(register(tmp_path / "plan.toml", tmp_path / "second"))
+    take_over(second, board.folder / "results.jsonl")
+    assert second.todo() == []
+    assert choice_of(second, "GRU").set_aside == (0.02,)
+
+
+def test_a_single_value_has_no_edge(tmp_path: Path) -> None:
+    gru = 'set = ["model.cell.name=gru"]'
+    board = board_of(tmp_path, ('edge = "report"', 'edge = "refuse"'), (gru, f"{gru}\nvalues = [0.01]"))
+    searched(board, "GRU", {0.01: 1.7})
+    assert (choice_of(board, "GRU").at_edge, board.refusals()) == (False, [])
+
+
+def test_the_reference_gets_its_tokens_exactly(tmp_path: Path) -> None:
+    board = board_of(tmp_path, ("[match]", '[match]\nreference = "GRU"'), ("{{ tokens = 700 }}", "{{ tokens = 711 }}"))
+    (timing,) = [job for job in board.todo() if job.kind == "time"]
+    seconds = next(x for x in (i / 1e4 for i in range(1, 9999)) if int(711 * x / x) != 711)
+    found(board, timing, 0.0, seconds_per_token={"LSTM": 0.01, "GRU": seconds})
+    assert {one.system: board.tokens(one) for one in board.lock.systems}["GRU"] == 711
+
+
+def test_names_of_jobs_are_short_enough_for_files(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join(["a" * 60] * 4)
+    deep.mkdir(parents=True)
+    write_plan(tmp_path)
+    for path in (tmp_path / "text").iterdir():
+        (deep / path.name).write_bytes(path.read_bytes())
+    board = board_of(tmp_path, ("[match]", f'corpora = ["{deep}"]\n[match]'))
+    assert max(len(job.id) for job in board.todo()) < 200

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from compare.plans import PLAN, write_plan
+from compare.plans import PLAN, RECIPE, write_plan
 from unrolled.compare import read_plan
 from unrolled.compare.resolve import resolve
 from unrolled.core.errors import UsageError
@@ -107,3 +107,70 @@ def test_settings_on_top_of_a_plan(tmp_path: Path) -> None:
     plan = read_plan(write_plan(tmp_path), ["match.budget.tokens=900", "seeds=[7]"])
     assert plan.match.budget.tokens == 900
     assert plan.seeds == (7,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('name = "GRU"\n', 'name = "GRU"\nvalues = [0.01, 0.01]\n', "values of system 'GRU' has a value twice"),
+        ('"train.optimizer.lr"', '"stream.window"', "search.setting is stream.window, which is held equal"),
+        ('"train.optimizer.lr"\nvalues = [0.005, 0.01, 0.02]', '"model.width"\nvalues = [4, 6, 8]',
+         "system 'LSTM': model.width = 4 makes"),
+        ("[match]", 'settings = ["train.steps=9"]\n[match]', "settings has train.steps, which a plan says"),
+        ("seeds = [1, 2]", 'settings = ["train={{then=[{{steps=3}}]}}"]\nseeds = [1, 2]', "have one phase"),
+        ("{{ tokens = 700 }}", "{{ flops = 30 }}", "the budget of 30 operations is less than one token takes"),
+        ("smallest = 0.01", 'smallest = 0.01\nfigure = "recovery_bit"', "'gates': unknown figure 'recovery_bit'"),
+        ("smallest = 0.01", 'smallest = 0.01\nfigure = "recovery_bits"', "unknown figure 'recovery_bits'"),
+        ("smallest = 0.01", 'smallest = 0.01\ncorpora = ["texts"]', "contrast 'gates': unknown corpus 'texts'; did"),
+        ("parameters = 3000", "state = 16", "system 'GRU' has fit, and match has no parameters"),
+    ],
+)  # fmt: skip
+def test_what_would_not_hold_is_refused(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    text = changed(old, new)
+    if "has fit" in sentence:
+        text = text.replace('name = "GRU"\n', 'name = "GRU"\nfit = "model.cell.factor"\n')
+    with pytest.raises(UsageError) as refused:
+        resolve(read_plan(write_plan(tmp_path, text)))
+    assert sentence in str(refused.value)
+
+
+def test_values_of_a_system_can_be_extended(tmp_path: Path) -> None:
+    """Else the steps beyond the edge were no numbers."""
+    text = changed('edge = "report"', 'edge = "extend"').replace(
+        'set = ["model.cell.name=gru"]', 'set = ["model.cell.name=gru"]\nvalues = [0.0, 0.01]'
+    )
+    with pytest.raises(UsageError, match="values above zero, and values of system 'GRU' has others"):
+        read_plan(write_plan(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("window = 12", "window = 6", "stream.window"),
+        ("valid_tokens = 200", "valid_tokens = 100", "train.valid_tokens"),
+        ('tokenizer.name = "char"', 'tokenizer.name = "byte"', "tokenizer.name"),
+        ('title = "tiny"', 'title = "tiny"\ncorpus.fractions = [0.8, 0.1, 0.1]', "corpus.fractions"),
+    ],
+)
+def test_a_recipe_of_its_own_changes_nothing_that_is_held_equal(tmp_path: Path, old: str, new: str, part: str) -> None:
+    text = changed('set = ["model.cell.name=gru"]', f'set = ["model.cell.name=gru"]\nrecipe = "{tmp_path}/own.toml"')
+    path = write_plan(tmp_path, text)
+    own = RECIPE.replace(old, new)
+    assert own != RECIPE
+    (tmp_path / "own.toml").write_text(own.format(text=tmp_path / "text"))
+    with pytest.raises(UsageError) as refused:
+        resolve(read_plan(path))
+    assert f"system 'GRU': its {part} is not that of the first system" in str(refused.value)
+    path.write_text(path.read_text().replace("[match]", f'[match]\nfree = ["{part.partition(".")[0]}", "{part}"]'))
+    if part == "tokenizer.name":  # other tokens, whose losses say nothing together
+        with pytest.raises(UsageError, match="losses of each token cannot be compared so"):
+            resolve(read_plan(path))
+    else:
+        assert len(resolve(read_plan(path))) == 2
+
+
+def test_threads_are_those_of_the_plan(tmp_path: Path) -> None:
+    path = write_plan(
+        tmp_path, changed("[match]", "threads = 2\n[match]"), RECIPE.replace("[train]", "[train]\nthreads = 1")
+    )
+    assert [one.config.train.threads for one in resolve(read_plan(path))] == [2, 2]

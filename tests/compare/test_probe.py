@@ -107,6 +107,14 @@ def test_rows_of_the_table() -> None:
     assert (row.learned, row.said) == (True, "does not extrapolate")
     (_, _, other) = probe_rows(found_of({TRAINED: [0.9, 0.6], "length=12": [0.8, 0.5]}), [PARITY])
     assert (other.learned, other.said) == (False, "not learned")
+    # one seed has it everywhere, whatever the mean with those that never learned it
+    (_, _, one) = probe_rows(
+        found_of({TRAINED: [1.0, 0.5], "length=6": [1.0, 0.5], "length=12": [0.99, 0.5]}), [PARITY]
+    )
+    assert one.said == ""
+    empty = SystemFound("lstm", "parity", 100, 4, 200, 1000, state=8)
+    (_, _, none) = probe_rows(Found("title", "0" * 64, (0,), (empty,)), [PARITY])
+    assert none.said == "not run"
 
 
 @pytest.mark.slow

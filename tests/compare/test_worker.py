@@ -1,5 +1,6 @@
 """Workers: the same results whoever does what, whatever dies; signals, failures, zombies; the test split stays shut."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from compare.plans import PLAN, RECIPE, registered, write_plan
 from compare.working import work_with_kills
 from unrolled.compare import Board, found, open_lock, register, work
+from unrolled.compare import execute as execute_module
 from unrolled.compare import running as running_module
 from unrolled.compare.claims import Claims
 from unrolled.compare.report import write_report
@@ -83,6 +86,26 @@ def test_two_folders_put_together_are_one(tmp_path: Path, no_fsync: None) -> Non
     assert results(tmp_path / "two") == results(tmp_path / "one")
 
 
+def test_threads_are_those_of_the_plan(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Python calls, and in what is measured after training."""
+    used: list[int] = []
+    original = execute_module.score
+
+    def scored(*arguments: Any) -> Any:
+        used.append(torch.get_num_threads())
+        return original(*arguments)
+
+    monkeypatch.setattr(execute_module, "score", scored)
+    text = SMALL.replace("seeds = [1, 2]", "seeds = [1]\nthreads = 2").replace("tokens = 700", "tokens = 48")
+    text = text[: text.index("[search]")] + text[text.index("[[system]]") :]
+    lock, before = registered(tmp_path, text), torch.get_num_threads()
+    assert work(lock.folder).complete
+    assert used == [2, 2]
+    assert torch.get_num_threads() == before
+    record = json.loads(next(lock.folder.glob("runs/*/record.json")).read_text())
+    assert record["environment"]["threads"] == 2
+
+
 def test_the_test_split_is_opened_once(tmp_path: Path, no_fsync: None) -> None:
     lock = registered(tmp_path, SMALL)
     with pytest.raises(UsageError, match="is not finished, and the test split is opened once, at the end"):
@@ -94,6 +117,12 @@ def test_the_test_split_is_opened_once(tmp_path: Path, no_fsync: None) -> None:
     assert all(len(score["model_sha256"]) == 64 for score in first["scores"])
     with pytest.raises(UsageError, match=r'the test split was scored on 20.*needs --again "why", which the report'):
         score_all(board, None)
+    whole = (lock.folder / "test.lock.json").read_text()
+    for damage in ({"scores": [{}]}, {"reasons": [{}]}, {"scored_utc": None}, {"scores": [1]}, {"kind": "x"}):
+        (lock.folder / "test.lock.json").write_text(json.dumps({**json.loads(whole), **damage}))
+        with pytest.raises(UnrolledError, match="holds no test scores: it is damaged"):
+            found(board)
+    (lock.folder / "test.lock.json").write_text(whole)
     again = score_all(board, "a reviewer asked")
     assert [score["nats_per_token"] for score in again["scores"]] == [
         score["nats_per_token"] for score in first["scores"]

@@ -10,6 +10,7 @@ import pytest
 from train.runs import events, experiment, write_text
 from unrolled.core.errors import StoppedError, UnrolledError, UsageError
 from unrolled.train import loop, resume, train
+from unrolled.train.metrics import MetricsLog
 from unrolled.train.tracking import TENSORBOARD, TRACKERS, make_trackers
 
 
@@ -75,6 +76,33 @@ def test_lines_on_standard_output(
     assert told == [
         json.dumps(json.loads(line)) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
+
+
+def test_a_line_is_written_whole_or_fails(tmp_path: Path) -> None:
+    """A file takes a part of a line where the disk is full after it."""
+    log = MetricsLog(tmp_path)
+    original, taken = log._file, []
+
+    class Short:
+        def write(self, data: bytes) -> int:
+            taken.append(data[:3])
+            return len(data[:3])
+
+        def close(self) -> None:
+            original.close()
+
+    log._file = Short()  # type: ignore[assignment]
+    log.append(type="train", step=1)
+    assert json.loads(b"".join(taken)) == {"type": "train", "step": 1}
+    log.close()
+
+
+def test_a_damaged_log_cannot_be_tracked(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("{\n")
+    log = MetricsLog(tmp_path, make_trackers(["stdout-json"], tmp_path))
+    with pytest.raises(UnrolledError, match="is damaged, and cannot be copied; resume without --track"):
+        log.begin(2)
+    log.close()
 
 
 def test_what_cannot_be_tracked(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

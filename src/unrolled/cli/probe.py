@@ -66,9 +66,10 @@ def probe(
     Example: unrolled probe mqar group --cells lstm,mamba --points length=64,128 --set group.kind=S5 --out probes/x
     """
     from unrolled.compare import Board, work
+    from unrolled.compare.claims import Claims
     from unrolled.compare.probe import ProbeConfig, begun_probe, list_problems, read_probe_points, write_probe
-    from unrolled.compare.worker import work_many
-    from unrolled.core.errors import UsageError
+    from unrolled.compare.worker import faults, work_many
+    from unrolled.core.errors import StoppedError, UnrolledError, UsageError
 
     if not problems:
         found = list_problems()
@@ -90,21 +91,37 @@ def probe(
     lock = begun_probe(config, out)
     typer.echo(f"{lock.plan.title} {lock.folder}", err=True)
     if workers > 1:
-        code = work_many(lock.folder, workers, ["--device", device], 1, lambda text: typer.echo(text, err=True))
+        threads = lock.plan.threads
+        code = work_many(lock.folder, workers, ["--device", device], threads, lambda text: typer.echo(text, err=True))
         if code > 1:
             raise typer.Exit(code)
     else:
-        work(lock.folder, device=device, tell=lambda text: typer.echo(text, err=True))
-    result, note = write_probe(Board(lock), lock.folder, png)
+        code = 0
+        try:
+            work(lock.folder, device=device, tell=lambda text: typer.echo(text, err=True))
+        except StoppedError as error:
+            raise StoppedError(
+                "stopped; the run is saved; go on by the same command.", error.exit_code - 128
+            ) from error
+    board = Board(lock)
+    result, note = write_probe(board, lock.folder, png)
+    stuck = faults(board, Claims(lock.folder))
     if json:
         from unrolled.core.files import read_json
 
         emit(read_json(lock.folder / "probe.json"))
-        return
-    _show(result, [one.label for one in lock.plan.problem])
-    if note is not None:
-        typer.echo(note, err=True)
-    write(f"written: {lock.folder / 'probe.md'}, table.tsv, probe.json, heat.svg")
+    else:
+        _show(result, [one.label for one in lock.plan.problem])
+        if note is not None:
+            typer.echo(note, err=True)
+        heat = ", heat.svg" if (lock.folder / "heat.svg").exists() else ""
+        write(f"written: {lock.folder / 'probe.md'}, table.tsv, probe.json{heat}")
+    for fault in stuck[1:]:
+        typer.echo(fault, err=True)
+    if stuck:
+        raise UnrolledError(stuck[0])
+    if code and board.todo():  # a worker ended for another reason, which it has told
+        raise typer.Exit(code)
 
 
 def _show(rows: list, problems: list[str]) -> None:  # type: ignore[type-arg]

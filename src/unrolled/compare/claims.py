@@ -77,8 +77,11 @@ class Claim:
         """End the claim and note a failure."""
         self._stop()
         if self.held():
-            self.path.write_text(json.dumps({"nonce": self.nonce, "reason": reason}))
-            self.path.rename(self.path.with_suffix(".failed"))
+            # renamed first, since the disk may be full, which may be the failure itself
+            failed = self.path.with_suffix(".failed")
+            with contextlib.suppress(OSError):
+                self.path.rename(failed)
+                failed.write_text(json.dumps({"nonce": self.nonce, "reason": reason}))
 
     def _stop(self) -> None:
         self._ended.set()
@@ -130,7 +133,7 @@ class Claims:
         found = []
         for path in self.folder.glob(f"{_escaped(job)}.*"):
             head, _, number = path.stem.rpartition(".")
-            if head == job and number.isdigit() and path.suffix in (".json", ".lost", ".failed"):
+            if head == job and number.isdecimal() and path.suffix in (".json", ".lost", ".failed"):
                 found.append((int(number), path))
         return max(found)[1] if found else None
 
@@ -163,7 +166,7 @@ class Claims:
         found: dict[str, list[tuple[int, Path]]] = {}
         for path in self.folder.glob("*.failed"):
             job, _, number = path.stem.rpartition(".")
-            if number.isdigit():
+            if number.isdecimal():
                 found.setdefault(job, []).append((int(number), path))
         failures = {}
         for job, paths in found.items():

@@ -8,8 +8,9 @@ from pathlib import Path
 from unrolled.compare.answer import Analysis, analyse
 from unrolled.compare.check import check_folder
 from unrolled.compare.found import found
-from unrolled.compare.jobs import Board, pack
+from unrolled.compare.jobs import Board
 from unrolled.compare.lock import LOCK, Lock, amend, open_lock, register
+from unrolled.compare.packing import pack
 from unrolled.compare.plan import find_plan
 from unrolled.compare.report import write_report
 from unrolled.compare.results import Found, SystemFound

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unrolled.compare.jobs import RESULT_KIND, RESULT_VERSION, Board, Job
+from unrolled.compare.jobs import Board, Job
 from unrolled.compare.plan import ProbeConfig
 from unrolled.compare.problems import measure_problem
+from unrolled.compare.result_file import RESULT_KIND, RESULT_VERSION
 from unrolled.compare.running import Guard, finish, forget_weights, outcome, score, train_nats, validations
 from unrolled.compare.timing import time_systems
 from unrolled.core.errors import UnrolledError, UsageError

@@ -54,6 +54,8 @@ def _matched(board: Board) -> tuple[str, ...]:
     ]
     if match.parameters is not None:
         said.append(f"{match.parameters:,} parameters, less at most {match.tolerance:.1%}")
+    if match.state is not None:
+        said.append(f"numbers carried from step to step, at most {match.state:,}")
     amount = f"{match.budget.amount:,.0f} {_UNITS[match.budget.kind]} a run"
     if match.reference is not None:
         amount = f"the CPU seconds that {match.reference} takes for {amount}, by one timing of all systems"
@@ -104,7 +106,7 @@ def _system(board: Board, locked: Locked) -> SystemFound:
         at_edge=choice is not None and choice.at_edge,
         search=tried,
         runs=_runs(board, locked, choice.value) if ready and choice is not None else (),
-        set_aside=tuple(run for value in choice.set_aside for run in _runs(board, locked, value)) if choice else (),
+        set_aside=tuple(_run(result) for job in board.set_aside(locked) if (result := board.result(job)) is not None),
     )
 
 

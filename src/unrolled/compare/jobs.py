@@ -2,7 +2,6 @@
 nothing else, so that any number of workers agree on it without a word."""
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -11,18 +10,18 @@ from typing import Any, Literal, NamedTuple
 
 from unrolled.compare.lock import Lock, Locked
 from unrolled.compare.resolve import with_value
+from unrolled.compare.result_file import is_sound
 from unrolled.compare.sealed import canonical
 from unrolled.compare.search import Choice, Tried, Value, at_edge, best_of, beyond, number
-from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.files import atomic_write, make_folder, parse_json, read_bounded, read_json, write_json
+from unrolled.core.errors import UnrolledError
+from unrolled.core.files import read_json
 from unrolled.train import ExperimentConfig
 
-__all__ = ["PACKED", "RESULTS", "Board", "Job", "pack", "take_over"]
+__all__ = ["RESULTS", "Board", "Job"]
 
-RESULTS, PACKED = "results", "results.jsonl"
-RESULT_KIND, RESULT_VERSION = "unrolled job result", 1
+RESULTS = "results"
 _MOST_EXTENSIONS = 2
-_MOST_PACKED = 1 << 30
+_LONGEST = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
@@ -58,7 +57,8 @@ def _experiment(
 
 
 def _slug(name: str) -> str:
-    return _UNSAFE.sub("-", name).strip("-.") or "x"
+    """As a part of a file's name may be; of a long one its end, since names of files have some 250 signs."""
+    return _UNSAFE.sub("-", name)[-_LONGEST:].strip("-.") or "x"
 
 
 def _digest(value: Any) -> str:
@@ -89,10 +89,15 @@ class Board:
             if not path.exists():
                 return None
             value = read_json(path)
-            if not isinstance(value, dict) or (value.get("kind"), value.get("id")) != (RESULT_KIND, job.id):
+            if not self.sound(job, value):
                 raise UnrolledError(f"{path} is no result of this job: it is damaged; delete it, and run it again.")
             self._results[job.id] = value
         return self._results[job.id]
+
+    def sound(self, job: Job, value: Any) -> bool:
+        """Whether something read from a file is a job's result."""
+        systems = {one.system for one in self.lock.systems if one.corpus == job.corpus}
+        return is_sound(value, job.kind, systems) and value.get("id") == job.id
 
     def done(self, job: Job) -> bool:
         """Whether a job has its result."""
@@ -119,6 +124,8 @@ class Board:
         seconds = found["seconds_per_token"]
         if match.reference is not None:
             assert match.budget.tokens is not None
+            if locked.system == match.reference:  # exactly, whatever rounding makes of the quotient
+                return match.budget.tokens
             total = match.budget.tokens * seconds[match.reference]
         else:
             assert match.budget.cpu_seconds is not None
@@ -170,7 +177,8 @@ class Board:
 
     def choice(self, locked: Locked) -> Choice | None:
         """What the search chose for a system; None while it is not done. A value with which a full run diverged is set
-        aside with all its runs, and the next smaller one that did not diverge in the search is taken."""
+        aside with all its runs, and the next smaller one that did not diverge in the search is taken; the runs of
+        earlier seeds are waited for, so that it is the same however many workers there are."""
         search = self.lock.plan.search
         if search is None:
             return Choice(None)
@@ -192,7 +200,7 @@ class Board:
             )
             return Choice(best.value, tuple(tried), True, refused=reason)
         value, aside = best.value, []
-        while any((self.result(job) or {}).get("status") == "diverged" for job in self.run_jobs(locked, value)):
+        while self._lost(locked, value):
             smaller = [
                 one.value for one in tried if math.isfinite(one.nats_per_token) and number(one.value) < number(value)
             ]
@@ -201,6 +209,26 @@ class Board:
             aside.append(value)
             value = max(smaller, key=number)
         return Choice(value, tuple(tried), edge, tuple(aside))
+
+    def _lost(self, locked: Locked, value: Value) -> list[Job]:
+        """The full runs with a value up to the first one that diverged, in the order of the seeds; empty where none
+        did. Later ones do not count: which of them were made depends on how many workers there were."""
+        jobs = self.run_jobs(locked, value)
+        for count, job in enumerate(jobs, 1):
+            result = self.result(job)
+            if result is None:
+                break
+            if result["status"] == "diverged":
+                return jobs[:count]
+        return []
+
+    def set_aside(self, locked: Locked | None = None) -> list[Job]:
+        """The full runs, of one system or of all, by which values that a search had chosen were set aside."""
+        found = []
+        for one in self.lock.systems if locked is None else (locked,):
+            choice = self.choice(one)
+            found += [job for value in (choice.set_aside if choice else ()) for job in self._lost(one, value)]
+        return found
 
     # -- full runs -------------------------------------------------------------------------------------------
 
@@ -256,42 +284,3 @@ class Board:
     def locked(self, job: Job) -> Locked:
         """The system of a job."""
         return self.lock.locked(job.system, job.corpus)
-
-
-def pack(board: Board, folder: Path) -> None:
-    """Write every result so far into one file of lines of JSON, by which others can go on: see :func:`take_over`."""
-    results = sorted((job.id, result) for job in board.known() if (result := board.result(job)) is not None)
-    lines = [json.dumps(result, sort_keys=True, allow_nan=False) + "\n" for _, result in results]
-    atomic_write(folder / PACKED, "".join(lines))
-
-
-def take_over(board: Board, other: Path) -> int:
-    """Copy the results of another comparison whose jobs are the same here, to the last setting.
-
-    Args:
-        other: its folder, or the file that :func:`pack` wrote.
-    Returns:
-        how many there were.
-    """
-    known = _packed(other) if other.is_file() else _unpacked(other)
-    make_folder(board.folder / RESULTS)
-    taken = 0
-    while missing := [job for job in board.todo() if job.id in known]:  # those of a search make further jobs known
-        for job in missing:
-            write_json(board.path(job), known[job.id])
-        taken += len(missing)
-    return taken
-
-
-def _packed(path: Path) -> dict[str, Any]:
-    try:
-        values = [parse_json(line) for line in read_bounded(path, _MOST_PACKED).splitlines()]
-        return {value["id"]: value for value in values if value["kind"] == RESULT_KIND}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnrolledError(f"{path} does not hold the results of a comparison: it is damaged.") from error
-
-
-def _unpacked(folder: Path) -> dict[str, Any]:
-    if not (folder / RESULTS).is_dir():
-        raise UsageError(f"{folder} holds no results of a comparison; name its folder, or its {PACKED}.")
-    return {path.stem: read_json(path) for path in sorted((folder / RESULTS).glob("*.json"))}

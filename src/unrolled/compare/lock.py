@@ -11,7 +11,7 @@ from unrolled.compare.resolve import Resolved, resolve
 from unrolled.compare.sealed import canonical, difference, read_sealed, utc_now, write_sealed
 from unrolled.compare.texts import Text
 from unrolled.core.config import read_toml
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write, make_folder
 from unrolled.core.record import environment
 from unrolled.train import ExperimentConfig
@@ -112,7 +112,7 @@ def register(path: Path, out: Path, settings: Iterable[str] = ()) -> Lock:
     """
     settings = tuple(settings)
     if (out / LOCK).exists():
-        raise UsageError(f"{out} holds a registered plan already; go on with: unrolled compare run {out}")
+        raise UsageError(f"{out} holds a registered plan already; go on with: unrolled compare run {out}.")
     plan = read_plan(path, settings)
     value = _value(plan, resolve(plan), settings, read_toml(path))
     make_folder(out)
@@ -140,12 +140,15 @@ def open_lock(folder: Path) -> Lock:
             f"{folder / PLAN} has changed since it was registered ({changed}); put it back, or say: unrolled compare "
             f'register {folder / PLAN} --out {folder} --amend "why".'
         )
-    plan = PlanConfig.parse(value["plan"])
-    systems = [Locked(**{**one, "text": Text(**one["text"])}) for one in value["systems"]]
-    return Lock(
-        folder, plan, tuple(systems), tuple(value["amendments"]), value["registered_utc"], tuple(value["settings"]),
-        value["code"], value["sha256"],
-    )  # fmt: skip
+    try:
+        plan = PlanConfig.parse(value["plan"])
+        systems = [Locked(**{**one, "text": Text(**one["text"])}) for one in value["systems"]]
+        return Lock(
+            folder, plan, tuple(systems), tuple(value["amendments"]), value["registered_utc"], tuple(value["settings"]),
+            value["code"], value["sha256"],
+        )  # fmt: skip
+    except (KeyError, TypeError, UsageError) as error:
+        raise UnrolledError(f"{folder / LOCK} is of another release of unrolled; use that one.") from error
 
 
 def _changed(folder: Path, value: Mapping[str, Any]) -> str:

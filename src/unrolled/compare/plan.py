@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
-from unrolled.compare.problems import PlanProblem
+from unrolled.compare.held import check_settings, is_held
+from unrolled.compare.problems import PlanProblem, figure_name
 from unrolled.compare.shipped import find_shipped, list_shipped
 from unrolled.core.config import Config, apply_settings, parse_setting, read_toml
 from unrolled.core.errors import UsageError
@@ -20,9 +21,8 @@ __all__ = [
 
 KIND = "unrolled plan"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+=-]*$"
-_HELD = ("stream", "tokenizer", "seed", "corpus", "vocabulary", "task")
-"""Parts of a config that a system may not change: what is compared would not be the systems."""
-_HELD_OF_TRAIN = ("steps", "tokens", "epochs", "minutes", "cpu_minutes", "then", "threads", "valid_tokens")
+_LESS_IS_BETTER = ("nats", "excess")
+"""Figures of problems at a point that contrasts may ask of; the others are shares, of which more is better."""
 
 
 class BudgetConfig(Config):
@@ -100,14 +100,20 @@ class SearchConfig(Config):
 
     @model_validator(mode="after")
     def _sound(self) -> "SearchConfig":
-        if len(set(self.values)) != len(self.values):
-            raise UsageError("search.values has a value twice; keep one of them.")
-        numbers = [isinstance(value, float | int) and not isinstance(value, bool) for value in self.values]
-        if self.edge == "extend" and not (all(numbers) and min(self.values) > 0):  # type: ignore[type-var]
-            raise UsageError('search.edge = extend needs values above zero; say search.edge = "report".')
+        self.check_values("search.values", self.values)
         if self.budget.cpu_seconds is not None:
             raise UsageError("the budget of a search is in tokens, steps or flops, not in cpu_seconds.")
         return self
+
+    def check_values(self, what: str, values: Sequence[float | int | str]) -> None:
+        """Raises UsageError for values that could not be searched. what: their name, for the sentence."""
+        if len(set(values)) != len(values):
+            raise UsageError(f"{what} has a value twice; keep one of them.")
+        numbers = [isinstance(value, float | int) and not isinstance(value, bool) for value in values]
+        if self.edge == "extend" and not (all(numbers) and min(values) > 0):  # type: ignore[type-var]
+            raise UsageError(
+                f'search.edge = extend needs values above zero, and {what} has others; say search.edge = "report".'
+            )
 
 
 class ProbeConfig(Config):
@@ -171,9 +177,12 @@ class PlanConfig(Config):
         if self.problem and (self.corpora or self.probe):
             raise UsageError("a plan of problems has no corpora and no [[probe]]; leave them out.")
         self._seeds_apart()
+        check_settings(self.settings)
         for system in self.system:
             self._may_set(system)
+        self._searched()
         self._names()
+        self._figures()
         return self
 
     def _seeds_apart(self) -> None:
@@ -185,14 +194,40 @@ class PlanConfig(Config):
         for setting in system.set:
             keys, _ = parse_setting(setting)
             path = ".".join(keys)
-            held = keys[0] in _HELD or (keys[0] == "train" and len(keys) > 1 and keys[1] in _HELD_OF_TRAIN)
-            if held and not any(path == free or path.startswith(f"{free}.") for free in self.match.free):
+            if is_held(path, self.match.free):
                 raise UsageError(
                     f"system {system.name!r} sets {path}, which is held equal over all systems; set it for all in "
                     f'settings, or say match.free = ["{path}"] and the report will say so.'
                 )
             if self.search is not None and path == self.search.setting:
                 raise UsageError(f"system {system.name!r} sets {path}, which is searched; give it values = [...].")
+
+        if system.fit is not None and self.match.parameters is None:
+            raise UsageError(
+                f"system {system.name!r} has fit, and match has no parameters to fit it to; give match.parameters, or "
+                "leave fit out."
+            )
+
+    def _searched(self) -> None:
+        if self.search is not None and is_held(self.search.setting, self.match.free):
+            raise UsageError(
+                f"search.setting is {self.search.setting}, which is held equal over all systems; search another one."
+            )
+        for system in self.system:
+            if system.values is not None and self.search is None:
+                raise UsageError(f"system {system.name!r} has values, and the plan has no [search]; add one.")
+            if system.values is not None and self.search is not None:
+                self.search.check_values(f"values of system {system.name!r}", system.values)
+
+    def _figures(self) -> None:
+        """In every figure of a contrast less is better."""
+        known = ["nats_per_token", "train_nats"]
+        known += ["recovery_bits", "recovery_first_bits"] if self.probe else []
+        points = [point for one in self.problem for point in one.named_points()]
+        known += [figure_name(kind, point) for kind in _LESS_IS_BETTER for point in dict.fromkeys(points)]
+        for contrast in self.contrast:
+            if contrast.figure not in known:
+                raise UsageError(f"contrast {contrast.name!r}: {unknown_name('figure', contrast.figure, known)}")
 
     def _names(self) -> None:
         names = [one.name for one in self.system]
@@ -209,9 +244,6 @@ class PlanConfig(Config):
             for name in rule.when:
                 if name not in asked:
                     raise UsageError(f"rule {rule.say!r}: {unknown_name('contrast', name, asked)}")
-        for system in self.system:
-            if system.values is not None and self.search is None:
-                raise UsageError(f"system {system.name!r} has values, and the plan has no [search]; add one.")
 
     def values_of(self, system: str) -> tuple[float | int | str, ...]:
         """What is searched for a system; empty without a search."""

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from unrolled.compare.held import check_held
+from unrolled.compare.matched import check_corpora, check_size, check_tokens, check_value
 from unrolled.compare.plan import BudgetConfig, PlanConfig, SystemConfig
 from unrolled.compare.problems import PlanProblem, with_problem
 from unrolled.compare.texts import OPENED, Text, read_problem, read_text
@@ -64,14 +66,17 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
     found: list[Resolved] = []
     seen: dict[str, str] = {}
     for corpus, problem in _grounds(plan):
+        first: ExperimentConfig | None = None
+        name = problem.label if problem is not None else corpus
         for system in plan.system:
             with _named(system):
                 config = _config(plan, system, corpus, problem)
-            name = problem.label if problem is not None else corpus or config.corpus.label
-            if name not in texts:
-                texts[name] = read_text(name, config) if problem is None else read_problem(problem, config)
+                first, name = first or config, name or config.corpus.label
+                check_held(plan, first, config)
+            text = _text(texts, name, config, problem)
             with _named(system):
-                one = _resolved(plan, system, config, texts[name])
+                check_tokens(text, texts, name)
+                one = _resolved(plan, system, config, text)
             key = json.dumps([one.corpus, one.config.model_dump(mode="json", exclude={"title"})], sort_keys=True)
             if key in seen:
                 raise UsageError(
@@ -79,7 +84,16 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
                 )
             seen[key] = system.name
             found.append(one)
+    check_corpora(plan, [text.name for text in texts.values()])
     return found
+
+
+def _text(texts: dict[str, Text], name: str, config: ExperimentConfig, problem: PlanProblem | None) -> Text:
+    """A corpus or problem as a configuration reads it; each way of reading is opened once."""
+    key = json.dumps([name, config.model_dump(mode="json", exclude={"model", "train", "title"})], sort_keys=True)
+    if key not in texts:
+        texts[key] = read_text(name, config) if problem is None else read_problem(problem, config)
+    return texts[key]
 
 
 def _grounds(plan: PlanConfig) -> list[tuple[str | None, PlanProblem | None]]:
@@ -107,9 +121,10 @@ def _resolved(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, 
         config = _of_state(config, text.vocabulary, plan.match.state)
     size = sized(config, text.vocabulary, plan.match.parameters, system.fit, text.targets)
     for value in plan.values_of(system.name):  # one that is refused is told now, not after hours
-        ExperimentConfig.parse(with_value(size.config.model_dump(mode="json"), plan.search.setting, value))  # type: ignore[union-attr]
+        made = ExperimentConfig.parse(with_value(size.config.model_dump(mode="json"), plan.search.setting, value))  # type: ignore[union-attr]
+        check_value(plan, made, value, text.vocabulary, size.parameters, size.state)
     if plan.match.parameters is not None:
-        _check_size(plan, system, size.parameters, size.config)
+        check_size(plan, system, size.parameters)
     tokens = None if plan.match.reference is not None else tokens_of(plan.match.budget, size)
     searched = None if plan.search is None else tokens_of(plan.search.budget, size)
     return Resolved(
@@ -159,7 +174,13 @@ def tokens_of(budget: BudgetConfig, size: Sized) -> int | None:
     if budget.steps is not None:
         return budget.steps * size.tokens_per_step
     if budget.flops is not None:
-        return int(budget.flops / (_BOTH_PASSES * size.flops_per_token))
+        tokens = int(budget.flops / (_BOTH_PASSES * size.flops_per_token))
+        if tokens < 1:
+            raise UsageError(
+                f"the budget of {budget.flops:g} operations is less than one token takes, "
+                f"{_BOTH_PASSES * size.flops_per_token:,}; raise it."
+            )
+        return tokens
     return budget.tokens
 
 
@@ -167,9 +188,11 @@ def _config(
     plan: PlanConfig, system: SystemConfig, corpus: str | None, problem: PlanProblem | None
 ) -> ExperimentConfig:
     """The system's configuration before anything is matched; its budget is a placeholder."""
-    settings = [*plan.settings, *system.set, "train.steps=1"]
+    settings = [*plan.settings, *system.set, f"train.threads={plan.threads}", "train.steps=1"]
     chosen = None if corpus is None else corpus_named(corpus)
     config = load_experiment(system.recipe or plan.recipe, settings, chosen)
+    if config.train.then:
+        raise UsageError("the runs of a comparison have one phase, whose length is match.budget; leave out train.then.")
     if problem is not None:
         return with_problem(config, problem)
     if config.task.name != "lm":
@@ -244,21 +267,3 @@ def _largest(size: Callable[[int], int], most: int, field: str) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) <= most else (low, middle)
     return low
-
-
-def _check_size(plan: PlanConfig, system: SystemConfig, parameters: int, config: ExperimentConfig) -> None:
-    wanted = plan.match.parameters
-    assert wanted is not None
-    off = abs(parameters - wanted) / wanted
-    if off > plan.match.tolerance:
-        side = "above" if parameters > wanted else "below"
-        field = system.fit or "width"
-        raise UsageError(
-            f"it has {parameters:,} parameters, {off:.1%} {side} the match of {wanted:,}, and no {field} fits better: "
-            f'name another setting to fit, such as fit = "model.cell.factor", in its [[system]], or say '
-            f"match.tolerance = {_round_up(off)}."
-        )
-
-
-def _round_up(share: float) -> str:
-    return f"{(int(share * 1000) + 1) / 1000:g}"

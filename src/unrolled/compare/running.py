@@ -92,15 +92,20 @@ def _machine(environment: Any) -> str:
     return ", ".join(str(environment[key]) for key in ("cpu", "cpu_capability", "gpu") if environment.get(key))
 
 
-def _lines(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    path = folder / METRICS
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+def _lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of a kind by their steps, each step once: a worker that slept while its job was taken over, on a file
+    system whose locks another machine does not see, may have written steps a second time, with the same losses."""
+    path, found = folder / METRICS, {}
+    # what follows the last end of a line is being written, or was when a process was killed
+    whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
+    for line in whole.splitlines():
         try:
             value = parse_json(line)
-        except ValueError as error:
+            if value["type"] == kind:
+                found[int(value["step"])] = {key: value[key] for key in ("tokens", "cpu", "nats")}
+        except (ValueError, KeyError, TypeError) as error:
             raise UnrolledError(f"{path} is damaged; delete {folder}, and run it again.") from error
-        if isinstance(value, dict) and value.get("type") == kind:
-            yield value
+    return [found[step] for step in sorted(found)]
 
 
 def validations(folder: Path) -> Iterator[dict[str, Any]]:

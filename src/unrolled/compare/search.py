@@ -39,9 +39,9 @@ def best_of(tried: list[Tried]) -> Tried | None:
 
 
 def at_edge(values: list[Value], value: Value) -> bool:
-    """Whether a value is the least or largest of numbers."""
+    """Whether a value is the least or largest of numbers; a single one was not searched, and has no edge."""
     numbers = [number(one) for one in values]
-    return all(map(math.isfinite, numbers)) and number(value) in (min(numbers), max(numbers))
+    return len(numbers) > 1 and all(map(math.isfinite, numbers)) and number(value) in (min(numbers), max(numbers))
 
 
 def beyond(values: list[Value], best: Value) -> float | None:

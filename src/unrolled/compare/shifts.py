@@ -61,7 +61,12 @@ def take_all(
         for candidate in jobs:
             if busy.get(candidate.id, 0.0) > time.monotonic() or (claim := claims.take(candidate.id)) is None:
                 continue
-            if done(candidate):  # between the look and the claim another worker has done it
+            try:
+                over = done(candidate)  # between the look and the claim another worker may have done it
+            except BaseException:
+                claim.release()
+                raise
+            if over:
                 claim.release()
                 claim = None
                 continue

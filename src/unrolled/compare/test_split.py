@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from unrolled.compare.execute import run_folder, score_test
 from unrolled.compare.jobs import Board, Job
 from unrolled.core.errors import UnrolledError, UsageError
@@ -17,15 +19,47 @@ TEST = "test.lock.json"
 _KIND, _VERSION = "unrolled test scores", 1
 
 
+class _Score(BaseModel):
+    system: str
+    corpus: str
+    seed: int
+    nats_per_token: float = Field(allow_inf_nan=False)
+
+
+class _Reason(BaseModel):
+    why: str
+
+
+class _Scores(BaseModel):
+    """What is read of the file."""
+
+    scored_utc: str
+    reasons: list[_Reason]
+    scores: list[_Score]
+
+
 def read_test(folder: Path) -> dict[str, Any] | None:
     """The test scores of a comparison; None where the split was not opened yet."""
     path = folder / TEST
     if not path.exists():
         return None
     value = read_json(path)
-    if not isinstance(value, dict) or value.get("kind") != _KIND or value.get("version") != _VERSION:
+    if (
+        not isinstance(value, dict)
+        or value.get("kind") != _KIND
+        or value.get("version") != _VERSION
+        or not _sound(value)
+    ):
         raise UnrolledError(f"{path} holds no test scores: it is damaged, or of another program.")
     return value
+
+
+def _sound(value: dict[str, Any]) -> bool:
+    try:
+        _Scores.model_validate(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def score_all(

@@ -11,6 +11,7 @@ from unrolled.compare.jobs import Board, Job
 from unrolled.compare.lock import open_lock
 from unrolled.compare.shifts import Tell, take_all, work_in_processes
 from unrolled.core.memory import keep_freed_memory
+from unrolled.train.process import process_settings
 
 __all__ = ["Outcome", "faults", "work", "work_many"]
 
@@ -54,7 +55,8 @@ def work(
     def todo() -> list[Job]:
         return [job for job in board.todo() if _matches(job, only)]
 
-    done = take_all(claims, todo, board.done, do, tell, minutes, wait)
+    with process_settings(board.lock.plan.threads):  # of scores too, whose bits depend on them
+        done = take_all(claims, todo, board.done, do, tell, minutes, wait)
     return Outcome(done, not board.todo() and not board.refusals(), tuple(faults(board, claims)))
 
 

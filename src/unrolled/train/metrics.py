@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import writing
 from unrolled.train.tracking import Tracker
 
@@ -44,8 +44,10 @@ class MetricsLog:
 
     def append(self, **event: Any) -> None:
         """Write one line, at once: who follows the file sees whole lines."""
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
         with writing(self.path):
-            self._file.write(json.dumps(event, allow_nan=False).encode() + b"\n")
+            while line:  # a disk that is just full takes a part without a word, and fails at the rest
+                line = line[self._file.write(line) :]
         for tracker in self._trackers:
             tracker.event(event)
 
@@ -56,12 +58,19 @@ class MetricsLog:
         return os.fstat(self._file.fileno()).st_size
 
     def begin(self, size: int) -> None:
-        """Go on after the first ``size`` bytes; what was written after them is forgotten."""
+        """Go on after the first ``size`` bytes; what was written after them is forgotten.
+
+        Raises:
+            UnrolledError: there are trackers, and what they are to hear of is damaged.
+        """
         if os.fstat(self._file.fileno()).st_size > size:
             with writing(self.path):
                 self._file.truncate(size)
         if self._trackers:
-            past = [json.loads(line) for line in self.path.read_bytes().splitlines()]
+            try:
+                past = [json.loads(line) for line in self.path.read_bytes().splitlines()]
+            except ValueError as error:
+                raise UnrolledError(f"{self.path} is damaged, and cannot be copied; resume without --track.") from error
             for tracker in self._trackers:
                 tracker.begin(past)
 

@@ -81,7 +81,7 @@ def register(
     from unrolled.compare import register as register_plan
     from unrolled.compare.check import check_folder
     from unrolled.compare.comparison import default_folder
-    from unrolled.compare.jobs import take_over
+    from unrolled.compare.packing import take_over
     from unrolled.core.errors import UsageError
 
     folder, path = out or default_folder(plan), find_plan(plan)
@@ -127,7 +127,7 @@ def _seeds(text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(","):
         low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()) or len(low + high) > 20:
+        if not low.isdecimal() or (dash and not high.isdecimal()) or len(low + high) > 20:
             raise UsageError(f"--seeds takes numbers and ranges, such as 6-10 or 6,7,12, not {text!r}.")
         if dash and int(high) - int(low) > 10_000:
             raise UsageError("--seeds names more than 10,000 seeds; give fewer.")

@@ -39,10 +39,11 @@ def run(
     typer.echo(f"{lock.plan.title}; plan {lock.sha256[:12]} in {folder}", err=True)
     if retry:
         typer.echo(f"{Claims(folder).retry()} failures are forgotten", err=True)
+    code = 0
     if workers > 1:
-        _many(folder, workers, only, minutes, device, lock.plan.threads)
+        code = _many(folder, workers, only, minutes, device, lock.plan.threads)
     else:
-        _one(folder, only, minutes, device, lock.plan.threads)
+        _one(folder, only, minutes, device)
     board = Board(lock)
     stuck = faults(board, Claims(folder))
     if json:
@@ -53,16 +54,15 @@ def run(
         typer.echo(fault, err=True)
     if stuck:
         raise UnrolledError(stuck[0])
+    if code and board.todo():  # a worker ended for another reason, which it has told
+        raise typer.Exit(code)
 
 
-def _one(folder: Path, only: str | None, minutes: float | None, device: str, threads: int) -> None:
-    import torch
-
+def _one(folder: Path, only: str | None, minutes: float | None, device: str) -> None:
     from unrolled.compare import work
     from unrolled.core.errors import StoppedError
     from unrolled.core.terminal import visible
 
-    torch.set_num_threads(threads)
     errors = typer.get_text_stream("stderr")
 
     def progress(board: Any, job: Any, text: str) -> None:
@@ -81,7 +81,7 @@ def _one(folder: Path, only: str | None, minutes: float | None, device: str, thr
         raise StoppedError(sentence, error.exit_code - 128) from error
 
 
-def _many(folder: Path, workers: int, only: str | None, minutes: float | None, device: str, threads: int) -> None:
+def _many(folder: Path, workers: int, only: str | None, minutes: float | None, device: str, threads: int) -> int:
     from unrolled.compare.worker import work_many
 
     arguments = ["--device", device]
@@ -90,3 +90,4 @@ def _many(folder: Path, workers: int, only: str | None, minutes: float | None, d
     code = work_many(folder, workers, arguments, threads, lambda text: typer.echo(text, err=True))
     if code > 1:  # a signal, or what is no fault of a job; those are told by name
         raise typer.Exit(code)
+    return code

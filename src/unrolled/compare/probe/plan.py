@@ -37,7 +37,7 @@ class ProbeConfig(Config):
     )
     size: int | None = Field(default=None, ge=1, description="how many of these (absent: 100,000, 2,000, or 64)")
     rates: tuple[float, ...] = Field(default=(0.001, 0.003, 0.01), min_length=1, description="learning rates tried")
-    seeds: int = Field(default=3, ge=1, le=1000, description="full runs of each cell")
+    seeds: int = Field(default=3, ge=1, le=900, description="full runs of each cell")
     cpu_minutes: float | None = Field(default=None, gt=0, description="of each full run, in place of steps")
     steps: int | None = Field(default=None, ge=1, description="of each full run (absent, like cpu_minutes: 2,000)")
     rows: int = Field(default=500, ge=1, description="rows measured at each point")

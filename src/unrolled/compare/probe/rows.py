@@ -35,6 +35,7 @@ class ProbeRow(NamedTuple):
         shares: point -> share of right answers; of possible ones, where symbols are drawn by chance. excess: point ->
             mean nats above those of the exact predictor; empty where answers follow from what was read.
         learned: whether the best seed has the problem as it was trained; None for chance and the exact predictor.
+        carries: whether one of the seeds that have it has it at every point too.
         at_edge: the learning rate chosen is the least or largest that was tried.
     """
 
@@ -51,15 +52,17 @@ class ProbeRow(NamedTuple):
     shares: dict[str, Cell]
     excess: dict[str, Cell]
     learned: bool | None
+    carries: bool = False
 
     @property
     def said(self) -> str:
         """What there is to say of the row in words."""
         if self.learned is None:
             return ""
-        beyond = [cell.value for point, cell in self.shares.items() if point != TRAINED]
+        if not self.seeds + self.diverged:
+            return "not run"
         parts = [] if self.learned else ["not learned"]
-        if self.learned and beyond and min(beyond) < LEARNED:
+        if self.learned and not self.carries:
             parts.append("does not extrapolate")
         if self.at_edge:
             parts.append("rate at the edge")
@@ -102,11 +105,16 @@ def _row(one: PlanProblem, system: SystemFound, kind: str) -> ProbeRow:
     shares = {point: cell for point in one.named_points() if (cell := _cell(runs, kind, point)) is not None}
     excess = {point: cell for point in one.named_points() if (cell := _cell(runs, "excess", point)) is not None}
     seconds = [run.cpu_seconds for run in system.runs]
-    best = [run.figures.get(figure_name(kind, TRAINED), 0.0) for run in runs]
+    # of each run that has what it was trained on, the least share at any point
+    least = [
+        min(run.figures.get(figure_name(kind, point), 0.0) for point in one.named_points())
+        for run in runs
+        if run.figures.get(figure_name(kind, TRAINED), 0.0) >= LEARNED
+    ]
     return ProbeRow(
         one.label, system.name, system.width, system.parameters, system.state, system.chosen, system.at_edge, len(runs),
         len(system.runs) - len(runs), sum(seconds) / len(seconds) if seconds else 0.0, shares, excess,
-        max(best) >= LEARNED if best else False,
+        bool(least), max(least, default=0.0) >= LEARNED,
     )  # fmt: skip
 
 

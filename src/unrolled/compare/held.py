@@ -1,0 +1,67 @@
+"""What is held equal over the systems of a plan, whether a setting, a recipe or a search would change it."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from unrolled.compare.sealed import difference
+from unrolled.core.config import parse_setting
+from unrolled.core.errors import UsageError
+from unrolled.train import ExperimentConfig
+
+if TYPE_CHECKING:
+    from unrolled.compare.plan import PlanConfig
+
+__all__ = ["check_held", "check_settings", "is_held"]
+
+_HELD = ("stream", "tokenizer", "seed", "corpus", "vocabulary", "task")
+"""Parts of a config that a system may not change: what is compared would not be the systems."""
+_BUDGETS = ("steps", "tokens", "epochs", "minutes", "cpu_minutes")
+_OF_THE_PLAN = (*_BUDGETS, "then", "threads")
+"""Parts of training that the plan says itself."""
+_HELD_OF_TRAIN = (*_OF_THE_PLAN, "valid_tokens")
+
+
+def is_held(path: str, free: tuple[str, ...]) -> bool:
+    """Whether a setting, such as ``stream.window``, is of what is held equal and was not freed."""
+    keys = path.split(".")
+    held = keys[0] in _HELD or (keys[0] == "train" and len(keys) > 1 and keys[1] in _HELD_OF_TRAIN)
+    return held and not any(path == one or path.startswith(f"{one}.") for one in free)
+
+
+def check_settings(settings: tuple[str, ...]) -> None:
+    """Raises UsageError for a setting of all systems that the plan says elsewhere, and that would not hold."""
+    for setting in settings:
+        keys, _ = parse_setting(setting)
+        if keys[0] == "seed" or (keys[0] == "train" and len(keys) > 1 and keys[1] in _OF_THE_PLAN):
+            raise UsageError(
+                f"settings has {'.'.join(keys)}, which a plan says by match.budget, seeds or threads; remove it there."
+            )
+
+
+def check_held(plan: "PlanConfig", first: ExperimentConfig, other: ExperimentConfig) -> None:
+    """Compare what two systems read and are given, whatever settings or recipes they have it from.
+
+    Raises:
+        UsageError: a part that is held equal differs, and ``match.free`` does not name it.
+    """
+    left = difference(_parts(first, plan.match.free), _parts(other, plan.match.free))
+    if left:
+        raise UsageError(
+            f"its {left} is not that of the first system, and is held equal over all; set it for all in settings, or "
+            f'say match.free = ["{left}"] and the report will say so.'
+        )
+
+
+def _parts(config: ExperimentConfig, free: tuple[str, ...]) -> dict[str, Any]:
+    """The parts that are held equal, without those that are free."""
+    value = json.loads(config.model_dump_json())
+    train = {key: inner for key, inner in value["train"].items() if key in _HELD_OF_TRAIN}
+    held = {**{key: value.get(key) for key in _HELD}, "train": train}
+    for path in free:
+        *heads, last = path.split(".")
+        inside: Any = held
+        for key in heads:
+            inside = inside.get(key) if isinstance(inside, dict) else None
+        if isinstance(inside, dict):
+            inside.pop(last, None)
+    return held

@@ -1,0 +1,35 @@
+"""What is read of a run's log, whatever happened to it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unrolled.compare.running import train_nats, validations
+from unrolled.core.errors import UnrolledError
+
+
+def line(kind: str, step: int, nats: float) -> str:
+    return json.dumps({"type": kind, "step": step, "tokens": 10 * step, "cpu": 0.1 * step, "nats": nats}) + "\n"
+
+
+def test_steps_that_were_written_twice_count_once(tmp_path: Path) -> None:
+    """By a worker that slept while its job was taken over."""
+    text = line("train", 90, 2.0) + line("train", 100, 1.0) + line("valid", 100, 1.5)
+    (tmp_path / "metrics.jsonl").write_text(text + line("train", 100, 1.0) + line("valid", 100, 1.5) + text)
+    assert train_nats(tmp_path) == 1.0
+    assert [point["tokens"] for point in validations(tmp_path)] == [1000]
+    (tmp_path / "metrics.jsonl").write_text(line("train", 100, 1.0) + line("train", 95, 3.0) + line("train", 95, 3.0))
+    assert train_nats(tmp_path) == 2.0
+
+
+def test_a_last_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(line("valid", 10, 1.5) + line("valid", 20, 1.4)[:-9])
+    assert [point["tokens"] for point in validations(tmp_path)] == [100]
+
+
+@pytest.mark.parametrize("text", ["{\n", "[]\n", "{}\n", '{"type": "valid"}\n', "3\n", "\0\n"])
+def test_a_damaged_line_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(line("valid", 10, 1.5) + text)
+    with pytest.raises(UnrolledError, match="is damaged; delete"):
+        list(validations(tmp_path))
