@@ -33,6 +33,7 @@ def main() -> None:
         pairs,
         score,
         train,
+        tune,
     )
 
     # at the end Python would look through all that torch has loaded for garbage, which takes most of a second
