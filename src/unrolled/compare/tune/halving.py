@@ -17,7 +17,7 @@ from unrolled.core.files import make_folder, read_json, write_json
 __all__ = ["Decision", "Halving", "PrunedError", "Rungs", "place_rungs", "survives"]
 
 _FOLDER = "rungs"
-_OFF, _MOST = 0.01, 1000
+_OFF, _MOST = 0.01, 50
 
 
 class PrunedError(UnrolledError):

@@ -120,7 +120,9 @@ def begin(path: Path, out: Path, settings: Iterable[str] = (), database: bool = 
         out, space, values, text, tuple(_starts(space, values, own)), checks,
         f"{path.stem}-{secrets.token_hex(4)}", "database" if database else "journal", utc_now(), "",
     )  # fmt: skip
-    study.experiment(own, space.seed, 1.0 if space.trial.cpu_seconds else None)  # a fault of trial 0 is told now
+    size = study.sized(own)  # a fault of trial 0 is told now
+    if tokens_of(space.trial, size) is not None:
+        study.experiment(own, space.seed, None)
     check_folder(out)
     atomic_write(out / SPACE, path.read_bytes())
     kept = {
