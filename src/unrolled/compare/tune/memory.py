@@ -94,9 +94,15 @@ class Memory:
         sampler = importlib.import_module("unrolled.compare.tune.sampler").NumberedSampler(
             space.seed, first, space.random, self._known
         )
-        self._study: optuna.Study = library.create_study(
-            storage=storage, sampler=sampler, study_name=board.study.name, direction="minimize", load_if_exists=True
-        )
+        try:  # to create it anew where it exists would leave a line of it in the journal for every worker
+            self._study: optuna.Study = library.load_study(
+                study_name=board.study.name, storage=storage, sampler=sampler
+            )
+        except KeyError:
+            self._study = library.create_study(
+                storage=storage, sampler=sampler, study_name=board.study.name, direction="minimize",
+                load_if_exists=True,
+            )  # fmt: skip
         self._order = in_order(space.space)
 
     def _known(self, number: int) -> Mapping[str, Any]:
@@ -119,6 +125,9 @@ class Memory:
             self._study.enqueue_trial(start)
         self.tell_all()
         given = board.trials()
+        for one in self._trials():
+            if one.state == state.RUNNING and one.number in given:
+                self._complete(one, given[one.number].settings)
         left = [one for one in self._trials() if one.state == state.RUNNING and one.number not in given]
         while True:
             trial = self._optuna.trial.Trial(self._study, left[0]._trial_id) if left else self._study.ask()
@@ -134,6 +143,11 @@ class Memory:
             if active(study.space.space, name, study.config, found):
                 found[name] = _suggest(trial, name, study.space.space[name])
         return found
+
+    def _complete(self, trial: "FrozenTrial", settings: Settings) -> None:
+        """Enter what the memory has lost of a trial's settings, as where a line of the journal was torn."""
+        if trial.params.keys() != settings.keys():
+            self._suggested(self._optuna.trial.Trial(self._study, trial._trial_id))
 
     # -- telling ---------------------------------------------------------------------------------------------
 
@@ -154,8 +168,7 @@ class Memory:
             return None
         trial = trials[number]
         if not trial.state.is_finished():
-            if trial.params.keys() != result["settings"].keys():  # a line of the journal was lost
-                self._suggested(self._optuna.trial.Trial(self._study, trial._trial_id))
+            self._complete(trial, result["settings"])
             try:
                 if result["status"] == "finished":
                     self._study.tell(number, result["value"])
