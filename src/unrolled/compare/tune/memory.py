@@ -105,6 +105,12 @@ class Memory:
             )  # fmt: skip
         self._order = in_order(space.space)
 
+    def close(self) -> None:
+        """Let go of the database's connections."""
+        self._storage.remove_session()
+        if (engine := getattr(self._storage, "engine", None)) is not None:
+            engine.dispose()
+
     def _known(self, number: int) -> Mapping[str, Any]:
         trial = self._board.trials().get(number)
         return {} if trial is None else trial.settings

@@ -1,5 +1,6 @@
 """Workers of a study: they ask for trials and run them, each by itself, agreeing through files alone."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +46,22 @@ def work(
         StoppedError: a signal came; the run is saved, its trial is free again.
     """
     keep_freed_memory()
-    board, claims, done = Board(open_study(folder)), claims or Claims(folder), 0
-    memory = open_memory(board, storage)
+    board = Board(open_study(folder))
+    with contextlib.closing(open_memory(board, storage)) as memory:
+        return _work(board, memory, limit, device, tell, progress, claims or Claims(folder), wait)
+
+
+def _work(
+    board: Board,
+    memory: Memory,
+    limit: Limit,
+    device: str,
+    tell: Tell,
+    progress: Callable[[Job, str], None],
+    claims: Claims,
+    wait: float,
+) -> Outcome:
+    done = 0
 
     def todo() -> list[Job]:
         return board.todo(limit, claims.parked())
