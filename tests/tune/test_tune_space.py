@@ -27,9 +27,9 @@ def refusal(folder: Path, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("new", "said"),
     [
-        ('"train.optimizer.ls" = {{ low = 1, high = 2 }}', "unknown setting 'train.optimizer.ls'; did you mean 'train.o"),
+        ('"train.optimizer.ls" = {{ low = 1, high = 2 }}', "unknown setting 'train.optimizer.ls'; did you mean"),
         ('"model.cell.rank" = {{ low = 1, high = 2 }}', "the recipe lacks it: unknown setting 'model.cell.rank'"),
-        ('"train.tokens" = {{ low = 1, high = 2 }}', "train.tokens cannot be searched, since the losses of trials would"),
+        ('"train.tokens" = {{ low = 1, high = 2 }}', "train.tokens cannot be searched, since the losses"),
         ('"seed" = {{ values = [1, 2] }}', "seed cannot be searched"),
         ('"model.width" = {{ low = 1, high = 2 }}', "model.width is fitted to the parameters in every trial"),
         ('"train.optimizer.lr" = {{ low = 0, high = 1, log = true }}', "log = true needs low above zero, not 0"),
@@ -38,7 +38,7 @@ def refusal(folder: Path, old: str, new: str) -> str:
         ('"train.optimizer.lr" = {{ values = [0.1] }}', "values are two or more, each once"),
         ('"train.optimizer.lr" = {{ values = [0.1, 1], low = 1 }}', "give values, or low and high"),
         ('"train.optimizer.lr" = {{ low = 1 }}', "give low and high, or values"),
-        ('"train.optimizer.lr" = {{ low = 0.02, high = 0.5 }}', "lr = 0.01 is not among what is tried (0.02 to 0.5); wid"),
+        ('"train.optimizer.lr" = {{ low = 0.02, high = 0.5 }}', "lr = 0.01 is not among what is tried (0.02 to 0.5)"),
         ('"train.optimizer.lr" = {{ low = -1, high = 0.5 }}', "space train.optimizer.lr: -1.0 is refused: config key"),
         ('"model.dropout.input" = {{ low = 0, high = 1.5 }}', "space model.dropout.input: "),
         ('"stream.seed" = {{ low = 0, high = 1 }}', "the recipe lacks it: unknown setting 'stream.seed'; did you mean"),
@@ -146,7 +146,7 @@ def test_a_space_is_frozen(tmp_path: Path) -> None:
     lock.write_text(lock.read_text().replace('"seed": 1', '"seed": 2', 1))
     with pytest.raises(UnrolledError, match="was changed after it was registered"):
         open_study(board.folder)
-    with pytest.raises(UsageError, match="is no study: it has no space.lock.json; begin one with: unrolled tune run"):
+    with pytest.raises(UsageError, match=r"is no study: it has no space.lock.json; begin one with: unrolled tune run"):
         open_study(tmp_path)
 
 
@@ -173,9 +173,9 @@ def test_rungs_fall_on_validations(shares: tuple[float, ...], checks: tuple[int,
 @pytest.mark.parametrize(
     ("text", "value", "holds"),
     [
-        ("a.b > 0", 1, True), ("a.b > 0", 0, False), ("a.b >= 0", 0, True), ("a.b < 2", 1, True), ("a.b <= 2", 3, False),
-        ("a.b == lstm", "lstm", True), ("a.b != lstm", "lstm", False), ("a == true", True, True), ("a.b > 0", None, False),
-        ("a.b > 0", "lstm", False),
+        ("a.b > 0", 1, True), ("a.b > 0", 0, False), ("a.b >= 0", 0, True), ("a.b < 2", 1, True),
+        ("a.b <= 2", 3, False), ("a.b == lstm", "lstm", True), ("a.b != lstm", "lstm", False),
+        ("a == true", True, True), ("a.b > 0", None, False), ("a.b > 0", "lstm", False),
     ],
 )  # fmt: skip
 def test_conditions(text: str, value: Any, holds: bool) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 import unrolled as ur
-from compare.plans import RECIPE
+from compare.plans import PLAN, RECIPE, registered
 from train.runs import events
 from tune.spaces import SPACE, begun, search, write_space
 from unrolled.compare.claims import Claims
+from unrolled.compare.found import found as found_of
+from unrolled.compare.jobs import Board as ComparisonBoard
 from unrolled.compare.tune import Board, Limit, Tuning, work
 from unrolled.compare.tune import execute as execute_module
 from unrolled.core.errors import StoppedError, UnrolledError, UsageError
@@ -117,6 +119,12 @@ def test_best_toml_trains(study: Tuning, tmp_path: Path) -> None:
     assert Run(run, "cpu").record["valid_exact"] is not None
     value = ur.evaluate(run, split="valid").nats_per_token
     assert value == pytest.approx(best.values[11], abs=1e-9)
+
+
+def test_a_comparison_shows_what_a_tuned_system_cost(study: Tuning, tmp_path: Path) -> None:
+    plan = PLAN.replace('set = ["model.cell.name=gru"]', f'recipe = "{study.folder / "best.toml"}"')
+    lock = registered(tmp_path, plan.replace("parameters = 3000", "parameters = 1500"))
+    assert "; tuned, 8 trials, 0.00 CPU hours)" in found_of(ComparisonBoard(lock)).described[1]
 
 
 def test_weights_are_kept_where_they_may_be_used(study: Tuning) -> None:

@@ -1,6 +1,7 @@
 """Doing one job of a study: timing, a trial, or a run that confirms one."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -85,5 +86,7 @@ def _confirmed(
     if found["status"] == "diverged":
         return {**found, "value": None}
     tell("scoring the validation split")
+    begun = time.process_time()
     scored = score(Run(folder, device), folder, per_token=False)
+    found["score_seconds"] = time.process_time() - begun
     return {**found, **scored, "value": scored["nats_per_token"], "train_nats": train_nats(folder)}
