@@ -170,11 +170,11 @@ def report(folder: FolderArgument, json: JsonOption = False) -> None:
     Example: unrolled tune report studies/a
     """
     from unrolled.compare.tune import Tuning
-    from unrolled.compare.tune.report import answer
+    from unrolled.compare.tune.report import answer, write_report
     from unrolled.core.files import read_json
 
     tuning = Tuning(folder)
-    path = tuning.report()
+    path = write_report(tuning)
     if json:
         emit(read_json(folder / "record.json", 1 << 28))
         return

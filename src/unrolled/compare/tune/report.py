@@ -1,11 +1,13 @@
 """What a study found, as files: a page in Markdown, a table of the trials, a record."""
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unrolled.compare.tune.space import DimensionConfig
+from unrolled.compare.tune.tuning import BEST, Confirmed, Tuning
 from unrolled.core.files import atomic_write, make_folder, write_json
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ _NEAR = 0.05
 _STATUSES = ("finished", "pruned", "diverged", "refused", "running")
 
 
-def answer(tuning: "Tuning") -> str:
+def answer(tuning: Tuning) -> str:
     """What the study came to, in a sentence."""
     best, done = tuning.best, [one for one in tuning.trials if one.status != "running"]
     cost = f"{len(done)} trials, {tuning.cpu_hours:.2f} CPU hours"
@@ -30,7 +32,7 @@ def answer(tuning: "Tuning") -> str:
     )
 
 
-def _bits(one: "Confirmed") -> str:
+def _bits(one: Confirmed) -> str:
     return "" if one.bits_per_character is None else f" ({one.bits_per_character:.4f} bits per character)"
 
 
@@ -43,19 +45,25 @@ def at_edge(dimension: DimensionConfig, value: Any) -> str | None:
     return "low" if share < _NEAR else "high" if share > 1 - _NEAR else None
 
 
-def write_report(tuning: "Tuning", folder: Path) -> Path:
-    """See :meth:`unrolled.compare.tune.tuning.Tuning.report`."""
-    make_folder(folder)
+def write_report(tuning: Tuning, out: str | os.PathLike[str] | None = None) -> Path:
+    """Write report.md, trials.tsv and record.json, and best.toml where the best is known.
+
+    Args:
+        out: a folder; absent: the study's own.
+    Returns:
+        the report in Markdown.
+    """
+    folder = make_folder(tuning.folder if out is None else Path(out))
     atomic_write(folder / "trials.tsv", _tsv(tuning))
     write_json(folder / "record.json", _record(tuning))
     if tuning.best is not None:
-        atomic_write(folder / "best.toml", tuning.recipe())
+        atomic_write(folder / BEST, tuning.recipe())
     path = folder / "report.md"
     atomic_write(path, "\n".join(_markdown(tuning)) + "\n")
     return path
 
 
-def _markdown(tuning: "Tuning") -> Iterable[str]:
+def _markdown(tuning: Tuning) -> Iterable[str]:
     study, space = tuning.study, tuning.study.space
     yield f"# {_cell(space.title or space.recipe)}"
     yield from ("", answer(tuning), "")
@@ -123,7 +131,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[st
         yield f"| {' | '.join(row)} |"
 
 
-def _tsv(tuning: "Tuning") -> str:
+def _tsv(tuning: Tuning) -> str:
     names = list(tuning.study.space.space)
     lines = ["\t".join(["trial", "status", "nats_per_token", "step", "parameters", "cpu_seconds", *names])]
     for one in tuning.trials:
@@ -133,7 +141,7 @@ def _tsv(tuning: "Tuning") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _record(tuning: "Tuning") -> dict[str, Any]:
+def _record(tuning: Tuning) -> dict[str, Any]:
     return {
         "kind": "unrolled study",
         "version": 1,
@@ -147,6 +155,6 @@ def _record(tuning: "Tuning") -> dict[str, Any]:
     }
 
 
-def _plain(one: "Confirmed") -> dict[str, Any]:
+def _plain(one: Confirmed) -> dict[str, Any]:
     finite = math.isfinite(one.mean)
     return {**one._asdict(), "mean": one.mean if finite else None, "values": {str(k): v for k, v in one.values.items()}}

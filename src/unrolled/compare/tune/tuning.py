@@ -145,18 +145,6 @@ class Tuning:
         plain = [" ".join(line.split()) for line in lines]  # a title of several lines would leave the comment
         return "\n".join(plain) + "\n\n" + toml_text(values.model_dump(mode="json", exclude={"published"}))
 
-    def report(self, out: str | os.PathLike[str] | None = None) -> Path:
-        """Write report.md, trials.tsv and record.json, and best.toml where the best is known.
-
-        Args:
-            out: a folder; absent: the study's own.
-        Returns:
-            the report in Markdown.
-        """
-        from unrolled.compare.tune.report import write_report
-
-        return write_report(self, self.folder if out is None else Path(out))
-
 
 def _trial(number: int, settings: Settings, result: dict[str, Any] | None) -> TrialFound:
     if result is None:
