@@ -75,7 +75,8 @@ def _options(cls: type, parts: list[str]) -> None:
     for key, field in cls.Config.model_fields.items():  # type: ignore[attr-defined]
         if key != "name":
             default = getattr(config, key)
-            parts.append(f"| `{key}` | `{getattr(default, 'name', default)}` | {field.description} |")
+            about = str(field.description).replace("*", "\\*")  # no emphasis
+            parts.append(f"| `{key}` | `{getattr(default, 'name', default)}` | {about} |")
 
 
 def _heads_page() -> str:
@@ -152,6 +153,34 @@ def _objectives_page() -> str:
     return "\n".join(parts)
 
 
+def _problems_page() -> str:
+    """The page of synthetic problems, made from the table: docstrings, options, sizes."""
+    from unrolled.data.made import MADE
+
+    parts = [
+        "# Synthetic problems",
+        "",
+        "`unrolled train made --set task.problem.name=NAME` trains a run, `--set task.problem.OPTION=VALUE` sets an",
+        "option; see [adding a problem](../adding-a-problem.md).",
+        "",
+    ]
+    for name in MADE:
+        cls = MADE[name]
+        problem = cls(cls.Config())  # type: ignore[call-arg]  # a subclass has a name
+        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
+        _options(cls, parts)
+        sweeps = ", ".join(f"`{key}={','.join(map(str, values))}`" for key, values in problem.sweep().items())
+        parts += [
+            "",
+            f"As it is: {len(problem.symbols)} symbols, rows of up to {problem.time()}, accuracy of guessing "
+            f"{problem.chance():.3g}. Ranges: {', '.join(f'`{one}`' for one in problem.spans()) or 'none'}. "
+            f"{'Answers are read, so that a model can run on its own. ' if problem.fed else ''}"
+            f"To sweep: {sweeps or 'nothing'}.",
+            "",
+        ]
+    return "\n".join(parts)
+
+
 def _recipes_page() -> str:
     """The recipes page: what each recipe states, the published figures beside ours (docs/measured.toml)."""
     import pathlib
@@ -204,4 +233,5 @@ def setup(app: object) -> None:
     (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
     (folder / "adapters.md").write_text(_adapters_page(), encoding="utf-8")
     (folder / "objectives.md").write_text(_objectives_page(), encoding="utf-8")
+    (folder / "problems.md").write_text(_problems_page(), encoding="utf-8")
     (folder / "recipes.md").write_text(_recipes_page(), encoding="utf-8")

@@ -179,7 +179,7 @@ def evaluate(
         UsageError: no run, unknown corpus, split or option. UnrolledError: damaged files.
     """
     opened = _opened(run, device)
-    if not opened.task_class.language:
+    if not (opened.task_class.language and opened.task_class.reads_text):
         if others := [key for key in options if key not in ("split", "limit")]:
             raise UsageError(f"{opened.path} is {opened.task_class.noun}, measured by its own figures: no {others[0]}.")
         return evaluate_task(opened, corpus, advance=progress, **options)

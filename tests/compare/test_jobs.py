@@ -8,6 +8,7 @@ import pytest
 from compare.plans import PLAN, found, registered
 from unrolled.compare import Board, register
 from unrolled.compare.jobs import pack, take_over
+from unrolled.compare.search import Choice
 from unrolled.core.errors import UnrolledError
 
 
@@ -25,8 +26,10 @@ def searched(board: Board, system: str, nats: dict[float, float | None]) -> None
             found(board, job, nats[job.value])  # type: ignore[index]
 
 
-def choice_of(board: Board, system: str):
-    return board.choice(board.lock.locked(system, "text"))
+def choice_of(board: Board, system: str) -> Choice:
+    found = board.choice(board.lock.locked(system, "text"))
+    assert found is not None
+    return found
 
 
 def test_searches_come_first_and_then_runs_seed_by_seed(tmp_path: Path) -> None:
@@ -53,7 +56,7 @@ def test_ties_go_to_the_smaller_value_and_an_edge_is_flagged(tmp_path: Path) -> 
     chosen = choice_of(board, "LSTM")
     assert chosen.value == 0.005
     assert chosen.at_edge
-    assert choice_of(board, "GRU") is None
+    assert board.choice(board.lock.locked("GRU", "text")) is None
 
 
 def test_an_edge_is_extended_twice_at_most(tmp_path: Path) -> None:
@@ -83,11 +86,10 @@ def test_an_edge_may_be_refused(tmp_path: Path) -> None:
 
 def test_a_diverged_search_counts_as_infinite(tmp_path: Path) -> None:
     board = board_of(tmp_path, ("seeds = [901]", "seeds = [901, 902]"))
-    jobs = [job for job in board.todo() if job.system == "GRU"]
-    for job in jobs:
-        found(
-            board, job, None if (job.value, job.seed) == (0.01, 902) else {0.005: 2.0, 0.01: 1.0, 0.02: 1.8}[job.value]
-        )  # type: ignore[index]
+    nats: dict[float | int | str | None, float] = {0.005: 2.0, 0.01: 1.0, 0.02: 1.8}
+    for job in board.todo():
+        if job.system == "GRU":
+            found(board, job, None if (job.value, job.seed) == (0.01, 902) else nats[job.value])
     chosen = choice_of(board, "GRU")
     assert chosen.value == 0.02
     assert math.isinf(chosen.tried[1].nats_per_token)

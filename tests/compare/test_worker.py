@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +134,8 @@ def test_a_zombie_writes_nothing(tmp_path: Path, no_fsync: None, monkeypatch: py
     assert changed <= {"metrics.jsonl"}, changed
 
 
+@pytest.mark.slow
 def test_a_stop_saves_and_frees_the_job(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    import signal
-
     lock, steps = registered(tmp_path, SMALL), [0]
     original = loop.train_step
 
@@ -188,3 +191,21 @@ def test_a_run_that_diverges_has_a_result(tmp_path: Path, no_fsync: None) -> Non
     for one in found(Board(lock)).systems:
         assert one.chosen == 0.01
         assert [tried.nats_per_token == float("inf") for tried in one.search] == [False, True]
+
+
+@pytest.mark.slow
+def test_a_signal_to_several_workers_saves_every_run(tmp_path: Path) -> None:
+    """Told once, by the process that started them; what was begun is gone on with."""
+    longer = SMALL.replace("tokens = 300", "tokens = 400000")
+    lock = registered(tmp_path, longer)
+    command = [sys.executable, "-m", "unrolled", "compare", "run", str(lock.folder), "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while len(list(lock.folder.glob("runs/*/train_state"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert told.count("stopped; the run is saved") == 2
+    assert Claims(lock.folder).living() == {}
+    assert all((run / "record.json").read_text().count('"stopped"') == 1 for run in lock.folder.glob("runs/*"))

@@ -65,6 +65,14 @@ def _neural(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     return Case(draw.choice(_uses(run)), _finite)
 
 
+def _made(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
+    """A run of a synthetic problem with a damaged file: measured, also at points, or generated from."""
+    run = Path(shutil.copytree(seeds.made, folder / "run"))
+    _damage_file(run / draw.choice(("config.json", "config.json", "tokenizer.json", "record.json")), draw)
+    points: list[object] = ["eval", run, "--points", "length=2,4", "--rows", 3, "--json", "--device", "cpu"]
+    return Case(draw.choice([*_uses(run), points]), _finite)
+
+
 def _counted(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     """A count model with a damaged file; its checksum may be made to fit again."""
     run = Path(shutil.copytree(draw.choice((seeds.words, seeds.counts)), folder / "run"))
@@ -220,6 +228,7 @@ def _corpus(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
 KINDS: dict[str, Callable[[random.Random, Seeds, Path], Case]] = {
     "settings": _settings,
     "neural runs": _neural,
+    "problem runs": _made,
     "count runs": _counted,
     "ARPA": _arpa,
     "containers": _container,

@@ -23,13 +23,15 @@ _OTHERS = ("of", "and", "under", "over", "hill", "memory")
 
 
 class Seeds(NamedTuple):
-    """home: what all of it lies in. text: a folder with train.txt, valid.txt and test.txt. chars, bytes, words, counts:
-    finished runs, two neural and two of counts; begun: one that can be resumed. packed: container by its run."""
+    """home: what all of it lies in. text: a folder with train.txt, valid.txt and test.txt. chars, bytes, made,
+    words, counts: finished runs, two neural ones of text, one of a synthetic problem and two of counts; begun: one that
+    can be resumed. packed: container by its run."""
 
     home: Path
     text: Path
     chars: Path
     bytes: Path
+    made: Path
     begun: Path
     words: Path
     counts: Path
@@ -59,6 +61,9 @@ def make_seeds(home: Path) -> Seeds:
     for name, kind in (("chars", "char"), ("bytes", "byte")):
         config = experiment(text, tokenizer={"name": kind}, train=small)
         runs[name] = train(config, home / name, "cpu")
+    problem = {"name": "copy", "vocab": 3, "length": [2, 3]}
+    values = {"task": {"name": "made", "problem": problem, "rows": 2, "valid_rows": 4}, "model": {"width": 4}}
+    runs["made"] = train(ExperimentConfig.parse({**values, "train": small}), home / "made", "cpu")
     shutil.copytree(runs["chars"], home / "begun")
     (home / "begun" / "record.json").unlink()
     for name, kind in (("words", "word"), ("counts", "byte")):
@@ -86,8 +91,8 @@ def make_seeds(home: Path) -> Seeds:
     recipe = home / "recipe.toml"
     recipe.write_text(_RECIPE.format(text=text))
     return Seeds(
-        home, text, runs["chars"], runs["bytes"], home / "begun", runs["words"], runs["counts"], packed, plain,
-        home / "chars.tsv", home / "ensemble", pairs, table, home / "a.arpa", recipe,
+        home, text, runs["chars"], runs["bytes"], runs["made"], home / "begun", runs["words"], runs["counts"], packed,
+        plain, home / "chars.tsv", home / "ensemble", pairs, table, home / "a.arpa", recipe,
     )  # fmt: skip
 
 

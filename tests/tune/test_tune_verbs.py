@@ -13,7 +13,6 @@ from unrolled.cli import app
 from unrolled.compare.tune import Limit, Tuning, find_space, list_spaces, read_space
 from unrolled.compare.tune import worker as worker_module
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.toml_text import toml_text
 
 SHORT = SPACE.replace("best = 2, seeds = [11, 12]", "best = 1, seeds = [11]").replace("tokens = 960", "tokens = 240")
 
@@ -35,12 +34,12 @@ def test_from_a_space_to_a_recipe(tmp_path: Path) -> None:
     path, out = str(write_space(tmp_path, SHORT)), str(tmp_path / "out")
     said = ran(path, "--out", out, "--trials", "2", "--set", "trial.tokens=200")
     assert "Trial 0 is the best of the confirmed" in said or "Trial 1 is the best of the confirmed" in said
-    assert "tiny; study space-" in said
     assert "trials: " in ran("status", out)
     status = json.loads(ran("status", out, "--json"))
     assert (status["confirmed"], status["to_confirm"], sum(status["trials"].values())) == (1, 1, 2)
     assert "report: " in ran("report", out)
     assert json.loads(ran("report", out, "--json"))["kind"] == "unrolled study"
+    assert json.loads(ran("best", out, "--json"))["seed"] == 11
     assert ran("best", out) == (tmp_path / "out" / "best.toml").read_text()
     # the same folder, by the verb's full name; one more trial
     assert "2 trials" in ran("run", out, "--trials", "2")
@@ -92,7 +91,7 @@ def test_faults_end_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UnrolledError, match=r"trial.0000 failed 3 times \(no space left\); mend that, then: unrolled"):
         ran(str(board.folder), "--trials", "1")
     monkeypatch.undo()
-    assert "3 failures are forgotten" in ran(str(board.folder), "--trials", "1", "--retry")
+    assert "is the best of the confirmed" in ran(str(board.folder), "--trials", "1", "--retry")
 
 
 def test_shipped_spaces_fit_their_recipes() -> None:
@@ -105,17 +104,3 @@ def test_shipped_spaces_fit_their_recipes() -> None:
         config = load_experiment(space.recipe, [*space.settings, "train.steps=1"]).model_dump(mode="json")
         check_space(space, config)
         assert list(own_settings(space, config)) == list(space.space)
-
-
-def test_toml_that_is_written_reads_the_same() -> None:
-    import tomllib
-
-    value = {
-        "text": 'a "b"\\\n\t\x7f\x01 ü', "number": 1e-5, "many": [1, 2.5, "x"], "yes": True, "gone": None,
-        "large": 1e16,
-        "table": {"inner": {"a": 1, "b c": {"d": []}}, "rows": [{"name": "x", "none": None}], "empty": {}},
-        "last": -3,
-    }  # fmt: skip
-    kept = {key: inner for key, inner in value.items() if inner is not None}
-    kept["table"] = {**kept["table"], "rows": [{"name": "x"}]}
-    assert tomllib.loads(toml_text(value)) == kept

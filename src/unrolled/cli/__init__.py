@@ -31,6 +31,7 @@ def main() -> None:
         info,
         inspect,
         pairs,
+        probe,
         score,
         train,
         tune,

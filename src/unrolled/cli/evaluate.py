@@ -27,6 +27,7 @@ from unrolled.cli.common import (
     table,
     use_threads,
 )
+from unrolled.cli.points import OF_POINTS, measure_at
 from unrolled.cli.tasks import OF_TASKS, check_alone, measure_task
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ def evaluate(
     search_tokens: Annotated[
         int | None, typer.Option(min=1, help="Validation tokens for each setting tried.", show_default=False)
     ] = None,
+    points: Annotated[
+        list[str] | None,
+        typer.Option(help="Synthetic problems: measure at name=value,value,... such as length=64,512; repeatable."),
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=2, help="Rows of each point; 1,000 by default.")] = None,
+    free: Annotated[bool, typer.Option(help="Points: the model runs on its own answers.")] = False,
     weights: WeightsOption = "saved",
     dtype: DtypeOption = "float32",
     per_token: Annotated[
@@ -84,6 +91,8 @@ def evaluate(
     Example: unrolled eval runs/x --dynamic krause --search dynamic --per-token dynamic.tsv.gz
 
     Example: unrolled eval runs/x --predict cache=500 --set cache.theta=0.6
+
+    Example: unrolled eval runs/mqar --points length=64,128,512
     """
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
@@ -108,7 +117,11 @@ def evaluate(
         quantize=quantize,
     )  # fmt: skip
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
-    if not opened.task_class.language:
+    if points or rows is not None or free:
+        check_alone(context, *OF_POINTS, why="points of a synthetic problem have options of their own")
+        measure_at(opened, points or [], rows, free, split, record, json)
+        return
+    if not (opened.task_class.language and opened.task_class.reads_text):
         check_alone(context, *OF_TASKS, why=f"{run} is {opened.task_class.noun}, measured by its own figures")
         measure_task(opened, corpus, split, limit, record, json)
         return

@@ -34,7 +34,7 @@ def measure_task(
     if json:
         emit(result.to_json())
         return
-    table(["", f"{result.provenance['corpus']} {split}"], result.rows())
+    table(["", f"{result.provenance.get('corpus', run.config.task.name)} {split}"], result.rows())
 
 
 def check_alone(context: typer.Context, *read: str, why: str) -> None:

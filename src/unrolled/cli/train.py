@@ -32,6 +32,13 @@ def train(
         int | None,
         typer.Option(min=1, help="Print where the time of so many steps goes; train nothing.", show_default=False),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="tensorboard (event files in RUN/tensorboard) or stdout-json (lines on standard output): the lines of "
+            "metrics.jsonl for other programs, as they come; repeatable."
+        ),
+    ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Tokens of a sample printed at the end.")] = 300,
     json: JsonOption = False,
 ) -> None:
@@ -56,7 +63,7 @@ def train(
                 "--resume continues a run as it was configured; leave out the recipe, --set, --corpus, --out, "
                 "--dry-run, --time and --profile."
             )
-        done = start.resume(resume, device, report, clock)
+        done = start.resume(resume, device, report, clock, track or ())
     else:
         if dry_run and profile is not None:
             raise UsageError("give either --dry-run or --profile, not both.")
@@ -69,13 +76,14 @@ def train(
         if profile is not None:
             _profile(config, device, profile, json)
             return
-        done = start.train(config, run or start.free_folder(Path(recipe or DEFAULT).stem), device, report, clock)
+        folder = run or start.free_folder(Path(recipe or DEFAULT).stem)
+        done = start.train(config, folder, device, report, clock, track or ())
     trained = Run(done, device)
     if json:
         emit({"run": str(done), **trained.record})
         return
     write(_summary(trained))
-    if sample and trained.task_class.language:
+    if sample and trained.task_class.language and trained.task_class.reads_text:
         from unrolled.cli.generate import print_generation
 
         out.print("sample:", style="bold")

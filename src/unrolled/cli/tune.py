@@ -59,26 +59,41 @@ def run(
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed three times.")] = False,
     device: DeviceOption = "auto",
+    json: JsonOption = False,
 ) -> None:
     """Search. May be stopped and started at will, on any machines that see the folder.
 
-    Example: unrolled tune ptb-char-cpu --out studies/a --cpu-hours 1 --workers 2
+    Example: unrolled tune run ptb-char-cpu --out studies/a --cpu-hours 1 --workers 2
     """
     from unrolled.compare.claims import Claims
-    from unrolled.compare.tune.lock import begun
+    from unrolled.compare.tune import Board, Tuning, begun
     from unrolled.compare.tune.memory import check_storage
+    from unrolled.compare.tune.report import answer
+    from unrolled.compare.tune.status import progress
     from unrolled.compare.tune.tuning import wanted
+    from unrolled.compare.tune.worker import faults
+    from unrolled.core.errors import UnrolledError
 
     check_storage(storage)
     limit = wanted(trials, cpu_hours)
     study = begun(space, out, settings or (), storage is not None)
-    write(f"{study.space.title or study.space.recipe}; study {study.name} in {study.folder}")
+    typer.echo(f"{study.space.title or study.space.recipe}; study {study.name} in {study.folder}", err=True)
     if retry:
-        write(f"{Claims(study.folder).retry()} failures are forgotten")
+        typer.echo(f"{Claims(study.folder).retry()} failures are forgotten", err=True)
     if workers > 1:
         _many(study, workers, limit, storage, device)
     else:
         _one(study, limit, storage, device)
+    stuck, tuning = faults(Board(study), Claims(study.folder), limit), Tuning(study.folder)
+    if json:
+        emit(progress(tuning).to_json())
+    elif tuning.board.complete(limit) and not stuck:
+        write(answer(tuning))
+        write(f"recipe: {study.folder / 'best.toml'}; more with: unrolled tune report {study.folder}")
+    for fault in stuck[1:]:
+        typer.echo(fault, err=True)
+    if stuck:
+        raise UnrolledError(stuck[0])
 
 
 def _one(study: Any, limit: Any, storage: str | None, device: str) -> None:
@@ -91,42 +106,20 @@ def _one(study: Any, limit: Any, storage: str | None, device: str) -> None:
     torch.set_num_threads(study.space.threads)
     tell, progress = told_on_stderr()
     try:
-        outcome = work(study.folder, limit, storage, device, tell, lambda job, text: progress(job.id, text))
+        work(study.folder, limit, storage, device, tell, lambda job, text: progress(job.id, text))
     except StoppedError as error:
         sentence = f"stopped; the run is saved; go on with: unrolled tune run {study.folder}"
         raise StoppedError(sentence, error.exit_code - 128) from error
-    _ended(study, outcome.faults, outcome.complete)
 
 
 def _many(study: Any, workers: int, limit: Any, storage: str | None, device: str) -> None:
-    from unrolled.compare.claims import Claims
-    from unrolled.compare.tune import Board
-    from unrolled.compare.tune.worker import faults, work_many
+    from unrolled.compare.tune.worker import work_many
 
     code = work_many(
         study.folder, workers, limit, storage, device, study.space.threads, lambda text: typer.echo(text, err=True)
     )
-    if code > 128:
+    if code > 1:  # a signal, or what is no fault of a trial; those are told by name
         raise typer.Exit(code)
-    board = Board(study)
-    stuck = faults(board, Claims(study.folder), limit)
-    _ended(study, tuple(stuck), not board.todo(limit))
-    if code:
-        raise typer.Exit(code)
-
-
-def _ended(study: Any, faults: tuple[str, ...], complete: bool) -> None:
-    from unrolled.compare.tune import Tuning
-    from unrolled.compare.tune.report import answer
-    from unrolled.core.errors import UnrolledError
-
-    for fault in faults[1:]:
-        typer.echo(fault, err=True)
-    if faults:
-        raise UnrolledError(faults[0])
-    if complete:
-        write(answer(Tuning(study.folder)))
-        write(f"recipe: {study.folder / 'best.toml'}; more with: unrolled tune report {study.folder}")
 
 
 @verbs.command()
@@ -135,31 +128,24 @@ def status(folder: FolderArgument, json: JsonOption = False) -> None:
 
     Example: unrolled tune status studies/a
     """
-    from unrolled.compare.claims import Claims
     from unrolled.compare.tune import Tuning
+    from unrolled.compare.tune.status import progress
 
     tuning = Tuning(folder)
-    running = {job: worker for job, worker in Claims(folder).living().items() if tuning.board.result(job) is None}
-    counts: dict[str, int] = {}
-    for one in tuning.trials:
-        counts[one.status] = counts.get(one.status, 0) + 1
-    leaders = [one for number in tuning.board.leaders() for one in tuning.trials if one.number == number]
-    confirm = tuning.board.confirm_jobs()
-    done = sum(tuning.board.result(job.id) is not None for job in confirm)
+    found = progress(tuning)
     if json:
-        emit({
-            "kind": "unrolled study status", "trials": counts, "leaders": [one._asdict() for one in leaders],
-            "confirmed": done, "to_confirm": len(confirm), "cpu_hours": tuning.cpu_hours, "running": running,
-        })  # fmt: skip
+        emit(found.to_json())
         return
-    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none yet"
-    write(f"trials: {told}; {done} of {len(confirm)} runs confirm the best; {tuning.cpu_hours:.2f} CPU hours")
+    told = ", ".join(f"{count} {status}" for status, count in found.trials.items()) or "none yet"
+    confirmed = f"{found.confirmed} of {found.to_confirm} runs confirm the best"
+    write(f"trials: {told}; {confirmed}; {found.cpu_hours:.2f} CPU hours")
     names = list(tuning.study.space.space)
     rows = [
-        [str(one.number), f"{one.value:.4f}", *(str(one.settings.get(name, "")) for name in names)] for one in leaders
+        [str(one.number), f"{one.value:.4f}", *(str(one.settings.get(name, "")) for name in names)]
+        for one in found.leaders
     ]
     table(["trial", "nats per token", *names], rows)
-    for job, worker in running.items():
+    for job, worker in found.running.items():
         write(f"running: {job} on {worker.get('host')}, process {worker.get('pid')}")
 
 
@@ -183,11 +169,15 @@ def report(folder: FolderArgument, json: JsonOption = False) -> None:
 
 
 @verbs.command()
-def best(folder: FolderArgument) -> None:
+def best(folder: FolderArgument, json: JsonOption = False) -> None:
     """Print the best settings as a recipe.
 
     Example: unrolled tune best studies/a > best.toml
     """
     from unrolled.compare.tune import Tuning
 
-    write(Tuning(folder).recipe(), end="")
+    tuning = Tuning(folder)
+    if json:
+        emit(tuning.config().model_dump(mode="json"))
+        return
+    write(tuning.recipe(), end="")

@@ -7,6 +7,7 @@ from typing import Any
 
 from unrolled.compare.jobs import RESULT_KIND, RESULT_VERSION, Board, Job
 from unrolled.compare.plan import ProbeConfig
+from unrolled.compare.problems import measure_problem
 from unrolled.compare.running import Guard, finish, forget_weights, outcome, score, train_nats, validations
 from unrolled.compare.timing import time_systems
 from unrolled.core.errors import UnrolledError, UsageError
@@ -68,14 +69,23 @@ def _trained(
         return common
     if job.kind == "search":
         # the quick figure of the saved weights: of the validations in training, the best
-        value = {**common, "nats_per_token": min(point["nats_per_token"] for point in curve)}
+        value = {**common, **_best(curve)}
         forget_weights(folder)
         return value
-    tell("scoring the validation split")
     run, plan = Run(folder, device), board.lock.plan
-    scored = score(run, folder, plan.per_token)
-    figures = {name: value for probe in plan.probe for name, value in _probed(run, probe).items()}
+    if plan.problem:
+        tell("measuring at points")
+        problem = next(one for one in plan.problem if one.label == job.corpus)
+        scored, figures = _best(curve), measure_problem(run, problem)
+    else:
+        tell("scoring the validation split")
+        scored = score(run, folder, plan.per_token)
+        figures = {name: value for probe in plan.probe for name, value in _probed(run, probe).items()}
     return {**common, **scored, "figures": figures, "train_nats": train_nats(folder)}
+
+
+def _best(curve: list[dict[str, Any]]) -> dict[str, float]:
+    return {"nats_per_token": min(point["nats_per_token"] for point in curve)}
 
 
 def _probed(run: Run, probe: ProbeConfig) -> dict[str, float]:

@@ -97,6 +97,7 @@ def _system(board: Board, locked: Locked) -> SystemFound:
         corpus=locked.corpus,
         parameters=locked.parameters,
         width=locked.width,
+        state=locked.state,
         flops_per_token=locked.flops_per_token,
         tokens=board.tokens(locked) or 0,
         chosen=choice.value if choice is not None else None,

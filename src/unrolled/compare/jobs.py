@@ -45,13 +45,16 @@ class Job(NamedTuple):
 
     def experiment(self, locked: Locked) -> ExperimentConfig:
         """The whole configuration of its run."""
-        return ExperimentConfig.parse(_experiment(locked, self.seed, self.value, self.tokens, self.setting))
+        return ExperimentConfig.parse(_experiment(self.kind, locked, self.seed, self.value, self.tokens, self.setting))
 
 
-def _experiment(locked: Locked, seed: int, value: Value | None, tokens: int, setting: str | None) -> dict[str, Any]:
+def _experiment(
+    kind: str, locked: Locked, seed: int, value: Value | None, tokens: int, setting: str | None
+) -> dict[str, Any]:
     config = locked.config if setting is None or value is None else with_value(locked.config, setting, value)
-    config["train"] = {**config["train"], "steps": None, "tokens": tokens}
-    return {**config, "seed": seed}
+    steps = locked.search_steps if kind == "search" else locked.steps
+    budget = {"steps": None, "tokens": tokens} if steps is None else {"steps": steps, "tokens": None}
+    return {**config, "train": {**config["train"], **budget}, "seed": seed}
 
 
 def _slug(name: str) -> str:
@@ -135,7 +138,7 @@ class Board:
         self, kind: Literal["search", "run"], locked: Locked, seed: int, value: Value | None, tokens: int,
         setting: str | None,
     ) -> Job:  # fmt: skip
-        digest = _digest([kind, _experiment(locked, seed, value, tokens, setting)])
+        digest = _digest([kind, _experiment(kind, locked, seed, value, tokens, setting)])
         tried = f".{_slug(str(value))}" if kind == "search" else ""
         name = f"{kind}.{_slug(locked.system)}.{_slug(locked.corpus)}{tried}.s{seed}.{digest}"
         return Job(name, kind, locked.corpus, locked.system, seed, value, tokens, setting)

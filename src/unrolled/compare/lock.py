@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
 from unrolled.compare.plan import PlanConfig, read_plan
-from unrolled.compare.resolve import Resolved, Text, resolve
+from unrolled.compare.resolve import Resolved, resolve
 from unrolled.compare.sealed import canonical, difference, read_sealed, utc_now, write_sealed
+from unrolled.compare.texts import Text
 from unrolled.core.config import read_toml
 from unrolled.core.errors import UsageError
 from unrolled.core.files import atomic_write, make_folder
@@ -29,10 +30,13 @@ class Locked(NamedTuple):
     config: dict[str, Any]
     parameters: int
     width: int
+    state: int
     flops_per_token: int
     tokens_per_step: int
     tokens: int | None
     search_tokens: int | None
+    steps: int | None
+    search_steps: int | None
     text: Text
 
     def experiment(self) -> ExperimentConfig:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
+from unrolled.compare.problems import PlanProblem
 from unrolled.compare.shipped import find_shipped, list_shipped
 from unrolled.core.config import Config, apply_settings, parse_setting, read_toml
 from unrolled.core.errors import UsageError
@@ -60,6 +61,9 @@ class MatchConfig(Config):
     parameters: int | None = Field(
         default=None, ge=1, description="the most parameters; each system takes its largest width that fits"
     )
+    state: int | None = Field(
+        default=None, ge=1, description="in place of them, the most numbers that the layers carry from step to step"
+    )
     tolerance: float = Field(
         default=0.005, ge=0, lt=1, description="share of the parameters that a system may fall short of them"
     )
@@ -74,6 +78,8 @@ class MatchConfig(Config):
 
     @model_validator(mode="after")
     def _reference(self) -> "MatchConfig":
+        if self.state is not None and self.parameters is not None:
+            raise UsageError("match has parameters and state, which decide the width both; keep one of them.")
         if self.reference is not None and self.budget.tokens is None:
             raise UsageError("match.reference goes with a budget in tokens, which are those of that system.")
         return self
@@ -151,6 +157,9 @@ class PlanConfig(Config):
     contrast: tuple[ContrastConfig, ...] = Field(default=(), description="what is asked")
     rule: tuple[RuleConfig, ...] = Field(default=(), description="how verdicts become the answer, first row first")
     probe: tuple[ProbeConfig, ...] = Field(default=(), description="further measurements of each final model")
+    problem: tuple[PlanProblem, ...] = Field(
+        default=(), description="synthetic problems in the place of corpora; the recipe is of the task made"
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> "PlanConfig":
@@ -158,6 +167,9 @@ class PlanConfig(Config):
         _each_once("corpora", self.corpora)
         _each_once("system", [one.name for one in self.system])
         _each_once("contrast", [one.name for one in self.contrast])
+        _each_once("problem", [one.label for one in self.problem])
+        if self.problem and (self.corpora or self.probe):
+            raise UsageError("a plan of problems has no corpora and no [[probe]]; leave them out.")
         self._seeds_apart()
         for system in self.system:
             self._may_set(system)

@@ -8,34 +8,24 @@ from typing import Any, NamedTuple
 import torch
 
 from unrolled.compare.plan import BudgetConfig, PlanConfig, SystemConfig
+from unrolled.compare.problems import PlanProblem, with_problem
+from unrolled.compare.texts import OPENED, Text, read_problem, read_text
 from unrolled.core.config import apply_settings
 from unrolled.core.errors import UsageError
-from unrolled.core.random import RandomStreams
 from unrolled.data import corpus_named
 from unrolled.model import LanguageModel, ModelConfig
-from unrolled.task import TASKS
+from unrolled.model.fit import widest
 from unrolled.tasks.lm_size import facts_of
 from unrolled.train import ExperimentConfig
 from unrolled.train.recipes import load_experiment
 
 __all__ = [
-    "Resolved", "Sized", "Text", "read_text", "resolve", "settled", "sized", "tokens_of", "value_at", "with_value",
+    "Resolved", "Sized", "resolve", "settled", "sized", "tokens_of", "value_at", "with_value",
 ]  # fmt: skip
 
-_OPENED = ("train", "valid")
 _BOTH_PASSES = 3
 _MOST_FIT = 1 << 20
 _STEPS = 100  # of a fitted number that is not whole, to one
-
-
-class Text(NamedTuple):
-    """A corpus as a plan's systems read it. characters: whether its tokens are characters."""
-
-    name: str
-    vocabulary: int
-    training_tokens: int
-    validation_tokens: int
-    characters: bool
 
 
 class Resolved(NamedTuple):
@@ -43,7 +33,9 @@ class Resolved(NamedTuple):
 
     Attributes:
         config: the whole configuration but for seed and budget, which are those of its runs.
+        state: numbers that its layers carry from step to step.
         tokens: of a full run; None where a timing job is to say. search_tokens: of a run of the search; None without.
+        steps, search_steps: of them, where the budget is in steps.
     """
 
     system: str
@@ -51,10 +43,13 @@ class Resolved(NamedTuple):
     config: ExperimentConfig
     parameters: int
     width: int
+    state: int
     flops_per_token: int
     tokens_per_step: int
     tokens: int | None
     search_tokens: int | None
+    steps: int | None
+    search_steps: int | None
     text: Text
 
 
@@ -68,13 +63,13 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
     texts: dict[str, Text] = {}
     found: list[Resolved] = []
     seen: dict[str, str] = {}
-    for corpus in plan.corpora or (None,):
+    for corpus, problem in _grounds(plan):
         for system in plan.system:
             with _named(system):
-                config = _config(plan, system, corpus)
-            name = corpus or config.corpus.label
+                config = _config(plan, system, corpus, problem)
+            name = problem.label if problem is not None else corpus or config.corpus.label
             if name not in texts:
-                texts[name] = read_text(name, config)
+                texts[name] = read_text(name, config) if problem is None else read_problem(problem, config)
             with _named(system):
                 one = _resolved(plan, system, config, texts[name])
             key = json.dumps([one.corpus, one.config.model_dump(mode="json", exclude={"title"})], sort_keys=True)
@@ -85,6 +80,11 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
             seen[key] = system.name
             found.append(one)
     return found
+
+
+def _grounds(plan: PlanConfig) -> list[tuple[str | None, PlanProblem | None]]:
+    """Corpus or problem of each column of the table; of neither, the recipe's own corpus."""
+    return [(None, one) for one in plan.problem] or [(corpus, None) for corpus in plan.corpora] or [(None, None)]
 
 
 def with_value(config: dict[str, Any], setting: str, value: float | int | str) -> dict[str, Any]:
@@ -103,7 +103,9 @@ def _named(system: SystemConfig) -> Iterator[None]:
 
 def _resolved(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, text: Text) -> Resolved:
     config = settled(config, text)
-    size = sized(config, text.vocabulary, plan.match.parameters, system.fit)
+    if plan.match.state is not None:
+        config = _of_state(config, text.vocabulary, plan.match.state)
+    size = sized(config, text.vocabulary, plan.match.parameters, system.fit, text.targets)
     for value in plan.values_of(system.name):  # one that is refused is told now, not after hours
         ExperimentConfig.parse(with_value(size.config.model_dump(mode="json"), plan.search.setting, value))  # type: ignore[union-attr]
     if plan.match.parameters is not None:
@@ -111,34 +113,45 @@ def _resolved(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, 
     tokens = None if plan.match.reference is not None else tokens_of(plan.match.budget, size)
     searched = None if plan.search is None else tokens_of(plan.search.budget, size)
     return Resolved(
-        system.name, text.name, size.config, size.parameters, size.width, size.flops_per_token, size.tokens_per_step,
-        tokens, searched, text,
+        system.name, text.name, size.config, size.parameters, size.width, size.state, size.flops_per_token,
+        size.tokens_per_step, tokens, searched, plan.match.budget.steps,
+        None if plan.search is None else plan.search.budget.steps, text,
     )  # fmt: skip
 
 
 class Sized(NamedTuple):
-    """A configuration whose model has its size. width: of its first layer."""
+    """A configuration whose model has its size. width: of its first layer. state: numbers carried from step to step."""
 
     config: ExperimentConfig
     parameters: int
     width: int
+    state: int
     flops_per_token: int
     tokens_per_step: int
 
 
-def sized(config: ExperimentConfig, vocabulary: int, parameters: int | None, fit: str | None = None) -> Sized:
+def sized(
+    config: ExperimentConfig,
+    vocabulary: int,
+    parameters: int | None,
+    fit: str | None = None,
+    targets: int | None = None,
+) -> Sized:
     """A configuration with the largest width, or the largest value of another setting, within so many parameters.
 
     Args:
-        vocabulary: number of ids. parameters: None: the model stays as it is. fit: the setting.
+        vocabulary: number of ids. parameters: None: the model stays as it is. fit: the setting. targets: of a batch of
+            a problem; None for a text, whose windows are full.
     Raises:
         UsageError: the smallest model is too large already; a setting that is none of the model.
     """
     if parameters is not None:
         config = _matched(config, vocabulary, parameters, fit)
     facts = facts_of(config, vocabulary)
-    per_step = config.stream.columns * config.stream.window * config.train.accumulate
-    return Sized(config, facts["parameters"], facts["widths"][0], facts["flops_per_token"], per_step)
+    per_step = (targets or config.stream.columns * config.stream.window) * config.train.accumulate
+    return Sized(
+        config, facts["parameters"], facts["widths"][0], facts["state_numbers"], facts["flops_per_token"], per_step
+    )
 
 
 def tokens_of(budget: BudgetConfig, size: Sized) -> int | None:
@@ -150,11 +163,15 @@ def tokens_of(budget: BudgetConfig, size: Sized) -> int | None:
     return budget.tokens
 
 
-def _config(plan: PlanConfig, system: SystemConfig, corpus: str | None) -> ExperimentConfig:
+def _config(
+    plan: PlanConfig, system: SystemConfig, corpus: str | None, problem: PlanProblem | None
+) -> ExperimentConfig:
     """The system's configuration before anything is matched; its budget is a placeholder."""
     settings = [*plan.settings, *system.set, "train.steps=1"]
     chosen = None if corpus is None else corpus_named(corpus)
     config = load_experiment(system.recipe or plan.recipe, settings, chosen)
+    if problem is not None:
+        return with_problem(config, problem)
     if config.task.name != "lm":
         raise UsageError("a comparison is of language models; take a recipe whose task is lm.")
     return config
@@ -162,28 +179,21 @@ def _config(plan: PlanConfig, system: SystemConfig, corpus: str | None) -> Exper
 
 def settled(config: ExperimentConfig, text: Text) -> ExperimentConfig:
     """With what holds for every run of a comparison or a search: what is opened, and that its score is made apart."""
-    config.check_vocabulary(text.name, text.vocabulary)
-    corpus = config.corpus.model_copy(update={"splits": _OPENED}).based()
     train = config.train.model_copy(update={"final_eval": False})
+    if text.targets is not None:
+        return config.model_copy(update={"train": train, "published": ()})
+    config.check_vocabulary(text.name, text.vocabulary)
+    corpus = config.corpus.model_copy(update={"splits": OPENED}).based()
     return config.model_copy(update={"corpus": corpus, "train": train, "published": ()})
 
 
-def read_text(name: str, config: ExperimentConfig) -> Text:
-    """Sizes of a corpus as a configuration reads it; the test split is not opened.
+def _of_state(config: ExperimentConfig, vocabulary: int, most: int) -> ExperimentConfig:
+    """With the largest width whose layers carry at most so many numbers."""
 
-    Args:
-        name: of the corpus, for sentences.
-    Raises:
-        UsageError: it has no validation split, or cannot be read.
-    """
-    corpus = config.corpus.model_copy(update={"splits": _OPENED})
-    opened: Any = TASKS["lm"](config.model_copy(update={"corpus": corpus}), RandomStreams(0))
-    splits = opened.splits
-    if "valid" not in splits:
-        raise UsageError(f"corpus {name} has no validation split, which a comparison measures on; give it one.")
-    size = opened.tokenizer.vocab_size
-    units = splits["valid"].units(0, len(splits["valid"]))
-    return Text(name, size, len(splits["train"]), len(splits["valid"]), units.characters == units.tokens)
+    def numbers(model: ModelConfig) -> int:
+        return facts_of(config.model_copy(update={"model": model}), vocabulary)["state_numbers"]
+
+    return config.model_copy(update={"model": widest(config.model, most, numbers, "numbers of state")})
 
 
 def _matched(config: ExperimentConfig, vocabulary: int, parameters: int, fit: str | None) -> ExperimentConfig:

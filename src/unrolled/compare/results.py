@@ -67,6 +67,7 @@ class SystemFound:
     """One system on one corpus.
 
     Attributes:
+        state: numbers that its layers carry from step to step.
         chosen: the value that its search chose; None without a search.
         at_edge: the chosen value is the least or largest that was tried.
         runs: those with the chosen value. set_aside: full runs with an earlier choice that diverged.
@@ -83,6 +84,7 @@ class SystemFound:
     search: tuple[SearchFound, ...] = ()
     runs: tuple[RunFound, ...] = ()
     set_aside: tuple[RunFound, ...] = ()
+    state: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from unrolled.compare.claims import Claim, Claims, LostClaimError
 from unrolled.core.errors import StoppedError, UnrolledError
 from unrolled.train.metrics import TakenError
+from unrolled.train.signals import StopRequest
 
 __all__ = ["Named", "Tell", "take_all", "work_in_processes"]
 
@@ -104,15 +105,19 @@ def work_in_processes(command: Sequence[str], workers: int, threads: int, tell: 
     """
     count = str(threads)
     variables = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    processes = [subprocess.Popen([sys.executable, "-m", "unrolled", *command], env=variables) for _ in range(workers)]
-    try:
+    # in sessions of their own: a terminal's Ctrl-C would reach them beside ours, and the second one ends without saving
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "unrolled", *command], env=variables, start_new_session=True)
+        for _ in range(workers)
+    ]
+    with StopRequest() as stop:
         while any(process.poll() is None for process in processes):
             time.sleep(0.2)
-    except KeyboardInterrupt:
-        tell("the workers save their runs and end")
-        for process in processes:  # a terminal has told them already; kill -INT of this process alone has not
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(2)
-        for process in processes:
-            process.wait()
+            if stop:
+                tell("the workers save their runs and end")
+                for process in processes:
+                    with contextlib.suppress(ProcessLookupError):
+                        process.send_signal(stop.number)
+                for process in processes:
+                    process.wait()
     return max(process.returncode if process.returncode >= 0 else 128 - process.returncode for process in processes)

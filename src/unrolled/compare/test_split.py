@@ -38,6 +38,8 @@ def score_all(
     Raises:
         UsageError: it was scored before, and no reason is given; runs are missing.
     """
+    if board.lock.plan.problem:
+        raise UsageError("a plan of synthetic problems has no test split; points are measured on rows of their own.")
     before = read_test(board.folder)
     if before is not None and not again:
         date = before["scored_utc"].partition("T")[0]
@@ -71,7 +73,7 @@ def _final(board: Board) -> list[Job]:
     if board.todo():
         raise UsageError(
             f"{board.folder} is not finished, and the test split is opened once, at the end; first: unrolled compare "
-            f"run {board.folder}"
+            f"run {board.folder}."
         )
     final: list[Job] = []
     for locked in board.lock.systems:

@@ -10,16 +10,20 @@ from unrolled.model.config import ModelConfig
 
 __all__ = ["widest"]
 
+_WIDEST = 1 << 24
 
-def widest(config: ModelConfig, params: int, count: Callable[[ModelConfig], int]) -> ModelConfig:
-    """``config`` with the largest ``width`` that its cells accept and whose model has at most ``params`` parameters; it
-    asks for no number of them any more.
+
+def widest(
+    config: ModelConfig, most: int, count: Callable[[ModelConfig], int], what: str = "parameters"
+) -> ModelConfig:
+    """``config`` with the largest ``width`` that its cells accept and whose model has at most ``most`` parameters, or
+    whatever is counted; it asks for no number of parameters any more.
 
     Where the config fixes the ``widths`` of its layers, these and the embedding size are scaled together, in
     proportion to the first.
 
     Args:
-        count: the number of parameters of a config.
+        count: the number of parameters of a config. what: is counted, for messages.
     Raises:
         UsageError: even the smallest width is too large.
     """
@@ -31,16 +35,16 @@ def widest(config: ModelConfig, params: int, count: Callable[[ModelConfig], int]
     def size(steps: int) -> int:
         return count(_resized(config, steps * first))
 
-    if size(1) > params:
-        raise UsageError(
-            f"no width fits {params:,} parameters: width {first} already has {size(1):,}; raise the budget."
-        )
+    if size(1) > most:
+        raise UsageError(f"no width fits {most:,} {what}: width {first} already has {size(1):,}; raise the budget.")
     low, high = 1, 2
-    while size(high) <= params:
+    while size(high) <= most:
         low, high = high, 2 * high
+        if high > _WIDEST:
+            raise UsageError(f"the width does not change the {what} of this model; leave that budget out.")
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) <= params else (low, middle)
+        low, high = (middle, high) if size(middle) <= most else (low, middle)
     return _resized(config, low * first)
 
 

@@ -206,6 +206,8 @@ class Run:
         if isinstance(corpus, str):
             corpus = corpus_named(corpus)
         if corpus is None:
+            if not self.task_class.reads_text:
+                raise UsageError(f"{self.path} learned from no text; name one with --corpus.")
             if whole:  # of the parts alone it is known what they were
                 parts = open_corpus(self.config.corpus)
                 self._check_text(parts, parts.splits)
@@ -225,6 +227,8 @@ class Run:
 
     def check_text(self) -> None:
         """Raises UsageError where any part of the run's own text is another one than it was trained with."""
+        if not self.task_class.reads_text:
+            return
         opened = open_corpus(self.config.corpus)
         self._check_text(opened, opened.splits)
 

@@ -52,6 +52,7 @@ TASKS: "Registry[type[Task]]" = Registry(
     {
         "lm": "unrolled.tasks.lm:LM",
         "counts": "unrolled.tasks.counts:Counts",
+        "made": "unrolled.tasks.made:Made",
     },
     default="lm",
 )

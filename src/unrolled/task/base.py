@@ -54,6 +54,8 @@ class Task(ABC):
     """What it reads of the config besides ``task`` and ``corpus``: of model, stream, tokenizer, train and weights."""
     language: ClassVar[bool] = False
     """Whether its models predict the next token of a text, so that they score, compress, generate and are mixed."""
+    reads_text: ClassVar[bool] = True
+    """Whether examples are those of a corpus. A ``language`` task without one is measured by its own figures."""
     fit: ClassVar[Literal["steps", "closed"]]
 
     def __init__(self, config: Any, streams: RandomStreams, saved: Saved | None = None):
@@ -76,6 +78,13 @@ class Task(ABC):
     @abstractmethod
     def record(self, model: Any) -> dict[str, Any]:
         """JSON values for the run record: data, vocabularies, size of the model."""
+
+    def changed(self, split: str, run: Path) -> str:
+        """What is said of a split that is no longer what a run was begun with."""
+        return (
+            f"the {split} text of corpus {self.config.corpus.label} is not the one that {run} was begun with; bring "
+            "that text back, or train anew with another --out."
+        )
 
     def provenance(self) -> dict[str, Any]:
         """JSON values for the record of any evaluation: what examples were read by."""

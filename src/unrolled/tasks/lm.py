@@ -18,7 +18,7 @@ from unrolled.task.values import Advance
 from unrolled.tasks.lm_size import KnownText, lm_size, published_text
 from unrolled.tasks.text import LanguageTask
 
-__all__ = ["LM", "LMConfig"]
+__all__ = ["LM", "LMConfig", "window_loss"]
 
 _BLOCK = 1 << 20
 # Of validations in training. A column shorter than this is mostly warm-up.
@@ -78,26 +78,7 @@ class LM(LanguageTask, StepsTask):
         watch: Watch = unwatched,
     ) -> Loss:
         """See :meth:`StepsTask.loss`."""
-        device = model.device
-        parts = {
-            name: None if value is None else value.to(device)
-            for name, value in zip(("inputs", "targets", "reset", "weight"), batch[:4], strict=True)
-        }
-        batch = batch._replace(**parts)
-        if state is None or not batch.carried:
-            state = model.initial_state(len(batch.inputs))
-        elif batch.restart is not None:
-            state = tree.reset_rows(state, model.initial_state(len(batch.inputs)), batch.restart.to(device))
-        out = model(batch.inputs, state, batch.reset, drawn)
-        watch("forward")
-        total, nll, after = model.score(out, batch.targets, batch.reset, batch.weight, drawn)
-        watch("loss")
-
-        def again(weight: torch.Tensor) -> torch.Tensor:
-            return model.score(out, batch.targets, batch.reset, weight, drawn)[0]
-
-        seen = Seen(model, batch, state, drawn, total, nll, batch.targets, batch.weight, batch.reset, out, again)
-        return Loss(objective(seen), *seen.counted(), after)
+        return window_loss(model, batch, state, drawn, objective, watch)
 
     def evaluate(
         self, model: LanguageModel, examples: Any, how: Evaluation, advance: Advance | None = None
@@ -160,3 +141,34 @@ class LM(LanguageTask, StepsTask):
         except MissingCorpusError as error:
             note = f"absent: {error}"
         return lm_size(config, text, note)
+
+
+def window_loss(
+    model: LanguageModel,
+    batch: Window,
+    state: ModelState | None,
+    drawn: Masks | None,
+    objective: Objective,
+    watch: Watch = unwatched,
+) -> Loss:
+    """The loss of a window of a language model, as :meth:`StepsTask.loss` gives it."""
+    device = model.device
+    parts = {
+        name: None if value is None else value.to(device)
+        for name, value in zip(("inputs", "targets", "reset", "weight"), batch[:4], strict=True)
+    }
+    batch = batch._replace(**parts)
+    if state is None or not batch.carried:
+        state = model.initial_state(len(batch.inputs))
+    elif batch.restart is not None:
+        state = tree.reset_rows(state, model.initial_state(len(batch.inputs)), batch.restart.to(device))
+    out = model(batch.inputs, state, batch.reset, drawn)
+    watch("forward")
+    total, nll, after = model.score(out, batch.targets, batch.reset, batch.weight, drawn)
+    watch("loss")
+
+    def again(weight: torch.Tensor) -> torch.Tensor:
+        return model.score(out, batch.targets, batch.reset, weight, drawn)[0]
+
+    seen = Seen(model, batch, state, drawn, total, nll, batch.targets, batch.weight, batch.reset, out, again)
+    return Loss(objective(seen), *seen.counted(), after)

@@ -29,6 +29,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
         "word": "unrolled.tokenizer.word:WordTokenizer",
         "bpe": "unrolled.tokenizer.subword:BPETokenizer",
         "unigram": "unrolled.tokenizer.subword:UnigramTokenizer",
+        "symbols": "unrolled.tokenizer.symbols:SymbolTokenizer",
     },
 )
 

@@ -4,7 +4,6 @@ import collections
 import copy
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from unrolled.train.config import ExperimentConfig
 from unrolled.train.progress import Progress
 from unrolled.train.tools import Tools
 
-__all__ = ["check_texts", "exists", "pack", "read_progress", "restore", "save_state", "sweep"]
+__all__ = ["exists", "pack", "read_progress", "restore", "save_state", "sweep"]
 
 _PROGRESS = "progress.json"
 _REMEDY = "train anew with another --out (the best weights can still be evaluated)"
@@ -83,20 +82,6 @@ def read_progress(run: Path) -> Progress:
     if progress.phase >= len(ExperimentConfig.load(run / CONFIG).train.phases()):
         raise UnrolledError(f"{path} is damaged or of another run; {_REMEDY}.")
     return progress
-
-
-def check_texts(run: Path, corpus: str, known: Mapping[str, str], own: Mapping[str, str]) -> None:
-    """Raises UnrolledError where a text is no longer the one that a run was begun with.
-
-    Args:
-        known: split -> checksum, of the training state. own: of the corpus as it is now.
-    """
-    for split, checksum in known.items():
-        if own.get(split) != checksum:
-            raise UnrolledError(
-                f"the {split} text of corpus {corpus} is not the one that {run} was begun with; bring that text back, "
-                "or train anew with another --out."
-            )
 
 
 def restore(run: Path, model: nn.Module, tools: Tools, numbers: dict[str, float], initial: Any) -> Any:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
-from unrolled.data import StreamConfig
+from unrolled.data import CorpusConfig, StreamConfig
 from unrolled.model import ModelConfig
 from unrolled.optim import AVERAGING, OPTIMIZERS, AnyAveragingConfig, AnyOptimizerConfig, ScheduleConfig
 from unrolled.runs import RunConfig
@@ -136,8 +136,9 @@ class ExperimentConfig(RunConfig):
     @model_validator(mode="after")
     def _read(self) -> Any:
         task = TASKS[self.task.name]
-        unset = {"model": ModelConfig(), "stream": StreamConfig(), "train": TrainConfig()}
-        for name in ("model", "stream", "train", "tokenizer", "weights"):
-            if name not in task.reads and getattr(self, name) != unset.get(name):
+        unset = {"model": ModelConfig(), "stream": StreamConfig(), "train": TrainConfig(), "corpus": CorpusConfig()}
+        reads = (*task.reads, *(("corpus",) if task.reads_text else ()))
+        for name in ("model", "stream", "train", "tokenizer", "weights", "corpus"):
+            if name not in reads and getattr(self, name) != unset.get(name):
                 raise UsageError(f"{task.noun} has no settings {name}.*; set task.* alone.")
         return self

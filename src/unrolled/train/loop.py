@@ -74,8 +74,7 @@ class Trainer:
             progress.best_step = progress.step
             self._save_weights(self.averager.candidates()[0])
         progress.averaging = dict(self.averager.numbers)
-        tensors = checkpoint.pack(self.model, self.tools, self.state)
-        checkpoint.save_state(self.out, tensors, progress)
+        checkpoint.save_state(self.out, checkpoint.pack(self.model, self.tools, self.state), progress)
         self.write_record()
         self._saved_at = self.clock.wall()
 
@@ -91,12 +90,13 @@ class Trainer:
             UnrolledError: it is missing, damaged or of another model, or the corpus is no longer the same.
         """
         own, self.progress = self.progress.checksums, checkpoint.read_progress(self.out)
-        checkpoint.check_texts(self.out, self.config.corpus.label, self.progress.checksums, own)
+        if changed := [split for split, known in self.progress.checksums.items() if own.get(split) != known]:
+            raise UnrolledError(self.task.changed(changed[0], self.out))
         self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
         self.tools = make_tools(self.phase_config, self.task, self.model)
         initial = self.task.initial_state(self.model)
         self.state = checkpoint.restore(self.out, self.model, self.tools, self.progress.averaging, initial)
-        self.metrics.cut(self.progress.metrics_bytes)
+        self.metrics.begin(self.progress.metrics_bytes)
 
     def write_record(self, exact: Any = None) -> None:
         """Write the run record; ``exact``: the final result, once it is known."""
@@ -231,8 +231,8 @@ class Trainer:
         patience, stop = self.config.train.patience, self.phase_config.nonmonotone_stop
         if patience is not None and self.progress.stale >= patience:
             return True
-        *earlier, last = self.progress.history or [0.0]
-        return stop is not None and worse_than_before(earlier, last, stop)
+        history = self.progress.history or [0.0]
+        return stop is not None and worse_than_before(history[:-1], history[-1], stop)
 
     def _validation_due(self) -> bool:
         """At the end of a phase, and ``validations`` times evenly over it, wherever a revised plan puts its end."""
@@ -250,9 +250,9 @@ class Trainer:
         progress, begun = self.progress, self._now()
         results: dict[str, Any] = {}
         try:
-            for candidate in self.averager.candidates():
-                with self.averager.weights(candidate):
-                    results[candidate] = self.validator.quick(progress.step)
+            for name in self.averager.candidates():
+                with self.averager.weights(name):
+                    results[name] = self.validator.quick(progress.step)
         except UnrolledError as error:
             self._diverged(f"in the validation, {str(error).partition(';')[0]}")
             raise

@@ -63,8 +63,12 @@ def _tokenizer(values: Mapping[str, Any]) -> Any:
     return values.get("tokenizer") or (spec.tokenizer if spec else None)
 
 
-def _for_task(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """A recipe without the parts that belong to its own task, where a setting chooses another one."""
+def _for_task(values: Mapping[str, Any], settings: Iterable[str], given: bool) -> dict[str, Any]:
+    """A recipe without the parts that belong to its own task, where a setting chooses another one.
+
+    Args:
+        given: whether the corpus is not the recipe's.
+    """
     own = values.get("task", "counts" if "counts" in values else "lm")
     own, wanted = own.get("name") if isinstance(own, Mapping) else own, None
     for path, value in map(parse_setting, settings):
@@ -74,6 +78,8 @@ def _for_task(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, A
         return dict(values)
     reads = TASKS[str(wanted)].reads
     left = [key for key in _OF_A_TASK if key in values and key not in reads]
+    if "corpus" in values and not given and not TASKS[str(wanted)].reads_text:
+        left.append("corpus")
     if left:
         note(f"task: {wanted} takes the place of {own}, whose {', '.join(left)} are left out")
     return {key: value for key, value in values.items() if key not in (*left, "vocabulary", "published")}
@@ -102,7 +108,8 @@ def load_experiment(
             values["tokenizer"] = tokenizer
     if corpus is not None or any(s.strip().startswith(("corpus.", "tokenizer.")) for s in settings):
         values = {key: value for key, value in values.items() if key not in ("vocabulary", "published")}
-    values = _for_task(values, settings)
+    given = corpus is not None or any(s.strip().startswith("corpus.") for s in settings)
+    values = _for_task(values, settings, given)
     chosen = {s.partition("=")[0].strip() for s in settings} & {f"train.{name}" for name in BUDGETS}
     if chosen and isinstance(values.get("train"), dict):
         if values["train"].get("then"):

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from unrolled.train.process import process_settings
 from unrolled.train.report import Begun, Reporter
 from unrolled.train.setup import Parts, open_closed, set_up
 from unrolled.train.signals import StopRequest
+from unrolled.train.tracking import make_trackers
 
 __all__ = ["free_folder", "resume", "train"]
 
@@ -40,6 +41,7 @@ def train(
     device: str = "auto",
     report: Reporter | None = None,
     clock: Clock | None = None,
+    track: Sequence[str] = (),
 ) -> Path:
     """Train a new run.
 
@@ -48,6 +50,7 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``, ...
         report: receives progress; silent by default.
         clock: what a budget in time counts; by default it starts with this call.
+        track: names of :data:`unrolled.train.tracking.TRACKERS`, which hear of every line of the log.
     Returns:
         the run directory.
     Raises:
@@ -70,11 +73,13 @@ def train(
     try:
         make_folder(out)  # before the corpus is encoded, which may take minutes
         closed = open_closed(config)
+        if closed is not None and track:
+            raise UsageError(f"{closed.noun} is not trained in steps, so that there is nothing to track.")
         if closed is not None:
             fit_run(closed, out, report or Reporter(), clock)
             return out
         with process_settings(config.train.threads):
-            return _run(out, begin, report, clock)
+            return _run(out, begin, report, clock, track)
     except TakenError:
         raise
     except BaseException as error:
@@ -102,12 +107,16 @@ def _check_free(out: Path) -> None:
 
 
 def resume(
-    out: str | os.PathLike[str], device: str = "auto", report: Reporter | None = None, clock: Clock | None = None
+    out: str | os.PathLike[str],
+    device: str = "auto",
+    report: Reporter | None = None,
+    clock: Clock | None = None,
+    track: Sequence[str] = (),
 ) -> Path:
     """Continue a run that was stopped or killed; on a CPU the result equals that of an uninterrupted one.
 
     Args:
-        out, device, report, clock: see :func:`train`.
+        out, device, report, clock, track: see :func:`train`.
     Raises:
         UsageError: no run, or a finished one. UnrolledError: a damaged one, or the corpus has changed.
     """
@@ -121,7 +130,7 @@ def resume(
     if record:  # said before another text fails in a tokenizer that does not know it
         Run(out, "cpu").check_text()
     with process_settings(config.train.threads):
-        return _run(out, lambda: set_up(config, device, Saved(out, record)), report, clock)
+        return _run(out, lambda: set_up(config, device, Saved(out, record)), report, clock, track)
 
 
 def _record(run: Path) -> dict[str, Any]:
@@ -131,10 +140,10 @@ def _record(run: Path) -> dict[str, Any]:
     return {}
 
 
-def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: Clock) -> Path:
+def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: Clock, track: Sequence[str]) -> Path:
     """Claim the run, make its parts, restore its state if it has one, train, score, write the record."""
     report = report or Reporter()
-    metrics = MetricsLog(out)
+    metrics = MetricsLog(out, make_trackers(track, out))
     try:
         parts = begin()
         checkpoint.sweep(out)
@@ -144,7 +153,7 @@ def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: 
         if checkpoint.exists(out):
             trainer.restore()
         else:
-            metrics.cut(0)
+            metrics.begin(0)
         trainer.write_record()
         report.start(Begun(out, parts.task.describe(parts.model), environment()))
         with stop:

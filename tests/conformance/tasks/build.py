@@ -27,6 +27,8 @@ def experiment_of(config: TaskConfig, text: Path, **train: Any) -> ExperimentCon
     reads = TASKS[config.name].reads
     whole = experiment(text, train=train).model_dump(mode="json")
     unread = {"model", "stream", "train", "tokenizer"} - set(reads)
+    if not TASKS[config.name].reads_text:
+        unread.add("corpus")
     values = {key: value for key, value in whole.items() if key not in unread}
     return ExperimentConfig.parse({**values, "task": config.model_dump(mode="json")})
 

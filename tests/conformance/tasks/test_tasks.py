@@ -64,6 +64,9 @@ def test_parts_that_nothing_reads_are_refused(config: TaskConfig, text: Path) ->
         if part not in TASKS[config.name].reads:
             with pytest.raises(UsageError, match=f"has no settings {part}"):
                 ExperimentConfig.parse({**values, part: changes})
+    if not TASKS[config.name].reads_text:
+        with pytest.raises(UsageError, match="has no settings corpus"):
+            ExperimentConfig.parse({**values, "corpus": {"path": str(text)}})
 
 
 class Stopper(Reporter):
@@ -119,8 +122,7 @@ def test_a_killed_run_resumes_to_the_byte(config: TaskConfig, text: Path, tmp_pa
 def test_a_run_is_measured_as_its_record_says(config: TaskConfig, text: Path, tmp_path: Path) -> None:
     done = train(experiment_of(config, text, steps=6, validations=2, final_eval=True), tmp_path / "run", "cpu")
     run = Run(done, "cpu")
-    _, splits = run.splits()
-    result = run.task.evaluate(run.trained, splits["valid"], Evaluation("valid"))
+    result = run.task.evaluate(run.trained, run.task.splits["valid"], Evaluation("valid"))
     kept = run.task_class.result(record(done)["valid_exact"])
     assert run.task.figure(result) == run.task.figure(kept)  # type: ignore[attr-defined]
     assert run.task_class.told(kept)

@@ -70,6 +70,7 @@ def register(
             help="Another comparison, its folder or its results.jsonl: results of the same jobs are taken over."
         ),
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Freeze a plan in a folder: plan.lock.json holds every configuration, and what is asked. Nothing is trained.
 
@@ -91,9 +92,13 @@ def register(
     else:
         check_folder(folder)
         lock = register_plan(path, folder, settings or ())
+    taken = 0 if reuse is None else take_over(Board(lock), reuse)
+    if json:
+        emit({"folder": str(folder), "sha256": lock.sha256, "reused": taken})
+        return
     write(f"registered {lock.plan.title!r} in {folder}: plan {lock.sha256[:12]}")
     if reuse is not None:
-        write(f"{take_over(Board(lock), reuse)} results taken over from {reuse}")
+        write(f"{taken} results taken over from {reuse}")
 
 
 @verbs.command()
@@ -101,6 +106,7 @@ def add(
     folder: FolderArgument,
     seeds: Annotated[str, typer.Option(help="Further seeds, such as 6-10 or 6,7,12.")],
     reason: Annotated[str, typer.Option(help="Why; the report prints it.")] = "more seeds",
+    json: JsonOption = False,
 ) -> None:
     """Add seeds to a registered plan, in the open: the report lists it as an amendment.
 
@@ -109,6 +115,9 @@ def add(
     from unrolled.compare import amend
 
     lock = amend(folder, f"seeds {seeds}", reason, seeds=_seeds(seeds))
+    if json:
+        emit({"folder": str(folder), "sha256": lock.sha256, "seeds": list(lock.plan.seeds)})
+        return
     write(f"{len(lock.plan.seeds)} seeds; go on with: unrolled compare run {folder}")
 
 

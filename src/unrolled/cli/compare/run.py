@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unrolled.cli.common import DeviceOption, write
+from unrolled.cli.common import DeviceOption, JsonOption, emit, write
 from unrolled.cli.compare.common import SettingsOption, verbs
 
 
@@ -22,41 +22,53 @@ def run(
     minutes: Annotated[float | None, typer.Option(min=0, help="Begin no job after so many minutes.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try jobs again that failed three times.")] = False,
     device: DeviceOption = "auto",
+    json: JsonOption = False,
 ) -> None:
     """Take jobs until none is left. May be stopped and started at will, on any machines that see the folder.
 
     Example: unrolled compare run sharing --out comparisons/sharing --workers 2
     """
+    from unrolled.compare import Board
     from unrolled.compare.claims import Claims
     from unrolled.compare.comparison import begun
+    from unrolled.compare.status import progress as status
+    from unrolled.compare.worker import faults
+    from unrolled.core.errors import UnrolledError
 
     lock = begun(plan, out, settings or ())
     folder = lock.folder
-    write(f"{lock.plan.title}; plan {lock.sha256[:12]} in {folder}")
+    typer.echo(f"{lock.plan.title}; plan {lock.sha256[:12]} in {folder}", err=True)
     if retry:
-        write(f"{Claims(folder).retry()} failures are forgotten")
+        typer.echo(f"{Claims(folder).retry()} failures are forgotten", err=True)
     if workers > 1:
         _many(folder, workers, only, minutes, device, lock.plan.threads)
     else:
         _one(folder, only, minutes, device, lock.plan.threads)
+    board = Board(lock)
+    stuck = faults(board, Claims(folder))
+    if json:
+        emit(status(board).to_json())
+    elif not board.todo() and not stuck:
+        write(f"complete; read it with: unrolled compare report {folder}")
+    for fault in stuck[1:]:
+        typer.echo(fault, err=True)
+    if stuck:
+        raise UnrolledError(stuck[0])
 
 
 def _one(folder: Path, only: str | None, minutes: float | None, device: str, threads: int) -> None:
     import torch
 
     from unrolled.compare import work
-    from unrolled.core.errors import StoppedError, UnrolledError
+    from unrolled.core.errors import StoppedError
 
     torch.set_num_threads(threads)
     tell, progress = told_on_stderr()
     try:
-        outcome = work(folder, only, minutes, device, tell, lambda board, job, text: progress(job.id, text))
+        work(folder, only, minutes, device, tell, lambda board, job, text: progress(job.id, text))
     except StoppedError as error:
         sentence = f"stopped; the run is saved; go on with: unrolled compare run {folder}"
         raise StoppedError(sentence, error.exit_code - 128) from error
-    _ended(folder, outcome.faults, outcome.complete)
-    if outcome.faults:
-        raise UnrolledError(outcome.faults[0])
 
 
 def told_on_stderr() -> tuple[Callable[[str], None], Callable[[str, str], None]]:
@@ -78,28 +90,11 @@ def told_on_stderr() -> tuple[Callable[[str], None], Callable[[str, str], None]]
 
 
 def _many(folder: Path, workers: int, only: str | None, minutes: float | None, device: str, threads: int) -> None:
-    from unrolled.compare import Board, open_lock
-    from unrolled.compare.claims import Claims
-    from unrolled.compare.worker import faults, work_many
-    from unrolled.core.errors import UnrolledError
+    from unrolled.compare.worker import work_many
 
     arguments = ["--device", device]
     arguments += ["--only", only] if only else []
     arguments += ["--minutes", str(minutes)] if minutes is not None else []
     code = work_many(folder, workers, arguments, threads, lambda text: typer.echo(text, err=True))
-    if code > 128:
+    if code > 1:  # a signal, or what is no fault of a job; those are told by name
         raise typer.Exit(code)
-    board = Board(open_lock(folder))
-    found = faults(board, Claims(folder))
-    _ended(folder, tuple(found), not board.todo() and not found)
-    if found:
-        raise UnrolledError(found[0])
-    if code:
-        raise typer.Exit(code)
-
-
-def _ended(folder: Path, faults: tuple[str, ...], complete: bool) -> None:
-    if complete:
-        write(f"complete; read it with: unrolled compare report {folder}")
-    for fault in faults[1:]:
-        typer.echo(fault, err=True)

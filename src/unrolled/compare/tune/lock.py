@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unrolled.compare.check import check_folder
-from unrolled.compare.resolve import Sized, Text, read_text, settled, sized, tokens_of
+from unrolled.compare.resolve import Sized, settled, sized, tokens_of
 from unrolled.compare.sealed import difference, read_sealed, utc_now, write_sealed
+from unrolled.compare.texts import Text, read_text
 from unrolled.compare.tune.halving import place_rungs
 from unrolled.compare.tune.settings import Settings, changed, check_space, own_settings, own_start
 from unrolled.compare.tune.space import SpaceConfig, find_space, flat, read_space

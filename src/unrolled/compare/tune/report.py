@@ -10,9 +10,6 @@ from unrolled.compare.tune.space import DimensionConfig
 from unrolled.compare.tune.tuning import BEST, Confirmed, Tuning
 from unrolled.core.files import atomic_write, make_folder, write_json
 
-if TYPE_CHECKING:
-    from unrolled.compare.tune.tuning import Confirmed, Tuning
-
 __all__ = ["answer", "at_edge", "write_report"]
 
 _SHOWN = 10

@@ -1,0 +1,1 @@
+"""What every synthetic problem must do."""

@@ -1,0 +1,1 @@
+"""Synthetic problems against the theory, and models on them."""

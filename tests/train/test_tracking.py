@@ -1,0 +1,87 @@
+"""Copies of the log for other programs: one strictly increasing series, whatever happened to the run."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train.runs import events, experiment, write_text
+from unrolled.core.errors import StoppedError, UnrolledError, UsageError
+from unrolled.train import loop, resume, train
+from unrolled.train.tracking import TENSORBOARD, TRACKERS, make_trackers
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "cache"))
+    return write_text(tmp_path / "text")
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    original, steps = loop.train_step, [0]
+
+    def stopped(*arguments: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == step:
+            signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", stopped)
+
+
+def series(run: Path) -> dict[str, list[tuple[int, float]]]:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed (the extra track)",
+    ).EventAccumulator(str(run / TENSORBOARD))
+    accumulator.Reload()
+    return {
+        tag: [(point.step, point.value) for point in accumulator.Scalars(tag)]
+        for tag in accumulator.Tags()["scalars"]
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_after_a_stop(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (the extra track)")
+    config = experiment(text)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 33)
+        with pytest.raises(StoppedError):
+            train(config, tmp_path / "run", track=["tensorboard"])
+    # lines after the state that is gone on from do not count, and are not there twice
+    resume(tmp_path / "run", track=["tensorboard"])
+    found, lines = series(tmp_path / "run"), events(tmp_path / "run")
+    for kind in ("train", "valid"):
+        steps = [step for step, _ in found[f"{kind}/nats"]]
+        assert steps == sorted(set(steps))
+        expected = [(line["step"], line["nats"]) for line in lines if line["type"] == kind]
+        assert found[f"{kind}/nats"] == [(step, pytest.approx(nats, rel=1e-6)) for step, nats in expected]
+    assert {"train/lr", "train/grad_norm", "progress/tokens_at_valid"} <= set(found)
+
+
+def test_lines_on_standard_output(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 33)
+        with pytest.raises(StoppedError):
+            train(experiment(text), tmp_path / "run")
+    capsys.readouterr()
+    resume(tmp_path / "run", track=["stdout-json"])
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        json.dumps(json.loads(line)) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def test_what_cannot_be_tracked(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="unknown tracker 'tensorbord'; did you mean 'tensorboard'"):
+        train(experiment(text), tmp_path / "run", track=["tensorbord"])
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UnrolledError, match=r"needs tensorboard; pip install 'unrolled\[track\]'"):
+        make_trackers(["tensorboard"], tmp_path)
+    assert set(TRACKERS) == {"tensorboard", "stdout-json"}
