@@ -112,7 +112,7 @@ def register(path: Path, out: Path, settings: Iterable[str] = ()) -> Lock:
     """
     settings = tuple(settings)
     if (out / LOCK).exists():
-        raise UsageError(f"{out} holds a registered plan already; go on with: unrolled compare run {out}")
+        raise UsageError(f"{out} holds a registered plan already; go on with: unrolled compare run {out}.")
     plan = read_plan(path, settings)
     value = _value(plan, resolve(plan), settings, read_toml(path))
     make_folder(out)
