@@ -139,7 +139,7 @@ def test_a_trial_that_fails_is_parked_and_the_study_goes_on(
     outcome = search(board, 2)
     assert not outcome.complete
     assert outcome.faults[0].startswith("trial.0001 failed 3 times (no space left while writing")
-    assert outcome.faults[0].endswith("--retry")
+    assert outcome.faults[0].endswith("--retry.")
     assert Tuning(board.folder).best is not None, "the others were gone on with"
     monkeypatch.setattr(execute_module, "finish", original)
     Claims(board.folder).retry()

@@ -108,7 +108,7 @@ def _one(study: Any, limit: Any, storage: str | None, device: str) -> None:
     try:
         work(study.folder, limit, storage, device, tell, lambda job, text: progress(job.id, text))
     except StoppedError as error:
-        sentence = f"stopped; the run is saved; go on with: unrolled tune run {study.folder}"
+        sentence = f"stopped; the run is saved; go on with: unrolled tune run {study.folder}."
         raise StoppedError(sentence, error.exit_code - 128) from error
 
 

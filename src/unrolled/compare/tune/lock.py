@@ -104,7 +104,7 @@ def begin(path: Path, out: Path, settings: Iterable[str] = (), database: bool = 
     """
     settings = tuple(settings)
     if (out / LOCK).exists():
-        raise UsageError(f"{out} holds a study already; go on with: unrolled tune run {out}")
+        raise UsageError(f"{out} holds a study already; go on with: unrolled tune run {out}.")
     space = read_space(path, settings)
     checks, count = place_rungs(space.rungs) if space.rungs else ((), None)
     further = [f"train.threads={space.threads}", "train.steps=1"] + ([f"train.validations={count}"] if count else [])

@@ -24,7 +24,7 @@ def _optuna() -> Any:
     try:
         optuna = importlib.import_module("optuna")
     except ImportError as error:
-        raise UnrolledError('a search needs optuna; install it with: pip install "unrolled[tune]"') from error
+        raise UnrolledError('a search needs optuna; install it with: pip install "unrolled[tune]".') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -67,7 +67,7 @@ def open_memory(board: Board, url: str | None) -> "Memory":
         return Memory(board, library, library.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
     except ImportError as error:
         raise UnrolledError(
-            'a PostgreSQL database needs psycopg; install it with: pip install "unrolled[db]"'
+            'a PostgreSQL database needs psycopg; install it with: pip install "unrolled[db]".'
         ) from error
     except Exception as error:
         raise UnrolledError(_unreachable(error)) from error

@@ -122,7 +122,7 @@ class Tuning:
 
     def _best(self) -> Confirmed:
         if (best := self.best) is None:
-            raise UsageError(f"{self.folder} is not confirmed yet; go on with: unrolled tune run {self.folder}")
+            raise UsageError(f"{self.folder} is not confirmed yet; go on with: unrolled tune run {self.folder}.")
         return best
 
     def recipe(self) -> str:

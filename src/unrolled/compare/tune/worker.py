@@ -128,7 +128,7 @@ def faults(board: Board, claims: Claims, limit: Limit) -> list[str]:
     """Sentences about what cannot go on by itself."""
     found = [
         f"{name} failed {failure.times} times ({failure.reason.rstrip('.')}); mend that, then: unrolled tune run "
-        f"{board.folder} --retry"
+        f"{board.folder} --retry."
         for name, failure in claims.parked().items()
         if name == "ask" or board.result(name) is None
     ]
