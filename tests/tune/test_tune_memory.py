@@ -12,7 +12,7 @@ from unrolled.compare.tune import Board, Limit, work
 from unrolled.compare.tune.board import Trial
 from unrolled.compare.tune.halving import Rungs, survives
 from unrolled.compare.tune.memory import JOURNAL, Memory, check_storage, open_memory
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 
 RANDOM = SPACE.replace("random = 3", 'sampler = "random"')
 
@@ -44,7 +44,17 @@ def done(
     parts = {"share": share, "step": 6} if status == "pruned" else {}
     return board.write(
         board.trial_job(number),
-        {"number": number, "settings": settings, "status": status, "value": value, "cpu_seconds": 1.0, **parts},
+        {
+            "number": number,
+            "settings": settings,
+            "status": status,
+            "value": value,
+            "cpu_seconds": 1.0,
+            "seed": 1,
+            "parameters": 1000,
+            "tokens": 960,
+            **parts,
+        },
     )
 
 
@@ -134,6 +144,42 @@ def test_it_learns(tmp_path: Path) -> None:
         rates = [float(trial.settings["train.optimizer.lr"]) for trial in board.trials().values()]
         found[name] = sum(abs(rate - 0.04) for rate in rates[12:]) / len(rates[12:])
     assert found["tpe"] < 0.6 * found["random"]
+
+
+def test_one_worker_repeats_itself(tmp_path: Path) -> None:
+    given_to = []
+    for name in ("one", "two"):
+        board = begun(tmp_path, SPACE, out=name)
+        memory = opened(board)
+        for number in range(9):
+            trial = given(board, memory, 1)[0]
+            result = done(
+                board, number, float(trial.settings["train.optimizer.lr"]), "pruned" if number % 3 else "finished"
+            )
+            memory.tell(number, result)
+        given_to.append(list(board.trials().values()))
+    assert given_to[0] == given_to[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("results/trial.0000.json", '"value": 2.0', '"value": "low"'),
+        ("results/trial.0000.json", '"value": 2.0', '"value": null'),
+        ("results/trial.0000.json", '"number": 0,', ''), ("results/trial.0000.json", "finished", "done"),
+        ("trials/0000.json", '"number": 0', '"number": 1'), ("trials/0000.json", "lr\": 0.01", "lr\": 7.0"),
+        ("trials/0000.json", "{", "["),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_sentences(tmp_path: Path, file: str, old: str, new: str) -> None:
+    board = begun(tmp_path)
+    given(board, opened(board), 1)
+    done(board, 0, 2.0)
+    path = board.folder / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UnrolledError, match="is damaged"):
+        Board(board.study).results()
 
 
 def test_late_tells(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unrolled.compare.running import record_of
+from unrolled.compare.tune.forms import KIND, TRIAL_KIND, VERSION, sound_result, sound_trial
 from unrolled.compare.tune.halving import Rungs
 from unrolled.compare.tune.lock import Study
 from unrolled.compare.tune.settings import Settings
@@ -15,8 +16,6 @@ from unrolled.train import ExperimentConfig
 __all__ = ["Board", "Job", "Limit", "Trial"]
 
 TRIALS, RESULTS, RUNS = "trials", "results", "runs"
-KIND, VERSION = "unrolled trial result", 1
-_TRIAL_KIND = "unrolled trial"
 _SCORE = 2.0
 """What a token costs in the final score, in one column, to one of training: 1.7 to 2 of ptb-char-cpu, measured."""
 
@@ -69,15 +68,20 @@ class Board:
         for path in sorted((self.folder / TRIALS).glob("*.json")):
             if path.stem.isdigit() and int(path.stem) not in self._trials:
                 value = read_json(path)
-                if not isinstance(value, dict) or value.get("kind") != _TRIAL_KIND:
-                    raise UnrolledError(f"{path} is no trial: it is damaged; delete it, and run on.")
+                if not sound_trial(value, int(path.stem)) or not self._searched(value["settings"]):
+                    raise UnrolledError(f"{path} is no trial: it is damaged; bring the old one back.")
                 self._trials[value["number"]] = Trial(value["number"], value["settings"])
         return dict(sorted(self._trials.items()))
+
+    def _searched(self, settings: Settings) -> bool:
+        """Whether all of these may be given to a trial."""
+        space = self.study.space.space
+        return all(name in space and space[name].holds(value) for name, value in settings.items())
 
     def add(self, trial: Trial) -> None:
         """Write down what a trial is given."""
         make_folder(self.folder / TRIALS)
-        write_json(self.folder / TRIALS / f"{trial.number:04d}.json", {"kind": _TRIAL_KIND, **trial._asdict()})
+        write_json(self.folder / TRIALS / f"{trial.number:04d}.json", {"kind": TRIAL_KIND, **trial._asdict()})
 
     def run_folder(self, job: Job) -> Path:
         """The run directory of a job."""
@@ -99,7 +103,7 @@ class Board:
             if not path.exists():
                 return None
             value = read_json(path)
-            if not isinstance(value, dict) or (value.get("kind"), value.get("id")) != (KIND, name):
+            if not sound_result(value, name):
                 raise UnrolledError(f"{path} is no result of this job: it is damaged; delete it, and run it again.")
             self._results[name] = value
         return self._results[name]

@@ -9,6 +9,7 @@ from unrolled.compare.check import check_folder
 from unrolled.compare.resolve import Sized, settled, sized, tokens_of
 from unrolled.compare.sealed import difference, read_sealed, utc_now, write_sealed
 from unrolled.compare.texts import Text, read_text
+from unrolled.compare.tune.forms import sound_result
 from unrolled.compare.tune.halving import place_rungs
 from unrolled.compare.tune.settings import Settings, changed, check_space, own_settings, own_start
 from unrolled.compare.tune.space import SpaceConfig, find_space, flat, read_space
@@ -155,8 +156,9 @@ def _of_another(space: SpaceConfig, folder: Path) -> list[Settings]:
     shared = [name for name in space.space if name in other.space.space]
     if not shared:
         raise UsageError(f"start: the study {folder} searched none of these settings; leave it out.")
-    results = [read_json(path) for path in sorted((folder / "results").glob("trial.*.json"))]
-    done = [result for result in results if result["status"] == "finished"]
+    read = {path: read_json(path) for path in sorted((folder / "results").glob("trial.*.json"))}
+    sound = [result for path, result in read.items() if sound_result(result, path.stem)]
+    done = [result for result in sound if result["status"] == "finished"]
     done.sort(key=lambda result: (result["value"], result["number"]))
     return [
         {name: value for name, value in result["settings"].items() if name in shared and space.space[name].holds(value)}
