@@ -255,12 +255,12 @@ def test_a_sampler_that_cannot_be_told_hears_of_it_later(tmp_path: Path, monkeyp
     board, told, original = begun(tmp_path, text), [], Memory.tell
 
     def down(*_: Any) -> None:
-        raise OSError("connection refused")
+        raise UnrolledError("connection refused.")
 
     monkeypatch.setattr(Memory, "tell", down)
     monkeypatch.setattr(Memory, "tell_all", lambda _: [])
     assert search(board, 1, tell=told.append).complete
-    assert any("the sampler will be told later (connection refused)" in line for line in told)
+    assert any("the sampler will be told later: connection refused." in line for line in told)
     monkeypatch.setattr(Memory, "tell", original)
     monkeypatch.undo()
     monkeypatch.setattr(os, "fsync", lambda _: None)

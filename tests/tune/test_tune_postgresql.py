@@ -1,13 +1,13 @@
 """A study whose sampler remembers in a PostgreSQL database: a real server, from Debian's packages."""
 
-import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +15,7 @@ from tune.spaces import write_space
 from tune.test_tune_killed import found, longer, remembered
 from tune.working import search_with_kills
 from unrolled.compare.tune import Board, Limit, begin, open_study, work
+from unrolled.compare.tune.memory import open_memory
 from unrolled.core.errors import UnrolledError, UsageError
 
 
@@ -26,23 +27,20 @@ def _programs() -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
-def _installed() -> Path | None:
-    """The programs, fetched from Debian where that can be done."""
-    if (folder := _programs()) is None and shutil.which("apt-get") and os.getuid() == 0:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            for command in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
-                subprocess.run(["apt-get", *command], capture_output=True, timeout=300, check=False)
-        folder = _programs()
-    return folder
+class Server(NamedTuple):
+    """url: as --storage takes it. stop: ends it."""
+
+    url: str
+    stop: Callable[[], None]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """URL of a fresh server that this test alone uses."""
+def server() -> Iterator[Server]:
+    """A fresh server that these tests alone use."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (the extra db)")
-    programs, user = _installed(), None
+    programs, user = _programs(), None
     if programs is None:
-        pytest.skip("there is no PostgreSQL server, and none could be installed")
+        pytest.skip("there is no PostgreSQL server; Debian's package postgresql has one")
     if os.getuid() == 0:  # the server refuses to run as root
         user = "postgres"
         if subprocess.run(["id", user], capture_output=True, check=False).returncode:
@@ -63,14 +61,19 @@ def server() -> Iterator[str]:
         run("initdb", "-A", "trust", "-U", "tuner", "--no-sync")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
+
+        def stop() -> None:
+            if (folder / "data" / "postmaster.pid").exists():
+                run("pg_ctl", "-m", "immediate", "-w", "stop")
+
         try:
-            yield f"postgresql+psycopg://tuner@127.0.0.1:{port}/postgres"
+            yield Server(f"postgresql+psycopg://tuner@127.0.0.1:{port}/postgres", stop)
         finally:
-            run("pg_ctl", "-m", "immediate", "-w", "stop")
+            stop()
 
 
 @pytest.mark.slow
-def test_a_study_in_a_database_with_kills(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_in_a_database_with_kills(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     boards = []
     for name, database in (("alone", False), ("killed", True)):
@@ -78,9 +81,9 @@ def test_a_study_in_a_database_with_kills(tmp_path: Path, server: str, monkeypat
         boards.append(Board(open_study(tmp_path / name)))
     alone, killed = boards
     assert work(alone.folder, Limit(8), wait=0.05).complete
-    assert search_with_kills(killed.folder, 8, workers=2, kills=6, seed=3, storage=server) == 6
+    assert search_with_kills(killed.folder, 8, workers=2, kills=6, seed=3, storage=server.url) == 6
     assert found(killed) == found(alone)
-    assert remembered(killed, server) == remembered(alone)
+    assert remembered(killed, server.url) == remembered(alone)
     assert not (killed.folder / "optuna.journal").exists()
     with pytest.raises(UsageError, match="began with --storage; give the URL of the same database"):
         work(killed.folder, Limit(8))
@@ -92,3 +95,17 @@ def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
     begin(write_space(tmp_path), tmp_path / "out", database=True)
     with pytest.raises(UnrolledError, match=r"the database of the study cannot be used \(.*\); start it, or mend the"):
         work(tmp_path / "out", Limit(1), "postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
+@pytest.mark.slow
+def test_a_database_that_goes_away(tmp_path: Path, server: Server) -> None:
+    """Whoever asks or tells hears a sentence. The last of these tests: it stops the server."""
+    begin(write_space(tmp_path), tmp_path / "out", database=True)
+    board = Board(open_study(tmp_path / "out"))
+    memory = open_memory(board, server.url)
+    board.add(memory.ask())
+    server.stop()
+    for asked in (memory.ask, memory.tell_all):
+        with pytest.raises(UnrolledError, match="the database of the study cannot be used"):
+            asked()
+    memory.close()

@@ -171,17 +171,17 @@ class Board:
             return True
         costs = [result["cpu_seconds"] for result in done.values()]
         whole = [result for result in done.values() if result["status"] == "finished"]
-        confirmed = [result for job in self.confirm_jobs() if (result := self.result(job.id)) is not None]
-        spent = sum(costs) + sum(map(_seconds, confirmed))
+        names = [path.stem for path in (self.folder / RESULTS).glob("confirm.*.json")]
+        spent = sum(costs) + sum(_seconds(result) for name in names if (result := self.result(name)) is not None)
         if not whole:  # what a trial costs is not known yet
             return spent < 3600 * limit.cpu_hours
         waiting = sum(self.trial_job(n).id not in parked for n in trials if n not in done)
-        last = self.study.space.confirm.best * len(self.study.space.confirm.seeds) - len(confirmed)
         run = sum(result["cpu_seconds"] for result in whole) / len(whole)
         token = run / max(1, sum(result["tokens"] for result in whole) / len(whole))
         score = _SCORE * token * self.study.text.validation_tokens
-        wanted = (waiting + 1) * sum(costs) / len(costs) + last * (run + score)
-        return spent + wanted <= 3600 * limit.cpu_hours
+        # all of it anew, although some may be confirmed: the next trial may be better than these
+        confirm = self.study.space.confirm.best * len(self.study.space.confirm.seeds) * (run + score)
+        return spent + (waiting + 1) * sum(costs) / len(costs) + confirm <= 3600 * limit.cpu_hours
 
     def cpu_seconds(self) -> float:
         """CPU seconds of all runs that are done, or under way as far as they are saved."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unrolled.compare.check import check_folder
+from unrolled.compare.claims import Claims
 from unrolled.compare.resolve import Sized, settled, sized, tokens_of
 from unrolled.compare.sealed import difference, read_sealed, utc_now, write_sealed
 from unrolled.compare.texts import Text, read_text
@@ -126,16 +127,24 @@ def begin(path: Path, out: Path, settings: Iterable[str] = (), database: bool = 
     if tokens_of(space.trial, size) is not None:
         study.experiment(own, space.seed, None)
     check_folder(out)
-    atomic_write(out / SPACE, path.read_bytes())
-    kept = {
-        key: inner for key, inner in study._asdict().items() if key not in ("folder", "space", "text", "sha256")
-    }  # fmt: skip
-    write_sealed(out / LOCK, {
-        "kind": _KIND, "version": _VERSION, "code": environment(), "file": read_toml(path), "settings": list(settings),
-        **kept, "space": space.model_dump(mode="json"), "text": text._asdict(), "starts": list(study.starts),
-        "checks": list(checks),
-    })  # fmt: skip
+    if (claim := Claims(out).take("begin")) is None:
+        raise UsageError(f"another process begins a study in {out} at this moment; run it again in a second.")
+    try:
+        if not (out / LOCK).exists():
+            _write(study, path, settings)
+    finally:
+        claim.release()
     return open_study(out)
+
+
+def _write(study: Study, path: Path, settings: tuple[str, ...]) -> None:
+    atomic_write(study.folder / SPACE, path.read_bytes())
+    kept = {key: inner for key, inner in study._asdict().items() if key not in ("folder", "space", "text", "sha256")}
+    write_sealed(study.folder / LOCK, {
+        "kind": _KIND, "version": _VERSION, "code": environment(), "file": read_toml(path), "settings": list(settings),
+        **kept, "space": study.space.model_dump(mode="json"), "text": study.text._asdict(),
+        "starts": list(study.starts), "checks": list(study.checks),
+    })  # fmt: skip
 
 
 def _starts(space: SpaceConfig, config: dict[str, Any], own: Settings) -> list[Settings]:

@@ -1,7 +1,8 @@
 """The sampler's memory: what it was asked for, and told. Who lives and what is done is said by files alone."""
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from unrolled.compare.tune.board import Board, Trial
@@ -89,6 +90,10 @@ class Memory:
 
     def __init__(self, board: Board, library: Any, storage: "optuna.storages.BaseStorage"):
         self._board, self._optuna, self._storage = board, library, storage
+        self._lost: tuple[type[Exception], ...] = ()
+        if board.study.storage == "database":
+            sqlalchemy = importlib.import_module("sqlalchemy.exc")
+            self._lost = (sqlalchemy.SQLAlchemyError, library.exceptions.StorageInternalError)
         space = board.study.space
         first = None if space.sampler == "random" else len(board.study.starts) + space.random
         sampler = importlib.import_module("unrolled.compare.tune.sampler").NumberedSampler(
@@ -104,6 +109,14 @@ class Memory:
                 load_if_exists=True,
             )  # fmt: skip
         self._order = in_order(space.space)
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What a database says where it cannot be reached is a sentence."""
+        try:
+            yield
+        except self._lost as error:
+            raise UnrolledError(_unreachable(error)) from error
 
     def close(self) -> None:
         """Let go of the database's connections."""
@@ -126,6 +139,10 @@ class Memory:
         One that was asked for by a worker who died before it wrote that down is given now. Trials that the files know
         and the memory has lost, as from a journal that was mended, are entered again with the settings that they had.
         """
+        with self._reaching():
+            return self._asked()
+
+    def _asked(self) -> Trial:
         state, board = self._optuna.trial.TrialState, self._board
         for start in board.study.starts[len(self._trials()) :]:
             self._study.enqueue_trial(start)
@@ -160,7 +177,8 @@ class Memory:
     def tell_all(self) -> list[str]:
         """Tell all results that the memory has not heard of; see :meth:`tell`."""
         state, results = self._optuna.trial.TrialState, self._board.results()
-        unheard = [one.number for one in self._trials() if one.state == state.RUNNING and one.number in results]
+        with self._reaching():
+            unheard = [one.number for one in self._trials() if one.state == state.RUNNING and one.number in results]
         return [said for number in unheard if (said := self.tell(number, results[number])) is not None]
 
     def tell(self, number: int, result: Mapping[str, Any]) -> str | None:
@@ -169,6 +187,10 @@ class Memory:
         Returns:
             a sentence, where somebody else told another value before; None otherwise.
         """
+        with self._reaching():
+            return self._told(number, result)
+
+    def _told(self, number: int, result: Mapping[str, Any]) -> str | None:
         trials, state = self._trials(), self._optuna.trial.TrialState
         if number >= len(trials):  # lost, and entered again when the next trial is asked for
             return None

@@ -1,7 +1,8 @@
 """Workers of a study: they ask for trials and run them, each by itself, agreeing through files alone."""
 
 import contextlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from unrolled.compare.tune.execute import execute
 from unrolled.compare.tune.lock import open_study
 from unrolled.compare.tune.memory import Memory, open_memory
 from unrolled.compare.tune.tuning import write_best
+from unrolled.core.errors import UnrolledError
 from unrolled.core.memory import keep_freed_memory
 
 __all__ = ["Outcome", "faults", "work", "work_many"]
@@ -46,9 +48,19 @@ def work(
         StoppedError: a signal came; the run is saved, its trial is free again.
     """
     keep_freed_memory()
-    board = Board(open_study(folder))
-    with contextlib.closing(open_memory(board, storage)) as memory:
-        return _work(board, memory, limit, device, tell, progress, claims or Claims(folder), wait)
+    board, claims = Board(open_study(folder)), claims or Claims(folder)
+    with contextlib.closing(_opened(board, storage, claims, wait)) as memory:
+        return _work(board, memory, limit, device, tell, progress, claims, wait)
+
+
+def _opened(board: Board, storage: str | None, claims: Claims, wait: float) -> Memory:
+    """The sampler's memory, opened by one worker at a time: the first one makes the tables of a database."""
+    while (claim := claims.take("memory")) is None:
+        time.sleep(wait)
+    try:
+        return open_memory(board, storage)
+    finally:
+        claim.release()
 
 
 def _work(
@@ -80,12 +92,11 @@ def _work(
         result = execute(board, job, claim.check, lambda text: progress(job, text), device)
         done += 1
         if job.kind == "trial":
-            _tell(memory, job, result, tell)
+            _tell(lambda: [memory.tell(job.number, result)], job.id, tell)
         return _told(result)
 
     take_all(claims, todo, is_done, do, tell, None, wait)
-    for sentence in memory.tell_all():
-        tell(sentence)
+    _tell(memory.tell_all, "results", tell)
     stuck = faults(board, claims, limit)
     complete = not board.todo(limit) and not stuck
     if complete:
@@ -93,13 +104,14 @@ def _work(
     return Outcome(done, complete, tuple(stuck))
 
 
-def _tell(memory: Memory, job: Job, result: dict[str, Any], tell: Tell) -> None:
-    """The result is kept in its file; a memory that cannot be reached now hears of it later."""
+def _tell(telling: Callable[[], Sequence[str | None]], what: str, tell: Tell) -> None:
+    """The results are kept in files; a memory that cannot be reached now hears of them later."""
     try:
-        if (sentence := memory.tell(job.number, result)) is not None:
-            tell(sentence)
-    except Exception as error:
-        tell(f"{job.id}: the sampler will be told later ({' '.join(str(error).split())[:200]})")
+        for sentence in telling():
+            if sentence is not None:
+                tell(sentence)
+    except UnrolledError as error:
+        tell(f"{what}: the sampler will be told later: {error}")
 
 
 def _given(board: Board, job: Job) -> str:
