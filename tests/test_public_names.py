@@ -24,6 +24,7 @@ TOP_LEVEL = [
     "load_published",
     "resume",
     "train",
+    "tune",
 ]
 
 MODULES = [

@@ -44,6 +44,10 @@ def refusal(line: str) -> str | None:
     command = typer.main.get_command(app)
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         name = words.pop(0)
+        default = getattr(command, "default", None)
+        if default and name not in command.commands:  # type: ignore[attr-defined]
+            words.insert(0, name)  # a group that runs a verb of its own where none is named
+            name = default
         if name not in command.commands:  # type: ignore[attr-defined]
             return f"no verb {name}"
         command = command.commands[name]  # type: ignore[attr-defined]

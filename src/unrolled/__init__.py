@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unrolled.api import compare, evaluate, experiment, generate, load, train
+    from unrolled.api import compare, evaluate, experiment, generate, load, train, tune
     from unrolled.model import LanguageModel, ModelConfig, fit_width
     from unrolled.model.published import load_published
     from unrolled.runs import Run
@@ -37,6 +37,7 @@ __all__ = [
     "load_published",
     "resume",
     "train",
+    "tune",
 ]
 
 _PLACES = {

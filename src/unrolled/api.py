@@ -7,6 +7,12 @@ from typing import Any
 
 from unrolled.compare import Claims, Comparison, work
 from unrolled.compare.comparison import begun
+from unrolled.compare.tune.lock import begun as begun_study
+from unrolled.compare.tune.memory import check_storage
+from unrolled.compare.tune.tuning import Tuning, wanted
+from unrolled.compare.tune.worker import faults as study_faults
+from unrolled.compare.tune.worker import work as work_on_study
+from unrolled.compare.tune.worker import work_many as work_on_study_many
 from unrolled.compare.worker import faults, work_many
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import CorpusConfig, corpus_named
@@ -23,7 +29,7 @@ from unrolled.train import train as _train
 from unrolled.train.recipes import load_experiment
 from unrolled.train.start import free_folder
 
-__all__ = ["compare", "evaluate", "experiment", "generate", "load", "train"]
+__all__ = ["compare", "evaluate", "experiment", "generate", "load", "train", "tune"]
 
 PathLike = str | os.PathLike[str]
 
@@ -100,6 +106,42 @@ def compare(
             f"a worker of {folder} ended with code {code}; mend what it said, and go on by the same call."
         )
     return comparison
+
+
+def tune(
+    space: PathLike,
+    out: PathLike | None = None,
+    settings: Iterable[str] = (),
+    trials: int | None = None,
+    cpu_hours: float | None = None,
+    workers: int = 1,
+    storage: str | None = None,
+    device: str = "auto",
+) -> Tuning:
+    """Search settings as far as the limit says, and confirm the best; a study that was begun is gone on with.
+
+    Args:
+        space: the name of a shipped space, the path of one, or the folder of a study.
+        out: folder of a study that is begun; absent: ``studies/`` and the space's name.
+        settings: of a space whose study is begun now, such as ``trial.tokens=1000000``.
+        trials, cpu_hours: in all, one of the two; absent: 60 trials.
+        workers: processes; one is this one. storage: URL of a PostgreSQL database for the sampler's memory.
+    Returns:
+        the study, with ``best`` and ``trials``.
+    Raises:
+        UsageError, UnrolledError: in one sentence, whatever went wrong; what is done stays done.
+    """
+    check_storage(storage)
+    limit = wanted(trials, cpu_hours)
+    study = begun_study(str(space), None if out is None else Path(out), settings, storage is not None)
+    if workers > 1:
+        work_on_study_many(study.folder, workers, limit, storage, device, study.space.threads, lambda text: None)
+    else:
+        work_on_study(study.folder, limit, storage, device)
+    tuning = Tuning(study.folder)
+    if stuck := study_faults(tuning.board, Claims(study.folder), limit):
+        raise UnrolledError(stuck[0])
+    return tuning
 
 
 def load(run: PathLike, device: str = "auto") -> LanguageModel:

@@ -28,7 +28,9 @@ def test_from_a_plan_to_its_answer(unrolled: Command, tmp_path: Path) -> None:
     done = unrolled("compare", "run", folder, "--json")
     assert (done.code, json.loads(done.out)["done"]) == (0, 6)
     assert "search.LSTM.text.0.01.s901" in done.err
-    assert "6 of 6 jobs" in unrolled("compare", "status", folder).out
+    watched = unrolled("compare", "status", folder, "--watch")  # of one that is complete it ends at once
+    assert "6 of 6 jobs" in watched.out
+    assert "run.GRU" in (folder / "live.html").read_text()
     assert "complete; read it with" in unrolled("compare", "run", folder).out
     told = unrolled("compare", "report", folder)
     assert told.code == 0

@@ -195,6 +195,20 @@ def _table(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     return Case(["score", run, folder / "t.tsv", "--column", "word", *more, "--device", "cpu"])
 
 
+def _study(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
+    """A search with a damaged file, read; or a damaged space, whose settings are looked at before anything is tried."""
+    study = Path(shutil.copytree(seeds.study, folder / "study"))
+    if draw.random() < 0.3:
+        (folder / "space.toml").write_bytes(damage_bytes((study / "space.toml").read_bytes(), draw))
+        # the damage may ask for years of training: a study of it is begun in a folder that is none
+        return Case(["tune", "run", folder / "space.toml", "--out", folder / "space.toml" / "out", "--trials", 1])
+    names = ["space.toml", "space.lock.json", *(f"trials/{path.name}" for path in (study / "trials").iterdir())]
+    names += [f"results/{path.name}" for path in (study / "results").iterdir()] * 2
+    _damage_file(study / draw.choice(sorted(names)), draw)
+    verb = draw.choice((["status", study, "--json"], ["report", study, "--json"], ["best", study], ["status", study]))
+    return Case(["tune", *verb])
+
+
 def _corpus(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     """A text, trained on, measured, scored or compressed."""
     data = (seeds.text / "test.txt").read_bytes()
@@ -236,4 +250,5 @@ KINDS: dict[str, Callable[[random.Random, Seeds, Path], Case]] = {
     "pairs": _pairs,
     "tables": _table,
     "texts": _corpus,
+    "studies": _study,
 }

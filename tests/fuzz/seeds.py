@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from train.runs import experiment, make_text, write_text
+from unrolled.compare.tune import Board, begin
+from unrolled.compare.tune.memory import open_memory
 from unrolled.compress import CompressConfig, compress_file
 from unrolled.counts import write_arpa
 from unrolled.evaluate import open_predictor
@@ -25,7 +27,7 @@ _OTHERS = ("of", "and", "under", "over", "hill", "memory")
 class Seeds(NamedTuple):
     """home: what all of it lies in. text: a folder with train.txt, valid.txt and test.txt. chars, bytes, made,
     words, counts: finished runs, two neural ones of text, one of a synthetic problem and two of counts; begun: one that
-    can be resumed. packed: container by its run."""
+    can be resumed. packed: container by its run. study: a search that is complete."""
 
     home: Path
     text: Path
@@ -43,6 +45,7 @@ class Seeds(NamedTuple):
     table: Path
     arpa: Path
     recipe: Path
+    study: Path
 
 
 def make_seeds(home: Path) -> Seeds:
@@ -93,8 +96,46 @@ def make_seeds(home: Path) -> Seeds:
     return Seeds(
         home, text, runs["chars"], runs["bytes"], runs["made"], home / "begun", runs["words"], runs["counts"], packed,
         plain, home / "chars.tsv", home / "ensemble", pairs, table, home / "a.arpa", recipe,
+        _study(home, text),
     )  # fmt: skip
 
+
+def _study(home: Path, text: Path) -> Path:
+    """The folder of a small study, without its runs."""
+    (home / "searched.toml").write_text(_SEARCHED.format(text=text))
+    (home / "space.toml").write_text(_SPACE.format(recipe=home / "searched.toml"))
+    board = Board(begin(home / "space.toml", home / "study"))
+    memory = open_memory(board, None)
+    for number, value in enumerate((2.0, 3.0, None)):
+        board.add(trial := memory.ask())
+        status = ("finished", "pruned", "diverged")[number]
+        parts = {"step": 3, "share": 0.5} if status == "pruned" else {}
+        known = {"number": number, "seed": 1, "cpu_seconds": 1.0, "tokens": 96, "parameters": 700, "status": status}
+        board.write(board.trial_job(number), {**known, "settings": trial.settings, "value": value, **parts})
+    for job in board.confirm_jobs():
+        known = {"number": job.number, "seed": job.seed, "cpu_seconds": 1.0, "tokens": 96, "parameters": 700}
+        board.write(job, {**known, "status": "finished", "value": 2.5, "bits_per_character": 3.5})
+    memory.close()
+    return home / "study"
+
+
+_SEARCHED = """title = "searched"
+corpus.path = "{text}"
+tokenizer.name = "char"
+stream = {{ columns = 4, window = 12 }}
+model = {{ width = 8, cell = "lstm" }}
+train = {{ tokens = 96, optimizer = {{ name = "adam", lr = 0.01 }} }}
+"""
+
+_SPACE = """kind = "unrolled space"
+recipe = "{recipe}"
+trial = {{ tokens = 96 }}
+rungs = [0.5]
+confirm = {{ best = 1, seeds = [2, 3] }}
+
+[space]
+"train.optimizer.lr" = {{ low = 0.001, high = 0.1, log = true }}
+"""
 
 _RECIPE = """title = "characters"
 seed = 3

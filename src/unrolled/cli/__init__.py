@@ -34,6 +34,7 @@ def main() -> None:
         probe,
         score,
         train,
+        tune,
     )
 
     # at the end Python would look through all that torch has loaded for garbage, which takes most of a second

@@ -77,10 +77,10 @@ def _free(board: Board) -> tuple[str, ...]:
 
 
 def _described(board: Board) -> tuple[str, ...]:
-    """What each system sets."""
-    said = []
+    """What each system sets; the title of a recipe of its own says what it cost to find, where it was searched."""
+    said, titles = [], {one.system: one.config.get("title") for one in board.lock.systems}
     for system in board.lock.plan.system:
-        parts = [*system.set, *([f"recipe {system.recipe}"] if system.recipe else [])]
+        parts = [*system.set, *([f"recipe {system.recipe} ({titles[system.name]})"] if system.recipe else [])]
         parts += [f"{system.fit} fitted to the parameters"] if system.fit else []
         parts += [f"values searched: {', '.join(map(str, system.values))}"] if system.values else []
         said.append(f"{system.name}: {', '.join(parts) or 'the recipe as it is'}")

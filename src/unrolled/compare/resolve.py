@@ -16,7 +16,7 @@ from unrolled.core.config import apply_settings
 from unrolled.core.errors import UsageError
 from unrolled.data import corpus_named
 from unrolled.model import LanguageModel, ModelConfig
-from unrolled.model.fit import widest
+from unrolled.model.fit import largest, widest
 from unrolled.tasks.lm_size import facts_of
 from unrolled.train import ExperimentConfig
 from unrolled.train.recipes import load_experiment
@@ -258,12 +258,7 @@ def _largest(size: Callable[[int], int], most: int, field: str) -> int:
         raise UsageError(
             f"the smallest {field} already has {size(1):,} parameters, above {most:,}; raise match.parameters."
         )
-    low, high = 1, 2
-    while size(high) <= most:
-        low, high = high, 2 * high
-        if high > _MOST_FIT:
-            raise UsageError(f"fit = {field!r} does not change the number of parameters; name another setting.")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) <= most else (low, middle)
-    return low
+    found = largest(size, most, _MOST_FIT)
+    if found is None:
+        raise UsageError(f"fit = {field!r} does not change the number of parameters; name another setting.")
+    return found

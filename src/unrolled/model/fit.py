@@ -8,7 +8,7 @@ from unrolled.cells import CELLS
 from unrolled.core.errors import UsageError
 from unrolled.model.config import ModelConfig
 
-__all__ = ["widest"]
+__all__ = ["largest", "widest"]
 
 _WIDEST = 1 << 24
 
@@ -37,15 +37,38 @@ def widest(
 
     if size(1) > most:
         raise UsageError(f"no width fits {most:,} {what}: width {first} already has {size(1):,}; raise the budget.")
-    low, high = 1, 2
-    while size(high) <= most:
-        low, high = high, 2 * high
-        if high > _WIDEST:
-            raise UsageError(f"the width does not change the {what} of this model; leave that budget out.")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) <= most else (low, middle)
+    low = largest(size, most, _WIDEST)
+    if low is None:
+        raise UsageError(f"the width does not change the {what} of this model; leave that budget out.")
     return _resized(config, low * first)
+
+
+def largest(size: Callable[[int], int], most: int, limit: int) -> int | None:
+    """The largest whole number whose size is at most ``most``; None where that is above ``limit``.
+
+    Sizes grow with the number, mostly as its square, so that roots of sizes are nearly straight: between two numbers
+    the next one is tried where the straight line is, which takes a few sizes where halving takes twenty.
+
+    Args:
+        size: at 1 it is at most ``most``.
+    """
+    low, low_size, high = 1, size(1), 4
+    while (high_size := size(high)) <= most:
+        low, low_size, high = high, high_size, 4 * high
+        if low > limit:
+            return None
+    halve = False
+    while high - low > 1:
+        ends = math.sqrt(low_size), math.sqrt(high_size)
+        share = 0.5 if halve else (math.sqrt(most) - ends[0]) / (ends[1] - ends[0])
+        middle = min(max(low + 1, low + int(share * (high - low))), high - 1)
+        middle_size, before = size(middle), high - low
+        if middle_size <= most:
+            low, low_size = middle, middle_size
+        else:
+            high, high_size = middle, middle_size
+        halve = high - low > before // 2  # a line that bends may creep along
+    return low
 
 
 def _resized(config: ModelConfig, width: int) -> ModelConfig:

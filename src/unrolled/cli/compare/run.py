@@ -1,7 +1,8 @@
 """``unrolled compare run``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -61,24 +62,31 @@ def run(
 def _one(folder: Path, only: str | None, minutes: float | None, device: str) -> None:
     from unrolled.compare import work
     from unrolled.core.errors import StoppedError
+
+    tell, progress = told_on_stderr()
+    try:
+        work(folder, only, minutes, device, tell, lambda board, job, text: progress(job.id, text))
+    except StoppedError as error:
+        sentence = f"stopped; the run is saved; go on with: unrolled compare run {folder}"
+        raise StoppedError(sentence, error.exit_code - 128) from error
+
+
+def told_on_stderr() -> tuple[Callable[[str], None], Callable[[str, str], None]]:
+    """Two listeners of a worker: of lines, and of how far a job is, which a terminal shows in one line."""
     from unrolled.core.terminal import visible
 
     errors = typer.get_text_stream("stderr")
 
-    def progress(board: Any, job: Any, text: str) -> None:
+    def progress(job: str, text: str) -> None:
         if errors.isatty():
-            errors.write(f"\r\x1b[K{visible(job.id)}: {text}")
+            errors.write(f"\r\x1b[K{visible(job)}: {text}")
             errors.flush()
 
     def tell(text: str) -> None:
         errors.write(f"{chr(13) + chr(27) + '[K' if errors.isatty() else ''}{visible(text)}\n")
         errors.flush()
 
-    try:
-        work(folder, only, minutes, device, tell, progress)
-    except StoppedError as error:
-        sentence = f"stopped; the run is saved; go on with: unrolled compare run {folder}"
-        raise StoppedError(sentence, error.exit_code - 128) from error
+    return tell, progress
 
 
 def _many(folder: Path, workers: int, only: str | None, minutes: float | None, device: str, threads: int) -> int:
