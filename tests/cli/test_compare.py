@@ -58,6 +58,11 @@ def test_sentences(refused: Refused, tmp_path: Path) -> None:
         "compare", "run", tmp_path / "out", "--set", "seeds=[5]"
     )
     assert "holds a registered plan already" in refused("compare", "register", plan, "--out", tmp_path / "out")
+    other = tmp_path / "other.toml"
+    other.write_text(plan.read_text().replace("tokens = 700", "tokens = 800"))
+    assert f"out holds another plan than {other} (match.budget.tokens); choose another --out" in refused(
+        "compare", "run", other, "--out", tmp_path / "out"
+    )
     assert "is as it was registered; edit it first" in refused(
         "compare", "register", plan, "--out", tmp_path / "out", "--amend", "why"
     )

@@ -169,6 +169,17 @@ def test_a_recipe_of_its_own_changes_nothing_that_is_held_equal(tmp_path: Path, 
         assert len(resolve(read_plan(path))) == 2
 
 
+def test_a_recipe_of_its_own_may_name_its_text_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that a search wrote, with a folder that paths begin at, and the splits that it opened."""
+    monkeypatch.chdir(tmp_path)
+    text = changed('set = ["model.cell.name=gru"]', f'set = ["model.cell.name=gru"]\nrecipe = "{tmp_path}/own.toml"')
+    path = write_plan(tmp_path, text)
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(text="text"))
+    more = f'[corpus]\npath = "text"\nbase = "{tmp_path}"\nsplits = ["train", "valid"]\n'
+    (tmp_path / "own.toml").write_text(RECIPE.format(text="text").replace('corpus.path = "text"', "") + more)
+    assert len(resolve(read_plan(path))) == 2
+
+
 def test_threads_are_those_of_the_plan(tmp_path: Path) -> None:
     path = write_plan(
         tmp_path, changed("[match]", "threads = 2\n[match]"), RECIPE.replace("[train]", "[train]\nthreads = 1")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from compare.made import crossed
+from unrolled.compare.check import power_of_plan
+from unrolled.compare.plan import PlanConfig
 from unrolled.compare.power import POWER, power_at, power_of, seeds_needed, seeds_to_decide
 from unrolled.compare.statistics import crossed_difference
 
@@ -78,3 +80,17 @@ def test_a_short_text_is_not_mended_by_seeds() -> None:
     own = crossed_difference(crossed(np.random.default_rng(1), 5), crossed(np.random.default_rng(2), 5))
     assert own.text_variance > 0
     assert seeds_to_decide(own, 0.0005) is None
+
+
+def test_a_plan_of_several_corpora_has_a_row_for_each_and_one_for_all() -> None:
+    """Holm's method corrects for all of them."""
+    values = {
+        "kind": "unrolled plan", "title": "t", "recipe": "default", "seeds": [1, 2, 3],
+        "match": {"budget": {"tokens": 100}}, "system": [{"name": "a"}, {"name": "b", "set": ["model.width=5"]}],
+        "contrast": [{"name": "a - b", "better": "a", "than": "b", "smallest": 0.01}],
+    }  # fmt: skip
+    (one,) = power_of_plan(PlanConfig.parse(values), 0.006)
+    assert one.needed == seeds_needed(0.01, 0.006, 1)
+    (two,) = power_of_plan(PlanConfig.parse({**values, "corpora": ["ptb-char", "text8"]}), 0.006)
+    assert two.needed == seeds_needed(0.01, 0.006, 3)
+    assert two.needed > one.needed

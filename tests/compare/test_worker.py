@@ -127,6 +127,13 @@ def test_the_test_split_is_opened_once(tmp_path: Path, no_fsync: None) -> None:
     assert [score["nats_per_token"] for score in again["scores"]] == [
         score["nats_per_token"] for score in first["scores"]
     ]
+    # a score of a model that is no longer the final one is not shown as that of another
+    scored = json.loads((lock.folder / "test.lock.json").read_text())
+    scored["scores"][0]["id"] = "run.another"
+    (lock.folder / "test.lock.json").write_text(json.dumps(scored))
+    assert len(found(board).test) == 3
+    scored["scores"][0]["id"] = first["scores"][0]["id"]
+    (lock.folder / "test.lock.json").write_text(json.dumps(scored))
     value = found(board)
     assert value.test_reasons == ("a reviewer asked",)
     assert len(value.test) == 4

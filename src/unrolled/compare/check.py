@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from unrolled.compare.contrast import ContrastConfig
 from unrolled.compare.plan import PlanConfig
 from unrolled.compare.power import power_at, seeds_needed
 from unrolled.compare.resolve import Resolved, resolve
@@ -87,7 +88,7 @@ def power_of_plan(plan: PlanConfig, sd: float) -> list[Power]:
     Args:
         sd: over the seeds of a system, in bits per token.
     """
-    many, seeds = len(plan.contrast), len(plan.seeds)
+    many, seeds = sum(_rows(plan, one) for one in plan.contrast), len(plan.seeds)
     return [
         Power(
             one.name, one.smallest, sd, seeds,
@@ -97,6 +98,12 @@ def power_of_plan(plan: PlanConfig, sd: float) -> list[Power]:
         for one in plan.contrast
         if one.smallest is not None and one.figure == "nats_per_token" and sd > 0
     ]  # fmt: skip
+
+
+def _rows(plan: PlanConfig, contrast: ContrastConfig) -> int:
+    """How many rows a contrast has: one a corpus, and one for all of several."""
+    corpora = len(contrast.corpora or plan.corpora or plan.problem) or 1
+    return corpora + (corpora > 1)
 
 
 def check_folder(folder: Path) -> None:

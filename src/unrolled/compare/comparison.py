@@ -9,12 +9,14 @@ from unrolled.compare.answer import Analysis, analyse
 from unrolled.compare.check import check_folder
 from unrolled.compare.found import found
 from unrolled.compare.jobs import Board
-from unrolled.compare.lock import LOCK, Lock, amend, open_lock, register
+from unrolled.compare.lock import LOCK, PLAN, Lock, amend, open_lock, register
 from unrolled.compare.packing import pack
 from unrolled.compare.plan import find_plan
 from unrolled.compare.report import write_report
 from unrolled.compare.results import Found, SystemFound
+from unrolled.compare.sealed import difference
 from unrolled.compare.verdicts import ContrastFound
+from unrolled.core.config import read_toml
 from unrolled.core.errors import UsageError
 
 __all__ = ["Comparison", "begun", "default_folder"]
@@ -47,7 +49,13 @@ def begun(plan: str, out: Path | None = None, settings: Iterable[str] = ()) -> L
         return register(path, folder, settings)
     if tuple(settings):
         raise UsageError(f"{folder} is registered already, with its own settings; leave out --set.")
-    return open_lock(folder)
+    lock = open_lock(folder)
+    if changed := difference(read_toml(folder / PLAN), read_toml(find_plan(plan))):
+        raise UsageError(
+            f"{folder} holds another plan than {plan} ({changed}); choose another --out, or say: unrolled compare "
+            f'register {plan} --out {folder} --amend "why".'
+        )
+    return lock
 
 
 class Comparison:

@@ -20,9 +20,13 @@ def found(board: Board) -> Found:
     """Everything that a comparison has found so far."""
     lock, plan = board.lock, board.lock.plan
     test = read_test(board.folder)
-    scores = (
-        {} if test is None else {(s["system"], s["corpus"], s["seed"]): s["nats_per_token"] for s in test["scores"]}
-    )
+    # of models that are final still: a later divergence may have put others in their place
+    final = {job.id for job in board.known()}
+    scores = {
+        (s["system"], s["corpus"], s["seed"]): s["nats_per_token"]
+        for s in (() if test is None else test["scores"])
+        if s["id"] in final
+    }
     texts = {one.corpus: one.text for one in lock.systems}
     return Found(
         title=plan.title,

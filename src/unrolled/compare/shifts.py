@@ -111,11 +111,11 @@ def work_in_processes(command: Sequence[str], workers: int, threads: int, tell: 
     count = str(threads)
     variables = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
     # in sessions of their own: a terminal's Ctrl-C would reach them beside ours, and the second one ends without saving
-    processes = [
-        subprocess.Popen([sys.executable, "-m", "unrolled", *command], env=variables, start_new_session=True)
-        for _ in range(workers)
-    ]
     with StopRequest() as stop:
+        processes = [
+            subprocess.Popen([sys.executable, "-m", "unrolled", *command], env=variables, start_new_session=True)
+            for _ in range(workers)
+        ]
         while any(process.poll() is None for process in processes):
             time.sleep(0.2)
             if stop:

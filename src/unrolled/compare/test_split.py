@@ -20,6 +20,7 @@ _KIND, _VERSION = "unrolled test scores", 1
 
 
 class _Score(BaseModel):
+    id: str
     system: str
     corpus: str
     seed: int
