@@ -1,11 +1,15 @@
 """``unrolled compare`` from the command line."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from cli.conftest import Command
 from compare.plans import PLAN, write_plan
+from unrolled.compare import Outcome
 
 Refused = Callable[..., str]
 SMALL = PLAN.replace("[0.005, 0.01, 0.02]", "[0.01, 0.02]").replace("parameters = 3000", "parameters = 1500")
@@ -67,3 +71,21 @@ def test_sentences(refused: Refused, tmp_path: Path) -> None:
         "compare", "register", plan, "--out", tmp_path / "out", "--amend", "why"
     )
     assert "the test split is opened once, at the end" in refused("compare", "report", tmp_path / "out", "--test")
+
+
+def test_workers_that_end_early_are_told_by_the_exit_code(
+    unrolled: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have said why; there is no job that is parked."""
+    worker = sys.modules[Outcome.__module__]
+    monkeypatch.setattr(worker, "work_many", lambda *_: 1)
+    plan = write_plan(tmp_path, SMALL)
+    assert unrolled("compare", "run", plan, "--out", tmp_path / "out", "--workers", "2").code == 1
+    probe = ("probe", "copy", "--cells", "lstm", "--size", "2000", "--out", tmp_path / "probe", "--workers", "2")
+    done = unrolled(*probe)
+    assert done.code == 1
+    assert "not run" in done.out
+    assert "heat.svg" not in done.out
+    monkeypatch.setattr(worker, "faults", lambda *_: ["job a failed 3 times.", "job b too."])
+    done = unrolled(*probe)
+    assert (done.code, "job a failed 3 times." in done.err, "job b too." in done.err) == (1, True, True)
