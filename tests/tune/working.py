@@ -36,7 +36,7 @@ def search_with_kills(
     while board.todo(Limit(trials)) or any(process.is_alive() for process in processes):
         assert time.monotonic() < until, "the workers do not come to an end"
         if killed < kills:
-            time.sleep(rng.uniform(0.3, 1.8))  # a worker takes most of a second to begin
+            time.sleep(rng.uniform(0.3, 1.2))  # a worker takes most of a second to begin
             victim = rng.randrange(workers)
             if processes[victim].is_alive():
                 processes[victim].kill()
