@@ -93,4 +93,4 @@ def test_a_plan_of_several_corpora_has_a_row_for_each_and_one_for_all() -> None:
     assert one.needed == seeds_needed(0.01, 0.006, 1)
     (two,) = power_of_plan(PlanConfig.parse({**values, "corpora": ["ptb-char", "text8"]}), 0.006)
     assert two.needed == seeds_needed(0.01, 0.006, 3)
-    assert two.needed > one.needed
+    assert (two.needed or 0) > (one.needed or 0) > 0

@@ -54,11 +54,12 @@ def check_held(plan: "PlanConfig", first: ExperimentConfig, other: ExperimentCon
 
 def _parts(config: ExperimentConfig, free: tuple[str, ...]) -> dict[str, Any]:
     """The parts that are held equal, without those that are free. Which splits are opened and what a vocabulary is said
-    to be are no difference: all open the same, and the tokens themselves are compared."""
+    to be are no difference: all open the same, and the tokens themselves are compared; nor is a recipe's seed, in whose
+    place the plan's stand."""
     corpus = config.corpus.model_copy(update={"splits": None}).based()
     value = json.loads(config.model_copy(update={"corpus": corpus}).model_dump_json())
     train = {key: inner for key, inner in value["train"].items() if key in _HELD_OF_TRAIN}
-    held = {**{key: value.get(key) for key in _HELD if key != "vocabulary"}, "train": train}
+    held = {**{key: value.get(key) for key in _HELD if key not in ("vocabulary", "seed")}, "train": train}
     for path in free:
         *heads, last = path.split(".")
         inside: Any = held
