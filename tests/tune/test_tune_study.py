@@ -106,7 +106,11 @@ def test_best_toml_trains(study: Tuning, tmp_path: Path) -> None:
 
 def test_a_comparison_shows_what_a_tuned_system_cost(study: Tuning, tmp_path: Path) -> None:
     plan = PLAN.replace('set = ["model.cell.name=gru"]', f'recipe = "{study.folder / "best.toml"}"')
-    lock = registered(tmp_path, plan.replace("parameters = 3000", "parameters = 1500"))
+    text = study.folder.parent / "text"
+    plan = plan.replace("parameters = 3000", "parameters = 1500").replace(
+        "[match]", f'corpora = ["{text}"]\n\n[match]', 1
+    )
+    lock = registered(tmp_path, plan)
     assert "; tuned, 8 trials, 0.00 CPU hours)" in found_of(ComparisonBoard(lock)).described[1]
 
 
