@@ -30,7 +30,7 @@ def remembered(board: Board, storage: str | None = None) -> set[tuple[Any, ...]]
 
 def longer(text: str = SPACE) -> str:
     """Trials at random, long enough to be killed in, none of them stopped: those depend on who came first."""
-    text = text.replace("tokens = 960", "tokens = 24000").replace("rungs = [0.25, 0.5]", "rungs = []")
+    text = text.replace("tokens = 960", "tokens = 12000").replace("rungs = [0.25, 0.5]", "rungs = []")
     return text.replace("random = 3", 'sampler = "random"')
 
 

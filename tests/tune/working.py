@@ -32,11 +32,11 @@ def search_with_kills(
     processes = [servers.Process(target=_work, args=(folder, trials, storage)) for _ in range(workers)]
     for process in processes:
         process.start()
-    until = time.monotonic() + 400
+    until = time.monotonic() + 600
     while board.todo(Limit(trials)) or any(process.is_alive() for process in processes):
         assert time.monotonic() < until, "the workers do not come to an end"
         if killed < kills:
-            time.sleep(rng.uniform(0.3, 1.2))  # a worker takes most of a second to begin
+            time.sleep(rng.uniform(0.2, 0.9))  # a worker takes most of a second to begin
             victim = rng.randrange(workers)
             if processes[victim].is_alive():
                 processes[victim].kill()
