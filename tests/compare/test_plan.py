@@ -28,6 +28,7 @@ def changed(old: str, new: str) -> str:
         ('["better"]', '["best"]', "rule"),
         ("name=gru", "name=lstm", "systems 'LSTM' and 'GRU' are the same configuration; remove one of them."),
         ('"model.cell.name=gru"', '"stream.window=5"', "system 'GRU' sets stream.window, which is held equal"),
+        ('"model.cell.name=gru"', '"train.patience=5"', "system 'GRU' sets train.patience, which is held equal"),
         ('"model.cell.name=gru"', '"train.steps=5"', "system 'GRU' sets train.steps, which is held equal"),
         ('"model.cell.name=gru"', '"tokenizer.name=byte"', "system 'GRU' sets tokenizer.name, which is held equal"),
         ('"model.cell.name=gru"', '"seed=5"', "system 'GRU' sets seed, which is held equal"),

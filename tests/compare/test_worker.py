@@ -112,7 +112,21 @@ def test_the_test_split_is_opened_once(tmp_path: Path, no_fsync: None) -> None:
         score_all(Board(lock), None)
     work(lock.folder)
     board = Board(lock)
-    first = score_all(board, None)
+    told: list[str] = []
+
+    def interrupted(text: str) -> None:
+        told.append(text)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_all(board, None, interrupted)
+    opened = json.loads((lock.folder / "test.lock.json").read_text())
+    assert (opened["complete"], len(opened["scores"])) == (False, 1)
+    first = score_all(board, None, told.append)
+    assert len(told) == 5  # the first was not scored again
+    assert first["complete"]
+    assert first["scored_utc"] == opened["scored_utc"]
     assert len(first["scores"]) == 4
     assert all(len(score["model_sha256"]) == 64 for score in first["scores"])
     with pytest.raises(UsageError, match=r'the test split was scored on 20.*needs --again "why", which the report'):

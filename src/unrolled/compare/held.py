@@ -18,7 +18,7 @@ _HELD = ("stream", "tokenizer", "seed", "corpus", "vocabulary", "task")
 _BUDGETS = ("steps", "tokens", "epochs", "minutes", "cpu_minutes")
 _OF_THE_PLAN = (*_BUDGETS, "then", "threads")
 """Parts of training that the plan says itself."""
-_HELD_OF_TRAIN = (*_OF_THE_PLAN, "valid_tokens")
+_HELD_OF_TRAIN = (*_OF_THE_PLAN, "validations", "valid_tokens", "valid_columns", "patience")
 
 
 def is_held(path: str, free: tuple[str, ...]) -> bool:

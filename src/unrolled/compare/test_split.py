@@ -35,6 +35,7 @@ class _Scores(BaseModel):
     """What is read of the file."""
 
     scored_utc: str
+    complete: bool
     reasons: list[_Reason]
     scores: list[_Score]
 
@@ -66,7 +67,8 @@ def _sound(value: dict[str, Any]) -> bool:
 def score_all(
     board: Board, again: str | None, tell: Callable[[str], None] = lambda text: None, device: str = "auto"
 ) -> dict[str, Any]:
-    """Score every final model once on the test split, and write that down.
+    """Score every final model once on the test split, and write that down, each when it is made; one that was
+    interrupted is gone on with.
 
     Args:
         again: why it is scored once more, which the report prints.
@@ -76,25 +78,35 @@ def score_all(
     if board.lock.plan.problem:
         raise UsageError("a plan of synthetic problems has no test split; points are measured on rows of their own.")
     before = read_test(board.folder)
-    if before is not None and not again:
+    going_on = before is not None and not before["complete"]
+    if before is not None and not going_on and not again:
         date = before["scored_utc"].partition("T")[0]
         raise UsageError(
             f'the test split was scored on {date}; scoring it again needs --again "why", which the report will print.'
         )
     jobs = _final(board)
-    scores = []
-    for number, job in enumerate(jobs, 1):
-        tell(f"test split, {number} of {len(jobs)}: {job.id}")
-        value = score_test(board, job, device)
-        scores.append({
-            "id": job.id, "system": job.system, "corpus": job.corpus, "seed": job.seed,
-            "model_sha256": sha256_file(run_folder(board, job) / MODEL), **value,
-        })  # fmt: skip
-    reasons = [] if before is None else [*before.get("reasons", ()), {"utc": _now(), "why": again}]
-    value = {
-        "kind": _KIND, "version": _VERSION, "scored_utc": _now() if before is None else before["scored_utc"],
-        "plan_sha256": board.lock.sha256, "reasons": reasons, "scores": scores,
+    value: dict[str, Any] = {
+        "kind": _KIND, "version": _VERSION, "scored_utc": _now(), "plan_sha256": board.lock.sha256, "complete": False,
+        "reasons": [], "scores": [],
     }  # fmt: skip
+    if before is not None:
+        value |= {key: before[key] for key in ("scored_utc", "reasons")}
+        value["scores"] = before["scores"] if going_on else []
+        value["reasons"] = [*value["reasons"], *([{"utc": _now(), "why": again}] if again else [])]
+    # the seal comes before the first score, so that a process killed in between leaves the split opened for all to see
+    write_json(board.folder / TEST, value)
+    scored = {score["id"] for score in value["scores"]}
+    for number, job in enumerate(jobs, 1):
+        if job.id in scored:
+            continue
+        tell(f"test split, {number} of {len(jobs)}: {job.id}")
+        found = score_test(board, job, device)
+        value["scores"].append({
+            "id": job.id, "system": job.system, "corpus": job.corpus, "seed": job.seed,
+            "model_sha256": sha256_file(run_folder(board, job) / MODEL), **found,
+        })  # fmt: skip
+        write_json(board.folder / TEST, value)
+    value["complete"] = True
     write_json(board.folder / TEST, value)
     return value
 

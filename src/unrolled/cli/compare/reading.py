@@ -23,8 +23,11 @@ def status(
     """
     from unrolled.compare import Board, open_lock
     from unrolled.compare.status import progress
+    from unrolled.core.errors import UsageError
 
     board = Board(open_lock(folder))
+    if watch and json:
+        raise UsageError("--json shows one look; leave out --watch.")
     if watch:
         _watch(board)
         return
@@ -70,7 +73,7 @@ def _watch(board: Any) -> None:
         out.clear()
         _show(found)
         write(f"learning curves: {page}")
-        if found.done >= found.expected and not found.running:
+        if not found.running and (found.done >= found.expected or found.faults):
             return
         time.sleep(5)
 
