@@ -16,30 +16,31 @@ SMALL = PLAN.replace("[0.005, 0.01, 0.02]", "[0.01, 0.02]").replace("parameters 
 
 
 def test_from_a_plan_to_its_answer(unrolled: Command, tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, SMALL.replace("seeds = [1, 2]", "seeds = [1]"))
+    before, _, after = SMALL.replace("seeds = [1, 2]", "seeds = [1]").partition("[search]")
+    plan = write_plan(tmp_path, before + after[after.index("[[system]]") :])
     found = json.loads(unrolled("compare", "check", plan, "--json").out)
-    assert (found["searches"], found["runs"]) == (4, 2)
+    assert (found["searches"], found["runs"]) == (0, 2)
     assert [system["system"] for system in found["systems"]] == ["LSTM", "GRU"]
     assert found["power"][0]["needed"] == 7
     shown = unrolled("compare", "check", plan, "--sd", "0.02").out
-    assert "jobs: 4 of the search, 2 full runs" in shown
+    assert "jobs: 0 of the search, 2 full runs" in shown
     assert "gates: 1 seeds show a true difference of 0.01 bits" in shown
     folder = tmp_path / "out"
     registered = json.loads(unrolled("compare", "register", plan, "--out", folder, "--json").out)
     assert registered["folder"] == str(folder)
     status = json.loads(unrolled("compare", "status", folder, "--json").out)
-    assert (status["done"], status["expected"]) == (0, 6)
+    assert (status["done"], status["expected"]) == (0, 2)
     done = unrolled("compare", "run", folder, "--json")
-    assert (done.code, json.loads(done.out)["done"]) == (0, 6)
-    assert "search.LSTM.text.0.01.s901" in done.err
+    assert (done.code, json.loads(done.out)["done"]) == (0, 2)
+    assert "run.LSTM.text.s1" in done.err
     watched = unrolled("compare", "status", folder, "--watch")  # of one that is complete it ends at once
-    assert "6 of 6 jobs" in watched.out
+    assert "2 of 2 jobs" in watched.out
     assert "run.GRU" in (folder / "live.html").read_text()
     assert "complete; read it with" in unrolled("compare", "run", folder).out
     told = unrolled("compare", "report", folder)
     assert told.code == 0
     assert (folder / "report.md").is_file()
-    assert (folder / "results.jsonl").read_text().count("\n") == 6
+    assert (folder / "results.jsonl").read_text().count("\n") == 2
     assert json.loads(unrolled("compare", "report", folder, "--json").out)["complete"] is True
     again = json.loads(unrolled("compare", "add", folder, "--seeds", "2-3,7", "--reason", "power", "--json").out)
     assert again["seeds"] == [1, 2, 3, 7]
