@@ -108,7 +108,7 @@ def test_a_comparison_shows_what_a_tuned_system_cost(study: Tuning, tmp_path: Pa
     plan = PLAN.replace('set = ["model.cell.name=gru"]', f'recipe = "{study.folder / "best.toml"}"')
     text = study.folder.parent / "text"
     plan = plan.replace("parameters = 3000", "parameters = 1500").replace(
-        "[match]", f'corpora = ["{text}"]\n\n[match]', 1
+        "[match]", f'corpora = ["{text}"]\nsettings = ["train.validations=2"]\n\n[match]', 1
     )
     lock = registered(tmp_path, plan)
     assert "; tuned, 8 trials, 0.00 CPU hours)" in found_of(ComparisonBoard(lock)).described[1]

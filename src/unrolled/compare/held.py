@@ -1,15 +1,12 @@
 """What is held equal over the systems of a plan, whether a setting, a recipe or a search would change it."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unrolled.compare.sealed import difference
 from unrolled.core.config import parse_setting
 from unrolled.core.errors import UsageError
 from unrolled.train import ExperimentConfig
-
-if TYPE_CHECKING:
-    from unrolled.compare.plan import PlanConfig
 
 __all__ = ["check_held", "check_settings", "is_held"]
 
@@ -38,13 +35,15 @@ def check_settings(settings: tuple[str, ...]) -> None:
             )
 
 
-def check_held(plan: "PlanConfig", first: ExperimentConfig, other: ExperimentConfig) -> None:
+def check_held(free: tuple[str, ...], first: ExperimentConfig, other: ExperimentConfig) -> None:
     """Compare what two systems read and are given, whatever settings or recipes they have it from.
 
+    Args:
+        free: see ``match.free`` of a plan.
     Raises:
         UsageError: a part that is held equal differs, and ``match.free`` does not name it.
     """
-    left = difference(_parts(first, plan.match.free), _parts(other, plan.match.free))
+    left = difference(_parts(first, free), _parts(other, free))
     if left:
         raise UsageError(
             f"its {left} is not that of the first system, and is held equal over all; set it for all in settings, or "

@@ -72,7 +72,7 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
             with _named(system):
                 config = _config(plan, system, corpus, problem)
                 first, name = first or config, name or config.corpus.label
-                check_held(plan, first, config)
+                check_held(plan.match.free, first, config)
             text = _text(texts, name, config, problem)
             with _named(system):
                 check_tokens(text, texts, name)
