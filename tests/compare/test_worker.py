@@ -43,7 +43,7 @@ def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_two_workers_of_whom_one_is_killed_twenty_times(tmp_path: Path, no_fsync: None) -> None:
-    longer = SMALL.replace("tokens = 300", "tokens = 3000").replace("tokens = 700", "tokens = 6000")
+    longer = SMALL.replace("tokens = 300", "tokens = 20000").replace("tokens = 700", "tokens = 40000")
     path = write_plan(tmp_path, longer.replace("seeds = [1, 2]", "seeds = [1, 2, 3, 4]"))
     register(path, tmp_path / "alone")
     assert work(tmp_path / "alone", wait=0.05).complete

@@ -36,7 +36,7 @@ def work_with_kills(folder: Path, workers: int, kills: int, seed: int) -> int:
     while board.todo() or any(process.is_alive() for process in processes):
         assert time.monotonic() < until, "the workers do not come to an end"
         if killed < kills:
-            time.sleep(rng.uniform(0.05, 0.6))
+            time.sleep(rng.uniform(0.02, 0.4))
             victim = rng.randrange(workers)
             if processes[victim].is_alive():
                 processes[victim].kill()

@@ -30,6 +30,7 @@ __all__ = [
     "save_tensors",
     "save_tree",
     "select_rows",
+    "tensor_shapes",
     "to",
     "unflatten",
 ]
@@ -149,6 +150,20 @@ def load_tensors(path: str | os.PathLike[str], device: str | torch.device = "cpu
         check_tensor_header(path)
         return load_file(path, device=str(device))
     # A type that this torch lacks is a KeyError or AttributeError of the package.
+    except (SafetensorError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
+        raise UnrolledError(f"{path} is not a readable safetensors file: it is damaged or of another kind.") from error
+
+
+def tensor_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the tensors in a safetensors file, of which only the header is read. Raises UnrolledError as
+    :func:`load_tensors`."""
+    from safetensors import SafetensorError, safe_open
+
+    path = regular_file(path)
+    try:
+        check_tensor_header(path)
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
         raise UnrolledError(f"{path} is not a readable safetensors file: it is damaged or of another kind.") from error
 

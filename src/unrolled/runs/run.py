@@ -19,7 +19,7 @@ from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel
 from unrolled.runs.config import RunConfig
 from unrolled.runs.names import CONFIG, MODEL, RECORD, STATE_TENSORS, TOKENIZER, saved_states
-from unrolled.runs.weights import load_weights
+from unrolled.runs.weights import load_weights, refuse_larger
 from unrolled.task import TASKS, ClosedTask, Saved, StepsTask, Task
 from unrolled.tokenizer import Tokenizer, load_tokenizer
 from unrolled.tokenizer.encode import encode_corpus
@@ -110,9 +110,22 @@ class Run:
         if isinstance(task, ClosedTask):
             return task.kept(self.path)
         assert isinstance(task, StepsTask)
+        file, prefix = self.weights_file, "model." if self.weights_kind == "raw" else ""
+        if self.task_class.language:
+            refuse_larger(file, prefix, self._numbers(), task.build)
         model = task.build()
-        load_weights(model, self.weights_file, "model." if self.weights_kind == "raw" else "")
+        load_weights(model, file, prefix)
         return model.to(self.device).eval()
+
+    def _numbers(self) -> int:
+        """How many a language model has at least, roughly: its embedding and a square matrix a layer, or as many as it
+        asks for."""
+        model = self.config.model
+        if model.params is not None:
+            return model.params
+        widths = model.layer_widths()
+        table = 0 if model.embedding.one_hot or model.embedding.cutoffs else model.embedding.size or widths[0]
+        return self.tokenizer.vocab_size * table + sum(width * width for width in widths)
 
     @property
     def model(self) -> LanguageModel:

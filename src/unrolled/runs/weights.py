@@ -1,5 +1,7 @@
 """Weights of a model in files: those of a run, and those to begin with."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,10 +17,12 @@ from unrolled.model.published import LAYOUTS, load_published
 from unrolled.runs.names import TOKENIZER
 from unrolled.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["WeightsConfig", "load_weights", "weights"]
+__all__ = ["WeightsConfig", "load_weights", "refuse_larger", "weights"]
 
 # mixes perspectives: a model with one of them has none
 _COMBINE = "head.combine"
+# how much larger than its file a model may look before its shapes are compared, and what is too small to be asked
+_LARGER, _SMALL = 4, 1_000_000
 
 
 class WeightsConfig(Config):
@@ -103,6 +107,29 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "", several: bool =
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(saved[name])
+
+
+def refuse_larger(path: Path, prefix: str, expected: int, build: Callable[[], nn.Module]) -> None:
+    """Refuse weights whose model would be far larger than they are, before its memory is taken.
+
+    Args:
+        prefix: see :func:`load_weights`. expected: numbers that the model has at least, roughly. build: makes it.
+    Raises:
+        UnrolledError: it is larger; the file belongs to another run, or the run's config is damaged.
+    """
+    if not path.is_file():
+        return
+    saved = {
+        name.removeprefix(prefix): shape for name, shape in tree.tensor_shapes(path).items() if name.startswith(prefix)
+    }
+    if expected <= _LARGER * sum(math.prod(shape) for shape in saved.values()) + _SMALL:
+        return
+    with torch.device("meta"):
+        own = {name: tuple(value.shape) for name, value in weights(build()).items()}
+    if odd := [name for name in sorted(own) if saved.get(name) != own[name]]:
+        raise UnrolledError(
+            f"{path} does not fit the run's config (parameter {shown(odd[0])}); it belongs to another run."
+        )
 
 
 def _of_several(own: torch.Tensor | None, value: torch.Tensor) -> bool:

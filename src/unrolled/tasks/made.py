@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import Window
 from unrolled.data.made import MADE, AnyProblemConfig, Batch, Problem, shared_rows
@@ -176,8 +176,14 @@ class Made(StepsTask):
         save_tokenizer(self.tokenizer, run / TOKENIZER)
 
     def build(self) -> LanguageModel:
-        """See :meth:`StepsTask.build`."""
-        return LanguageModel(self.config.model, len(self.problem.symbols))
+        """See :meth:`StepsTask.build`. Raises UnrolledError where a saved run has other symbols than its problem."""
+        count = len(self.problem.symbols)
+        if self.saved is not None and self.tokenizer.vocab_size != count:
+            raise UnrolledError(
+                f"{self.saved.path} has {self.tokenizer.vocab_size:,} symbols where its problem has {count:,}: its "
+                "config is damaged; train anew."
+            )
+        return LanguageModel(self.config.model, count)
 
     def start(self, model: LanguageModel, fresh: bool) -> None:
         """Give a head that asks for them the counts of the targets of some batches."""
