@@ -44,6 +44,12 @@ def test_the_plan() -> None:
     assert (lstm.steps, lstm.search_steps) == (12, 4)
 
 
+@pytest.mark.parametrize("part", [{"per_token": True}, {"corpora": ["pydoc"]}, {"measure": [{"name": "recovery"}]}])
+def test_what_is_of_texts_alone_is_refused(part: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"a plan of problems has no corpora, no \[\[measure\]\] and no per_token"):
+        PlanConfig.parse({**probe_plan(tiny()), **part})
+
+
 def test_points_that_a_problem_suggests() -> None:
     value = probe_plan(tiny(points={}))
     assert value["problem"][0]["points"] == {"length": list(MADE["group"](MADE.parse("group")).sweep()["length"])}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.compare.jobs import Board, Job
-from unrolled.compare.plan import ProbeConfig
+from unrolled.compare.plan import MeasureConfig
 from unrolled.compare.problems import measure_problem
 from unrolled.compare.result_file import RESULT_KIND, RESULT_VERSION
 from unrolled.compare.running import Guard, finish, forget_weights, outcome, score, train_nats, validations
@@ -81,7 +81,7 @@ def _trained(
     else:
         tell("scoring the validation split")
         scored = score(run, folder, plan.per_token)
-        figures = {name: value for probe in plan.probe for name, value in _probed(run, probe).items()}
+        figures = {name: value for one in plan.measure for name, value in _measured(run, one).items()}
     return {**common, **scored, "figures": figures, "train_nats": train_nats(folder)}
 
 
@@ -89,12 +89,12 @@ def _best(curve: list[dict[str, Any]]) -> dict[str, float]:
     return {"nats_per_token": min(point["nats_per_token"] for point in curve)}
 
 
-def _probed(run: Run, probe: ProbeConfig) -> dict[str, float]:
+def _measured(run: Run, one: MeasureConfig) -> dict[str, float]:
     """Further figures of a run, by name."""
     from unrolled.analyse import RecoveryConfig, recovery_of_run
 
     config = RecoveryConfig.parse({
-        "split": "valid", "places": probe.places, "lags": probe.lags, "columns": probe.columns,
+        "split": "valid", "places": one.places, "lags": one.lags, "columns": one.columns,
     })  # fmt: skip
     excess = recovery_of_run(run, config=config).excess.mean(0)
     return {"recovery_bits": float(excess.sum()), "recovery_first_bits": float(excess[0])}

@@ -15,7 +15,7 @@ from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
 
 __all__ = [
-    "BudgetConfig", "MatchConfig", "PlanConfig", "ProbeConfig", "SearchConfig", "SystemConfig", "find_plan",
+    "BudgetConfig", "MatchConfig", "MeasureConfig", "PlanConfig", "SearchConfig", "SystemConfig", "find_plan",
     "list_plans", "read_plan",
 ]  # fmt: skip
 
@@ -116,7 +116,7 @@ class SearchConfig(Config):
             )
 
 
-class ProbeConfig(Config):
+class MeasureConfig(Config):
     """A measurement of each final model beside its validation loss; its figures may be asked of in contrasts."""
 
     name: Literal["recovery"] = Field(
@@ -162,7 +162,7 @@ class PlanConfig(Config):
     system: tuple[SystemConfig, ...] = Field(min_length=1, description="what is compared")
     contrast: tuple[ContrastConfig, ...] = Field(default=(), description="what is asked")
     rule: tuple[RuleConfig, ...] = Field(default=(), description="how verdicts become the answer, first row first")
-    probe: tuple[ProbeConfig, ...] = Field(default=(), description="further measurements of each final model")
+    measure: tuple[MeasureConfig, ...] = Field(default=(), description="further measurements of each final model")
     problem: tuple[PlanProblem, ...] = Field(
         default=(), description="synthetic problems in the place of corpora; the recipe is of the task made"
     )
@@ -174,8 +174,8 @@ class PlanConfig(Config):
         _each_once("system", [one.name for one in self.system])
         _each_once("contrast", [one.name for one in self.contrast])
         _each_once("problem", [one.label for one in self.problem])
-        if self.problem and (self.corpora or self.probe):
-            raise UsageError("a plan of problems has no corpora and no [[probe]]; leave them out.")
+        if self.problem and (self.corpora or self.measure or self.per_token):
+            raise UsageError("a plan of problems has no corpora, no [[measure]] and no per_token; leave them out.")
         self._seeds_apart()
         check_settings(self.settings)
         for system in self.system:
@@ -222,7 +222,7 @@ class PlanConfig(Config):
     def _figures(self) -> None:
         """In every figure of a contrast less is better."""
         known = ["nats_per_token", "train_nats"]
-        known += ["recovery_bits", "recovery_first_bits"] if self.probe else []
+        known += ["recovery_bits", "recovery_first_bits"] if self.measure else []
         points = [point for one in self.problem for point in one.named_points()]
         known += [figure_name(kind, point) for kind in _LESS_IS_BETTER for point in dict.fromkeys(points)]
         for contrast in self.contrast:
