@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from train.runs import experiment, write_text
+from unrolled.analyse import RecoveryConfig, recovery_of_run
+from unrolled.compare.execute import measured
+from unrolled.compare.plan import MeasureConfig
 from unrolled.compare.running import train_nats, validations
 from unrolled.core.errors import UnrolledError
+from unrolled.runs import Run
+from unrolled.train import train
 
 
 def line(kind: str, step: int, nats: float) -> str:
@@ -33,3 +39,14 @@ def test_a_damaged_line_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(line("valid", 10, 1.5) + text)
     with pytest.raises(UnrolledError, match="is damaged; delete"):
         list(validations(tmp_path))
+
+
+def test_further_figures_are_those_of_the_recovery_probe(tmp_path: Path) -> None:
+    """All lags and the first one, of places of the validation split."""
+    run = Run(train(experiment(write_text(tmp_path / "text"), train={"steps": 5}), tmp_path / "run"), "cpu")
+    found = measured(run, MeasureConfig(name="recovery", places=12, lags=4, columns=2))
+    config = RecoveryConfig.parse({"split": "valid", "places": 12, "lags": 4, "columns": 2})
+    excess = recovery_of_run(run, config=config).excess
+    assert excess.shape == (12, 5)
+    assert found["recovery_bits"] == pytest.approx(excess.sum(1).mean())
+    assert found["recovery_first_bits"] == pytest.approx(excess[:, 0].mean())

@@ -17,7 +17,7 @@ from unrolled.core.record import environment
 from unrolled.evaluate import EvalConfig, evaluate_run
 from unrolled.runs import CONFIG, Run
 
-__all__ = ["RUNS", "execute", "run_folder", "score_test"]
+__all__ = ["RUNS", "execute", "measured", "run_folder", "score_test"]
 
 RUNS = "runs"
 
@@ -81,7 +81,7 @@ def _trained(
     else:
         tell("scoring the validation split")
         scored = score(run, folder, plan.per_token)
-        figures = {name: value for one in plan.measure for name, value in _measured(run, one).items()}
+        figures = {name: value for one in plan.measure for name, value in measured(run, one).items()}
     return {**common, **scored, "figures": figures, "train_nats": train_nats(folder)}
 
 
@@ -89,7 +89,7 @@ def _best(curve: list[dict[str, Any]]) -> dict[str, float]:
     return {"nats_per_token": min(point["nats_per_token"] for point in curve)}
 
 
-def _measured(run: Run, one: MeasureConfig) -> dict[str, float]:
+def measured(run: Run, one: MeasureConfig) -> dict[str, float]:
     """Further figures of a run, by name."""
     from unrolled.analyse import RecoveryConfig, recovery_of_run
 
