@@ -10,6 +10,7 @@ from unrolled.analyse import RecoveryConfig, recovery_of_run
 from unrolled.compare.execute import measured
 from unrolled.compare.plan import MeasureConfig
 from unrolled.compare.running import train_nats, validations
+from unrolled.compare.timing import time_systems
 from unrolled.core.errors import UnrolledError
 from unrolled.runs import Run
 from unrolled.train import train
@@ -50,3 +51,16 @@ def test_further_figures_are_those_of_the_recovery_probe(tmp_path: Path) -> None
     assert excess.shape == (12, 5)
     assert found["recovery_bits"] == pytest.approx(excess.sum(1).mean())
     assert found["recovery_first_bits"] == pytest.approx(excess[:, 0].mean())
+
+
+def test_timing_tells_the_larger_system(tmp_path: Path) -> None:
+    """Side by side, with nothing written."""
+    text = write_text(tmp_path / "text")
+    systems = {str(width): experiment(text, model={"width": width}) for width in (4, 160)}
+    told: list[str] = []
+    found = time_systems(systems, 1, told.append)
+    assert 0 < 2 * found["seconds_per_token"]["4"] < found["seconds_per_token"]["160"]
+    assert set(found["spread"]) == {"4", "160"}
+    assert told[:2] == ["timing 4", "timing 160"]
+    assert "timing, round 12 of 12" in told
+    assert {path.name for path in tmp_path.iterdir()} <= {"text", "cache"}
