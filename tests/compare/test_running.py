@@ -56,11 +56,11 @@ def test_further_figures_are_those_of_the_recovery_probe(tmp_path: Path) -> None
 def test_timing_tells_the_larger_system(tmp_path: Path) -> None:
     """Side by side, with nothing written."""
     text = write_text(tmp_path / "text")
-    systems = {str(width): experiment(text, model={"width": width}) for width in (4, 160)}
+    systems = {str(width): experiment(text, model={"width": width}) for width in (4, 300)}
     told: list[str] = []
     found = time_systems(systems, 1, told.append)
-    assert 0 < 2 * found["seconds_per_token"]["4"] < found["seconds_per_token"]["160"]
-    assert set(found["spread"]) == {"4", "160"}
-    assert told[:2] == ["timing 4", "timing 160"]
+    assert 0 < 2 * found["seconds_per_token"]["4"] < found["seconds_per_token"]["300"]
+    assert set(found["spread"]) == {"4", "300"}
+    assert told[:2] == ["timing 4", "timing 300"]
     assert "timing, round 12 of 12" in told
     assert {path.name for path in tmp_path.iterdir()} <= {"text", "cache"}
