@@ -9,6 +9,7 @@ __all__ = ["OPERATIONS"]
 OPERATIONS: "Registry[Any]" = Registry(
     "operation",
     {
+        "bias_attention": "unrolled.kernels.bias_attention:OPERATION",
         "causal_conv": "unrolled.kernels.causal_conv:OPERATION",
         "cell_loop": "unrolled.kernels.cell_loop:OPERATION",
         "diag_scan": "unrolled.kernels.diag_scan:OPERATION",

@@ -47,6 +47,7 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "program.cpp": tuple(INSTRUCTION_SETS),
     "softmax.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
     "window.cpp": ("amx_bf16", "avx512_bf16", *_GENERAL),
+    "attention.cpp": _GENERAL,
     "conv.cpp": _GENERAL,
     "expanded.cpp": _GENERAL,
     "gate.cpp": _GENERAL,

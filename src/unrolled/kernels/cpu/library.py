@@ -37,6 +37,8 @@ _FUNCTIONS = (
     "scan_backward",
     "matrix_forward",
     "matrix_backward",
+    "attention_forward",
+    "attention_backward",
     "conv_forward",
     "conv_backward",
     "expanded_forward",
