@@ -67,6 +67,8 @@ CELLS: "Registry[Any]" = Registry(
         "dss": "unrolled.cells.ssm.dss:DSS",
         "gss": "unrolled.cells.ssm.gss:GSS",
         "mega_ema": "unrolled.cells.ssm.mega_ema:MegaEMA",
+        "gcnn": "unrolled.cells.conv.gcnn:GCNN",
+        "tcn": "unrolled.cells.conv.tcn:TCN",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",
