@@ -69,6 +69,7 @@ CELLS: "Registry[Any]" = Registry(
         "mega_ema": "unrolled.cells.ssm.mega_ema:MegaEMA",
         "gcnn": "unrolled.cells.conv.gcnn:GCNN",
         "tcn": "unrolled.cells.conv.tcn:TCN",
+        "multires": "unrolled.cells.conv.multires:MultiRes",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",
