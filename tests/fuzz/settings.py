@@ -45,6 +45,7 @@ _KEYS = (
     "model.cell.pattern",
     "model.stack.mlp_bias",
     "model.dropout.branch",
+    "model.dropout.inner",
     "stream.window_cap",
     "stream.variable_windows",
     "stream.order",

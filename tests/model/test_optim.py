@@ -80,7 +80,8 @@ def by_hand(value: torch.Tensor, config: dict[str, Any], decay: float, steps: in
             grad = grad + decay * value
         if name == "sgd":
             first = grad if k == 0 else config["momentum"] * first + grad
-            value = value - lr * first
+            ahead = grad + config["momentum"] * first if config.get("nesterov") else first
+            value = value - lr * ahead
             continue
         one, two = config["betas"]
         first, second = one * first + (1 - one) * grad, two * second + (1 - two) * grad * grad
@@ -95,6 +96,7 @@ RULES: list[dict[str, Any]] = [
     {"name": "adamw", "lr": 0.05, "betas": (0.8, 0.9)},
     {"name": "sgd", "lr": 0.05, "momentum": 0.0},
     {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+    {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True},
 ]
 
 
@@ -108,6 +110,11 @@ def test_updates_by_hand(config: dict[str, Any], weight_decay: float, decay: str
         shrink = weight_decay if decay == "all" or value.dim() > 1 else 0.0
         assert_close(parameter.detach(), by_hand(value.detach(), config, shrink), f"{tuple(value.shape)}")
     assert not torch.equal(made[0], start[0])
+
+
+def test_nesterov_needs_a_momentum() -> None:
+    with pytest.raises(UsageError, match=r"set optimizer\.momentum"):
+        OPTIMIZERS.parse({"name": "sgd", "nesterov": True})
 
 
 def test_every_optimiser_of_the_table_has_a_default_and_moves() -> None:

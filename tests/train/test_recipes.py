@@ -47,6 +47,10 @@ PARAMETERS = {
     "babyhgrn": 990_529_536,
     "mingru-shakespeare": 6_705_408,
     "s4-wt103": 249_661_306,
+    # of the sizes of the authors' code, or of fairseq's model of the paper
+    "gcnn14-wt103": 223_480_776,
+    "tcn-ptb": 14_659_600,
+    "tcn-ptb-char": 2_222_100,
 }
 # Budgets under which the published widths are the largest, with the private unknown word of the published vocabulary.
 BUDGETS = {

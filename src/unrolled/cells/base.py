@@ -66,6 +66,7 @@ class Cell(nn.Module):
         recurrent_weights: names of the parameters that weight drop may mask.
         zoneout_fields: fields of the state that zoneout may keep; () is none.
         masks_state: whether the cell takes dropout masks on the field h of its state.
+        inner_sites: name -> width of the values inside the cell that dropout masks may multiply; {} is none.
         memory: whether an output depends on earlier inputs.
         normed: whether a residual stack puts its norm before the cell.
         parameter_rules: parameter's name -> how it is trained, where that differs from the rest.
@@ -86,6 +87,7 @@ class Cell(nn.Module):
     recurrent_weights: tuple[str, ...] = ()
     zoneout_fields: tuple[str, ...] = ()
     masks_state: bool = False
+    inner_sites: Mapping[str, int] = {}
     memory: bool = True
     normed: bool = True
     parameter_rules: Mapping[str, ParameterRule] = {}
@@ -251,6 +253,8 @@ class StepCell(Cell):
         tap: Tap | None = None,
     ) -> tuple[Tensor, Any]:
         """See :meth:`Cell.forward`; computed by the operation ``cell_loop``. The input may be rows of a table."""
+        if noise is not None and noise.inner:
+            raise UsageError(f"the {self.name} has no sites for dropout inside; set model.dropout.inner to 0.")
         if state is None:
             state = self.initial_state(x.shape[0], x.device, x.dtype)
         return cell_loop(self, x, state, reset, noise, tap)

@@ -24,13 +24,19 @@ class Given(NamedTuple):
 
     reset: boolean (batch, time) or None. zoneout: field -> mask, see :class:`Noise`; of ``zoneout_fields`` alone.
     show: names internals of the window, (batch, time, ...); None when nobody listens. The state and the output ``h``
-    are named without it. handed: see :attr:`Cell.hands`.
+    are named without it. handed: see :attr:`Cell.hands`. inner: site -> mask, of ``inner_sites`` alone; :meth:`drop`
+    applies one.
     """
 
     reset: Tensor | None
     zoneout: Mapping[str, Tensor]
     show: Show | None
     handed: MutableMapping[str, Tensor]
+    inner: Mapping[str, Tensor] = {}
+
+    def drop(self, site: str, x: Tensor) -> Tensor:
+        """x (batch, time, width) times the mask of a site inside the cell; x itself where there is none."""
+        return x * self.inner[site] if site in self.inner else x
 
 
 class MixerCell(Cell):
@@ -110,10 +116,11 @@ class MixerCell(Cell):
         """See :meth:`Cell.forward`.
 
         Raises:
-            UsageError: noise other than zoneout of ``zoneout_fields``.
+            UsageError: noise other than zoneout of ``zoneout_fields`` and masks of ``inner_sites``.
         """
         state = self.initial_state(x.shape[0], x.device, x.dtype) if state is None else state
-        given = Given(reset, self._zoneout(noise), None, {} if handed is None else handed)
+        inner = {} if noise is None else noise.inner or {}
+        given = Given(reset, self._zoneout(noise), None, {} if handed is None else handed, inner)
         if tap is not None:
             self._trace(x, state, given, tap)
         return self.mix(x, state, given)
@@ -130,7 +137,8 @@ class MixerCell(Cell):
             reset = None if given.reset is None else given.reset[:, t : t + 1]
             zoneout = {name: at(mask, t) for name, mask in given.zoneout.items()}
             handed = {name: value[:, t : t + 1] for name, value in given.handed.items()}
-            y, state = self.mix(x[:, t : t + 1], state, Given(reset, zoneout, seen.__setitem__, handed))
+            inner = {name: at(mask, t) for name, mask in given.inner.items()}
+            y, state = self.mix(x[:, t : t + 1], state, Given(reset, zoneout, seen.__setitem__, handed, inner))
             found = {name: value[:, 0] for name, value in seen.items()}
             for name, part in state._asdict().items():
                 if part.is_floating_point():
@@ -145,6 +153,9 @@ class MixerCell(Cell):
         if noise is None:
             return {}
         kept = noise.zoneout or {}
+        if set(noise.inner or {}) - set(self.inner_sites):
+            takes = f"{', '.join(self.inner_sites)} alone" if self.inner_sites else "none"
+            raise UsageError(f"the {self.name} has sites for dropout inside: {takes}; set model.dropout.inner to 0.")
         if noise.state_in is not None or noise.state_out is not None or set(kept) - set(self.zoneout_fields):
             takes = f"zoneout of {', '.join(self.zoneout_fields)} and no other" if self.zoneout_fields else "no"
             raise UsageError(f"the {self.name} takes {takes} noise on its state.")

@@ -15,7 +15,7 @@ from unrolled.core.tree import map_tree
 __all__ = ["DropoutConfig", "Masks", "apply_mask", "check_sites", "cut_masks", "draw_mask", "draw_zoneout"]
 
 
-_RATES = ("embedding", "input", "between", "branch", "state", "output", "projected", "weight")
+_RATES = ("embedding", "input", "between", "branch", "inner", "state", "output", "projected", "weight")
 
 
 class DropoutConfig(Config):
@@ -31,6 +31,13 @@ class DropoutConfig(Config):
         ge=0,
         lt=1,
         description="rate on what each cell and each MLP of a residual stack adds to what came in",
+    )
+    inner: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="rate inside cells that have sites for it, such as after each activation of a TCN or on what "
+        "passes between the levels of a TrellisNet",
     )
     state: float = Field(default=0.0, ge=0, lt=1, description="rate on the recurrent state h")
     output: float = Field(default=0.0, ge=0, lt=1, description="rate on the last output, before the head")
@@ -80,7 +87,8 @@ class Masks(NamedTuple):
     embedding: (vocabulary, 1). input, output: (batch, 1 or time, width). between, state: one a layer.
     head: what the head drew for itself. weight: one mapping a layer, parameter's name -> mask of its shape.
     zoneout: one mapping a layer, state field -> (batch, time, width), 1 where the old value stays.
-    branch: as output, of each cell and then of each MLP of a residual stack.
+    branch: as output, of each cell and then of each MLP of a residual stack. inner: one mapping a layer, site inside
+    the cell -> mask.
     """
 
     embedding: Tensor | None
@@ -92,6 +100,7 @@ class Masks(NamedTuple):
     weight: tuple[Mapping[str, Tensor] | None, ...] = ()
     zoneout: tuple[Mapping[str, Tensor] | None, ...] = ()
     branch: tuple[Tensor | None, ...] = ()
+    inner: tuple[Mapping[str, Tensor] | None, ...] = ()
 
 
 def cut_masks(masks: Masks | None, low: int, high: int) -> Masks | None:
@@ -106,7 +115,7 @@ def cut_masks(masks: Masks | None, low: int, high: int) -> Masks | None:
     return masks._replace(**timed)
 
 
-_TIMED = ("input", "between", "branch", "state", "output", "head", "zoneout")
+_TIMED = ("input", "between", "branch", "inner", "state", "output", "head", "zoneout")
 
 
 def draw_mask(
@@ -146,6 +155,8 @@ def check_sites(config: DropoutConfig, cell: Any) -> None:
         raise UsageError(f"the cell {cell.name!r} has no recurrent matrices for dropout.weight; set it to 0.")
     if config.state and not cell.masks_state:
         raise UsageError(f"the cell {cell.name!r} has no h in its state for dropout.state; set it to 0.")
+    if config.inner and not cell.inner_sites:
+        raise UsageError(f"the cell {cell.name!r} has no sites inside for dropout.inner; set it to 0.")
     for name in config.zoneout:
         if name not in cell.zoneout_fields:
             has = f"only {', '.join(cell.zoneout_fields)}" if cell.zoneout_fields else "nor any other field"

@@ -145,6 +145,10 @@ class LanguageModel(nn.Module):
                     for name, shape in shapes.items()
                 }
             )
+        inner: Any = tuple(
+            {site: draw(d.inner, width, f"inner.{i}.{site}", d.mask) for site, width in layer.inner_sites.items()}
+            for i, layer in enumerate(layers if d.inner else ())
+        )
         return Masks(
             rows,
             draw(d.input, self.embedding.out_width, "input", d.mask),
@@ -155,6 +159,7 @@ class LanguageModel(nn.Module):
             tuple(matrices),
             tuple(kept),
             tuple(draw(d.branch, self.stack.out_width, f"branch.{i}", d.mask) for i in range(self.stack.branches)),
+            inner,
         )
 
     def _noise(self, masks: Masks | None, batch: int) -> tuple[Noise | None, ...]:
@@ -166,11 +171,11 @@ class LanguageModel(nn.Module):
             like = self.embedding.weight
             constant = {name: like.new_full((batch, 1, 1), rate) for name, rate in rates.items()}
             return (Noise(zoneout=constant),) * len(layers)
-        kept = masks.zoneout or (None,) * len(layers)
+        kept, inside = (part or (None,) * len(layers) for part in (masks.zoneout, masks.inner))
         noise = []
-        for mask, zoneout in zip(masks.state, kept, strict=True):
+        for mask, zoneout, inner in zip(masks.state, kept, inside, strict=True):
             place = {} if mask is None else {f"state_{self.config.dropout.state_place}": mask}
-            noise.append(Noise(**place, zoneout=zoneout) if place or zoneout else None)
+            noise.append(Noise(**place, zoneout=zoneout, inner=inner) if place or zoneout or inner else None)
         return tuple(noise)
 
     def _input(self, tokens: Tensor, masks: Masks | None) -> Tensor | TableInput:

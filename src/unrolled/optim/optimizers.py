@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from torch import nn
 
 from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
 from unrolled.core.parameters import ParameterRule
 from unrolled.core.registry import Registry
 from unrolled.optim.normed_rmsprop import NormedRMSprop
@@ -59,6 +60,13 @@ class SGDConfig(OptimizerConfig):
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=1.0, gt=0, le=_MOST, description="full learning rate, before the schedule")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum")
+    nesterov: bool = Field(default=False, description="look ahead by the momentum (Nesterov, as Sutskever et al. 2013)")
+
+    @model_validator(mode="after")
+    def _looks_ahead(self) -> "SGDConfig":
+        if self.nesterov and not self.momentum:
+            raise UsageError("optimizer.nesterov looks ahead by a momentum; set optimizer.momentum, or leave it out.")
+        return self
 
 
 class NormedRMSpropConfig(OptimizerConfig):

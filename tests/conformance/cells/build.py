@@ -135,6 +135,9 @@ def noises(cell: Cell, state: Any, time: int) -> dict[str, Noise]:
     def zones(steps: int) -> dict[str, Tensor]:
         return {name: 0.6 * mask(getattr(state, name), steps) for name in cell.zoneout_fields}
 
+    def inside(like: Tensor, steps: int) -> dict[str, Tensor]:
+        return {site: mask(like.new_empty(len(like), width), steps) for site, width in cell.inner_sites.items()}
+
     found = {}
     for label, steps in (("window", 1), ("step", time)):
         if cell.masks_state:
@@ -142,6 +145,8 @@ def noises(cell: Cell, state: Any, time: int) -> dict[str, Noise]:
             found[f"state_out {label}"] = Noise(state_out=mask(state.h, steps))
         if cell.zoneout_fields:
             found[f"zoneout {label}"] = Noise(zoneout=zones(steps))
+        if cell.inner_sites:
+            found[f"inner {label}"] = Noise(inner=inside(state[0], steps))
     return found | {"all": Noise(mask(state.h, 1), mask(state.h, time), zones(time))} if cell.masks_state else found
 
 

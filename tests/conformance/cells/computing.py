@@ -1,5 +1,7 @@
 """Checks of how a cell is computed: backends, gradients, noise, weight drop, precision."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -114,6 +116,7 @@ def check_noise(make_cell: MakeCell) -> None:
     y, final = cell(x, state, noise=Noise(zoneout={name: mask + 1 for name, mask in never.items()}))
     for name in fields:
         assert_close(getattr(final, name), getattr(state, name), f"zoneout of ones keeps {name}")
+    _check_inside(cell, x, state, (plain, last))
     if not cell.masks_state:
         refused = [Noise(state_in=x.new_ones(BATCH, 1, 1)), Noise(state_out=x.new_ones(BATCH, 1, 1))]
         refused += [
@@ -152,6 +155,22 @@ def check_noise(make_cell: MakeCell) -> None:
     y, final = cell(x, state, noise=Noise(zoneout=always))
     if output_is_h:
         assert_close(y, state.h.unsqueeze(1).expand_as(y), "zoneout of ones keeps the output")
+
+
+def _check_inside(cell: Any, x: Tensor, state: Any, plain: tuple[Tensor, Any]) -> None:
+    """Masks of sites inside the cell: of ones they change nothing, each of zeros acts, another site is refused."""
+    ones = {site: x.new_ones(BATCH, 1, width) for site, width in cell.inner_sites.items()}
+    y, final = cell(x, state, noise=Noise(inner=ones))
+    for part, other in zip([y, *final], [plain[0], *plain[1]], strict=True):
+        assert_close(part, other, "masks of ones inside")
+    for site, mask in ones.items():
+        y, _ = cell(x, state, noise=Noise(inner={**ones, site: torch.zeros_like(mask)}))
+        assert relative_error(y, plain[0]) > 1e-6, f"a mask of zeros at the site {site} changes nothing"
+    try:
+        cell(x, state, noise=Noise(inner={**ones, "no_site": x.new_ones(BATCH, 1, 1)}))
+    except UsageError:
+        return
+    raise AssertionError("a mask of a site that there is not is taken")
 
 
 def check_weight_drop(make_cell: MakeCell) -> None:

@@ -15,7 +15,7 @@ from unrolled.core.errors import UsageError
 from unrolled.kernels.causal_conv import native, reference, torch_conv
 from unrolled.kernels.dispatch import Backend, Operation, Sizes, choose
 
-__all__ = ["BACKENDS", "OPERATION", "Activation", "causal_conv"]
+__all__ = ["BACKENDS", "OPERATION", "Activation", "cache_after", "causal_conv", "reach_of"]
 
 Activation = Literal["silu"]
 
@@ -68,11 +68,11 @@ def causal_conv(
     lost = (weight.shape[-1] - 1) * dilation
     _check(x, weight, cache, dilation, groups, lost)
     before = x.new_zeros(x.shape[0], lost, x.shape[2]) if cache is None else cache
-    reach = None if reset is None else _reach(reset, lost)
+    reach = None if reset is None else reach_of(reset, lost)
     parts = (x.to(work), weight.to(work), None if bias is None else bias.to(work), before.to(work))
     args = (*parts, reach, dilation, activation, precision)
     y = choose("causal_conv", BACKENDS, backend, subject or "convolution", *args).run(*args)
-    return y.to(kind), _after(before, x, reach)
+    return y.to(kind), cache_after(before, x, reach)
 
 
 def _check(x: Tensor, weight: Tensor, cache: Tensor | None, dilation: int, groups: int | None, lost: int) -> None:
@@ -95,14 +95,14 @@ def _check(x: Tensor, weight: Tensor, cache: Tensor | None, dilation: int, group
         )
 
 
-def _reach(reset: Tensor, lost: int) -> Tensor:
+def reach_of(reset: Tensor, lost: int) -> Tensor:
     """(batch, time) int64: how many steps can be looked back; ``lost`` or more where no reset is near."""
     steps = torch.arange(reset.shape[1], device=reset.device)
     last = torch.where(reset, steps, -lost).cummax(1).values
     return steps - last
 
 
-def _after(cache: Tensor, x: Tensor, reach: Tensor | None) -> Tensor:
+def cache_after(cache: Tensor, x: Tensor, reach: Tensor | None) -> Tensor:
     """The last inputs; zeros in the place of those before the last reset."""
     lost, time = cache.shape[1], x.shape[1]
     after = x[:, time - lost :].clone() if time >= lost else torch.cat([cache[:, time:], x], 1)

@@ -35,6 +35,8 @@ BROKEN: dict[str, tuple[type[Cell], ...]] = {
         computing.RatesForMasks,
         computing.CopiesItsOutput,
         computing.SwallowsNoise,
+        computing.DropsNothingInside,
+        computing.TakesAnySite,
     ),
     "weight_drop": (computing.CachesWeights, computing.NamesNoParameter),
     "bf16": (computing.LosesDigits, computing.IgnoresPrecision),

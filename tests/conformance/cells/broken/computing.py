@@ -14,6 +14,7 @@ from .base import RightLSTM, RightRNN
 __all__ = [
     "CachesWeights",
     "CopiesItsOutput",
+    "DropsNothingInside",
     "IgnoresNoise",
     "IgnoresPrecision",
     "IgnoresZoneout",
@@ -24,6 +25,7 @@ __all__ = [
     "ProjectsTogether",
     "RatesForMasks",
     "SwallowsNoise",
+    "TakesAnySite",
     "WrongGradient",
 ]
 
@@ -109,6 +111,22 @@ class SwallowsNoise(QRNN):
 
     def _zoneout(self, noise):
         return {} if noise is None else {"c": (noise.zoneout or {}).get("c", torch.zeros(()))}
+
+
+class DropsNothingInside(QRNN):
+    """Names a site inside and masks nothing there."""
+
+    inner_sites = {"hidden": 4}
+
+    def __init__(self, in_width: int, width: int):
+        super().__init__(in_width, width, QRNNConfig())
+
+
+class TakesAnySite(DropsNothingInside):
+    inner_sites = {}
+
+    def _zoneout(self, noise):
+        return super()._zoneout(None if noise is None else noise._replace(inner=None))
 
 
 class ProjectsTogether(RightRNN):
