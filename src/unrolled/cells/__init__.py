@@ -32,6 +32,7 @@ CELLS: "Registry[Any]" = Registry(
         "rnn": "unrolled.cells.gated.rnn:RNN",
         "lstm": "unrolled.cells.gated.lstm:LSTM",
         "gru": "unrolled.cells.gated.gru:GRU",
+        "lem": "unrolled.cells.gated.lem:LEM",
         "mrnn": "unrolled.cells.multiplicative.mrnn:MRNN",
         "mlstm": "unrolled.cells.multiplicative.mlstm:MLSTM",
         "mgru": "unrolled.cells.multiplicative.mgru:MGRU",
