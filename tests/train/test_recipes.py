@@ -47,6 +47,12 @@ PARAMETERS = {
     "babyhgrn": 990_529_536,
     "mingru-shakespeare": 6_705_408,
     "s4-wt103": 249_661_306,
+    # of the configurations' sizes
+    "lem-ptb": 3_095_312,
+    "lem-ptb-char": 5_078_850,
+    # published as 14.4M and 27M
+    "hyperlstm-ptb-char": 14_407_714,
+    "hyperlstm-enwik8": 26_541_773,
 }
 # Budgets under which the published widths are the largest, with the private unknown word of the published vocabulary.
 BUDGETS = {
