@@ -51,6 +51,12 @@ PARAMETERS = {
     "gcnn14-wt103": 223_480_776,
     "tcn-ptb": 14_659_600,
     "tcn-ptb-char": 2_222_100,
+    # of the configurations' sizes
+    "lem-ptb": 3_095_312,
+    "lem-ptb-char": 5_078_850,
+    # published as 14.4M and 27M
+    "hyperlstm-ptb-char": 14_407_714,
+    "hyperlstm-enwik8": 26_541_773,
 }
 # Budgets under which the published widths are the largest, with the private unknown word of the published vocabulary.
 BUDGETS = {

@@ -32,6 +32,8 @@ CELLS: "Registry[Any]" = Registry(
         "rnn": "unrolled.cells.gated.rnn:RNN",
         "lstm": "unrolled.cells.gated.lstm:LSTM",
         "gru": "unrolled.cells.gated.gru:GRU",
+        "lem": "unrolled.cells.gated.lem:LEM",
+        "hyperlstm": "unrolled.cells.gated.hyperlstm:HyperLSTM",
         "mrnn": "unrolled.cells.multiplicative.mrnn:MRNN",
         "mlstm": "unrolled.cells.multiplicative.mlstm:MLSTM",
         "mgru": "unrolled.cells.multiplicative.mgru:MGRU",

@@ -35,6 +35,8 @@ TAP_NAMES = {
     "g": TapName("candidate", "what is written into c (z in the QRNN's equation)"),
     "n": TapName("candidate", "what is mixed into h"),
     "c": TapName("state", "cell state"),
+    "hyper_c": TapName("state", "cell state of the smaller LSTM beside (HyperLSTM)"),
+    "hyper_h": TapName("state", "output of the smaller LSTM beside, of which scales and biases are made"),
     "h": TapName("state", "output, and in cells with a step the recurrent state"),
     "x": TapName("state", "input that is kept for the next step (QRNN of window 2, RWKV-4)"),
     "s": TapName(
