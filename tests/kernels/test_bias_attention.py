@@ -38,8 +38,8 @@ def outcome(shape: tuple[int, ...], first: str, extra: tuple[str, ...], backend:
     start = None
     if first == "window":
         start = (torch.arange(time) + before - 6).clamp_min(0).expand(batch, -1)
-    elif first == "any":  # some queries see nothing
-        start = torch.randint(0, keys + 2, (batch, time), generator=source)
+    elif first == "any":  # of each head; some queries see nothing
+        start = torch.randint(0, keys + 2, (batch, time, heads), generator=source)
     y, lse = bias_attention(q, k, v, start, level, None, memory, lse="lse" in extra, backend=backend)
     outputs = [y] if lse is None else [y, lse.clamp_min(-1e3)]
     loss = torch.stack([(part * torch.randn(part.shape, generator=source).double()).sum() for part in outputs]).sum()

@@ -15,12 +15,14 @@ class ParameterRule(NamedTuple):
     """How a parameter is trained and begun, where that differs from the rest.
 
     decay: whether weight decay acts on it. rate: factor on the learning rate. drawn: whether an initialisation that is
-    meant for all matrices (``model.init_std``) may draw it anew.
+    meant for all matrices (``model.init_std``) may draw it anew. least: below which no update takes its numbers; None
+    where there is no such bound.
     """
 
     decay: bool = True
     rate: float = 1.0
     drawn: bool = True
+    least: float | None = None
 
 
 def rules_of(model: nn.Module) -> dict[nn.Parameter, ParameterRule]:

@@ -149,7 +149,18 @@ def build_optimizer(
     row = OPTIMIZERS[config.name]
     if row.fused:
         options["fused"] = True
-    return row.make(groups, **options)
+    optimizer = row.make(groups, **options)
+    bounds = {p: rule.least for p, rule in rules.items() if rule.least is not None and p.requires_grad}
+    if bounds:
+        optimizer.register_step_post_hook(lambda *_: _keep_above(bounds))
+    return optimizer
+
+
+@torch.no_grad()
+def _keep_above(bounds: Mapping[nn.Parameter, float]) -> None:
+    """Put numbers that an update took below their bound back to it."""
+    for parameter, least in bounds.items():
+        parameter.clamp_(min=least)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -64,8 +64,9 @@ def bias_attention(
         q: (batch, time, heads, size), time >= 1.
         k, v: (batch, keys, groups, size) and (batch, keys, groups, values): the ``keys - time`` before the window, then
             those of the window. heads is a multiple of groups; each group serves as many heads, one after another.
-        first: int64 (batch, time): the first of these keys that each query sees, which begins a window or a document;
-            it sees all from there up to its own, and nothing where that lies beyond its own. None: all.
+        first: int64 (batch, time) or (batch, time, heads): the first of these keys that each query sees, which begins a
+            window or a document; it sees all from there up to its own, and nothing where that lies beyond its own.
+            None: all.
         level: (batch, keys, heads). bias: broadcast to (batch, heads, time, keys).
         memory: keys and values (batch or 1, m, groups, ...) that every query sees, whatever ``first`` says; levels do
             not concern them, and a bias has them in front.
@@ -90,8 +91,9 @@ def bias_attention(
             level = torch.cat([level.new_zeros(len(level), always, level.shape[2]), level], 1)
     parts = [part if part is None else part.to(work) for part in (q, k, v, level, bias)]
     q, k, v, level, bias = parts  # type: ignore[assignment]
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    given = Inputs(q, k, v, first, always, level, bias, scale, weights, lse)
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    first = first.unsqueeze(-1) if first is not None and first.dim() == 2 else first
+    given = Inputs(q, k, v, first, always, level, bias, factor, weights, lse)
     y, found = choose("bias_attention", BACKENDS, backend, subject or "attention", given).run(given)
     return y.to(kind), found if found is None else found.to(kind)
 
@@ -164,8 +166,9 @@ def _call(given: Mapping[str, Tensor], backend: str, precision: str) -> tuple[Te
 
 def _request(given: Mapping[str, Tensor]) -> tuple[Inputs]:
     level = given["decay"].cumsum(1) if "decay" in given else None
-    parts = (given["q"], given["keys"], given["values"], given.get("first"))
-    return (Inputs(*parts, 0, level, None, 1.0, "softmax", False),)
+    first = given.get("first")
+    first = None if first is None else first.unsqueeze(-1)
+    return (Inputs(given["q"], given["keys"], given["values"], first, 0, level, None, 1.0, "softmax", False),)
 
 
 def _peer(given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

@@ -10,13 +10,14 @@ __all__ = ["attend", "attend_torch", "refuse_torch", "seen_of"]
 
 
 def seen_of(given: Inputs) -> Tensor:
-    """Boolean (batch or 1, 1, time, keys): what each query sees."""
+    """Boolean (batch or 1, 1 or heads, time, keys): what each query sees."""
     time, keys = given.q.shape[1], given.k.shape[1]
     place = torch.arange(keys, device=given.q.device)
     past = place <= place[keys - time :, None]
     if given.first is None:
         return past.view(1, 1, time, keys)
-    return (past & ((place >= given.first.unsqueeze(-1)) | (place < given.always))).unsqueeze(1)
+    first = given.first.transpose(1, 2).unsqueeze(-1)
+    return past & ((place >= first) | (place < given.always))
 
 
 def _biased(given: Inputs) -> Tensor | None:

@@ -51,7 +51,8 @@ class _Attention(torch.autograd.Function):
         (batch, time, heads, size), (keys, groups, values) = q.shape, v.shape[1:]
         work = batch * heads * time * keys * (size + values)
         threads = max(1, min(torch.get_num_threads(), batch * groups, work // _PER_THREAD))
-        shape = _numbers([batch, time, keys, heads, groups, size, values, always, threads])
+        apart = first is not None and first.shape[-1] > 1
+        shape = _numbers([batch, time, keys, heads, groups, size, values, always, threads, int(apart)])
         y, lse = q.new_empty(batch, time, heads, values), q.new_empty(batch, time, heads)
         strides = _numbers([number for part in (q, k, v, y) for number in part.stride()[:3]])
         library().call("attention_forward", q.dtype, shape, strides, q, k, v, level, first, scale, y, lse)

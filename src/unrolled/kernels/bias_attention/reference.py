@@ -28,8 +28,8 @@ class Inputs(NamedTuple):
 
     q: (batch, time, heads, size). k, v: (batch, keys, groups, size or values), the last ``time`` of them at the
         queries.
-    first: int64 (batch, time), the first key that each query sees, or None. always: how many keys at the front all
-    queries see. level: (batch, keys, heads) or None. bias: broadcast to (batch, heads, time, keys), or None.
+    first: int64 (batch, time, 1 or heads), the first key that each query sees, or None. always: how many keys at the
+    front all queries see. level: (batch, keys, heads) or None. bias: broadcast to (batch, heads, time, keys), or None.
     weights: ``softmax`` or one of WEIGHTS. lse: whether the logarithm of the sum of weights is asked for.
     """
 
@@ -55,25 +55,26 @@ def attend(given: Inputs) -> tuple[Tensor, Tensor | None]:
     outputs, sums = [], []
     for t in range(time):
         own = keys - time + t
-        s = given.scale * (q[:, t : t + 1] * k[:, : own + 1]).sum(-1)  # (batch, keys so far, heads)
+        s = given.scale * torch.einsum("bhn,bjhn->bjh", q[:, t], k[:, : own + 1])
         if given.level is not None:
             between = given.level[:, own : own + 1] - given.level[:, : own + 1]
             s = torch.cat([s[:, : given.always], s[:, given.always :] + between[:, given.always :]], 1)
         if given.bias is not None:
             whole = given.bias.expand(len(q), q.shape[2], time, keys)
             s = s + whole[:, :, t, : own + 1].transpose(1, 2)
-        seen = torch.ones(len(q), own + 1, dtype=torch.bool, device=q.device)
+        so_far = place[: own + 1].view(1, -1, 1)
+        seen = torch.ones_like(s, dtype=torch.bool)  # (batch, keys so far, heads)
         if given.first is not None:
-            seen = (place[: own + 1] >= given.first[:, t : t + 1]) | (place[: own + 1] < given.always)
+            seen = seen & ((so_far >= given.first[:, t : t + 1]) | (so_far < given.always))
         if given.weights == "softmax":
-            s = s.masked_fill(~seen.unsqueeze(-1), -torch.inf)
+            s = s.masked_fill(~seen, -torch.inf)
             top = s.amax(1, keepdim=True).detach().clamp_min(EMPTY)
             w = torch.exp(s - top)
             total = w.sum(1, keepdim=True)
-            some = seen.any(1).view(-1, 1, 1)
+            some = seen.any(1, keepdim=True)
             w = w / torch.where(some, total, 1)
             sums.append(torch.where(some, top + torch.where(some, total, 1).log(), EMPTY).squeeze(1))
         else:
-            w = WEIGHTS[given.weights](s).masked_fill(~seen.unsqueeze(-1), 0)
-        outputs.append((w.unsqueeze(-1) * v[:, : own + 1]).sum(1))
+            w = WEIGHTS[given.weights](s).masked_fill(~seen, 0)
+        outputs.append(torch.einsum("bjh,bjhn->bhn", w, v[:, : own + 1]))
     return torch.stack(outputs, 1), torch.stack(sums, 1) if given.lse else None

@@ -6,13 +6,13 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define NAME(f) JOIN(f, INSTRUCTION_SET)
 
-// shape: batch, steps, keys, heads, groups, size, values, always, threads. strides: three each of q, k, v, y, grad.
+// shape: batch, steps, keys, heads, groups, size, values, always, threads, whether `first` is said of each head. strides: three each of q, k, v, y, grad.
 #define EXPORT(T, KIND)                                                                                                  \
     namespace {                                                                                                          \
     Asked<T> NAME(asked_##KIND)(const int64_t* n, const int64_t* s, const T* q, const T* k, const T* v, const T* level,  \
                                 const int64_t* first, double scale) {                                                    \
         return {{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]}, {q, s[0], s[1], s[2]}, {k, s[3], s[4], s[5]},          \
-                {v, s[6], s[7], s[8]}, level, first, T(scale)};                                                          \
+                {v, s[6], s[7], s[8]}, level, first, T(scale), n[9] != 0};                                                          \
     }                                                                                                                    \
     }                                                                                                                    \
     extern "C" void NAME(attention_forward_##KIND)(const int64_t* shape, const int64_t* strides, const T* q, const T* k, \

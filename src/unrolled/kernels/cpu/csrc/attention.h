@@ -33,10 +33,15 @@ struct Asked {
     Counts n;
     Rows<const T> q, k, v;
     const T* level;        // (batch, keys, heads) or null: what is added to a score is that of the query less the key's
-    const int64_t* first;  // (batch, steps) or null: the first key that a query sees
+    const int64_t* first;  // (batch, steps, 1 or heads) or null: the first key that a query sees
     T scale;
+    bool apart;  // whether it is said of each head
 
-    int64_t low(int64_t b, int64_t t) const { return first ? std::max(first[b * n.steps + t], n.always) : n.always; }
+    int64_t low(int64_t b, int64_t t, int64_t h) const {
+        if (!first) return n.always;
+        const int64_t place = b * n.steps + t;
+        return std::max(first[apart ? place * n.heads + h : place], n.always);
+    }
     int64_t high(int64_t t) const { return n.keys - n.steps + t + 1; }  // one past the last
 };
 
@@ -131,8 +136,8 @@ struct Run {
 template <class T>
 struct Seen {
     Run runs[2];
-    Seen(const Asked<T>& a, int64_t b, int64_t t, int64_t base) {
-        const int64_t low = a.low(b, t);
+    Seen(const Asked<T>& a, int64_t b, int64_t t, int64_t h, int64_t base) {
+        const int64_t low = a.low(b, t, h);
         runs[0] = {0, a.n.always};
         runs[1] = {low - base, std::max<int64_t>(0, a.high(t) - low)};
     }
@@ -169,9 +174,9 @@ T weigh(const Asked<T>& a, const Seen<T>& seen, T* s, int64_t wide, int64_t base
 template <class T>
 struct Block {
     int64_t t, count, base, end;  // queries from t on; keys from base to end, at borders of panels
-    Block(const Asked<T>& a, int64_t b, int64_t t) : t(t), count(std::min(QUERIES, a.n.steps - t)) {
+    Block(const Asked<T>& a, int64_t b, int64_t t, int64_t h) : t(t), count(std::min(QUERIES, a.n.steps - t)) {
         int64_t low = a.n.always ? 0 : a.n.keys;
-        for (int64_t i = 0; i < count && low; ++i) low = std::min(low, a.low(b, t + i));
+        for (int64_t i = 0; i < count && low; ++i) low = std::min(low, a.low(b, t + i, h));
         base = std::min(low, a.high(t + count - 1) - 1) / panel_width<T>() * panel_width<T>();
         end = std::min(a.n.keys, up_to(a.high(t + count - 1), panel_width<T>()));
     }
@@ -191,7 +196,7 @@ template <class T>
 void attend_few(const Asked<T>& a, int64_t b, int64_t h, const T* level, T* s, Rows<T> y, T* lse) {
     const int64_t g = h / (a.n.heads / a.n.groups);
     for (int64_t t = 0; t < a.n.steps; ++t) {
-        const Seen<T> seen(a, b, t, 0);
+        const Seen<T> seen(a, b, t, h, 0);
         for (const Run run : seen.runs)
             for (int64_t j = run.low; j < run.low + run.count; ++j) s[j] = dot(a.q.of(b, t, h), a.k.of(b, j, g), a.n.size);
         T* out = y.of(b, t, h);
@@ -232,12 +237,12 @@ void attend(const Asked<T>& a, Rows<T> y, T* lse, int64_t threads) {
                     continue;
                 }
                 for (int64_t t = 0; t < n.steps; t += QUERIES) {
-                    const Block<T> block(a, b, t);
+                    const Block<T> block(a, b, t, h);
                     product_part<T, false>(block.count, a.q.of(b, t, h), a.q.step, keys, 0, n.size, block.base, block.end, s,
                                            wide, false);
                     for (int64_t i = 0; i < block.count; ++i)
                         lse[(b * n.steps + t + i) * n.heads + h] =
-                            weigh(a, Seen<T>(a, b, t + i, block.base), s + i * wide, block.keys(), block.base, level,
+                            weigh(a, Seen<T>(a, b, t + i, h, block.base), s + i * wide, block.keys(), block.base, level,
                                   level ? level[a.high(t + i) - 1] : 0);
                     product_part<T, false>(block.count, s, wide, values, block.base, block.keys(), 0, n.values,
                                            y.of(b, t, h), y.step, false);

@@ -61,7 +61,7 @@ void attend_back(const Asked<T>& a, Rows<const T> y, const T* lse, Rows<const T>
                 const T* level = levels_of(a, b, h, level_room);
                 std::fill(of_level, of_level + wide, T(0));
                 for (int64_t t = 0; t < n.steps; t += QUERIES) {
-                    const Block<T> block(a, b, t);
+                    const Block<T> block(a, b, t, h);
                     Packed<T> queries = {query_room, block.count, n.size}, grads = {grad_room, block.count, n.values};
                     queries.fill(a.q.of(b, t, h), a.q.step, 1);
                     grads.fill(grad.of(b, t, h), grad.step, 1);
@@ -72,7 +72,7 @@ void attend_back(const Asked<T>& a, Rows<const T> y, const T* lse, Rows<const T>
                     for (int64_t i = 0; i < block.count; ++i) {
                         const int64_t place = (b * n.steps + t + i) * n.heads + h, own = a.high(t + i) - 1;
                         const T less = dot(y.of(b, t + i, h), grad.of(b, t + i, h), n.values) - (grad_lse ? grad_lse[place] : 0);
-                        score_gradients(a, Seen<T>(a, b, t + i, block.base), s + i * wide, dp + i * wide, block.keys(),
+                        score_gradients(a, Seen<T>(a, b, t + i, h, block.base), s + i * wide, dp + i * wide, block.keys(),
                                         block.base, level, level ? level[own] : 0, lse[place], less, of_level,
                                         level ? of_level + own : nullptr);
                     }

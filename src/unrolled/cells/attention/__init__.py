@@ -1,0 +1,1 @@
+"""Cells that attend to what was read before."""

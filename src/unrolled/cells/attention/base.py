@@ -1,0 +1,112 @@
+"""What the cells with attention share: heads, and a ring of the last keys and values."""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unrolled.cells.base import CellConfig
+from unrolled.cells.mixer import Given, MixerCell
+from unrolled.cells.parts.places import angles, rotate, slopes
+from unrolled.cells.parts.ring import Turned, turn
+from unrolled.kernels.bias_attention import bias_attention
+
+__all__ = ["AttentionCell", "AttentionConfig", "Positions", "RingState"]
+
+Positions = Literal["none", "rotary", "alibi"]
+
+
+class AttentionConfig(CellConfig):
+    """Options of a cell with attention over its last tokens."""
+
+    heads: int = Field(default=4, ge=1, le=4096, description="heads")
+    context: int = Field(
+        default=256, ge=2, le=1 << 20, description="tokens that are attended to, the present one among them"
+    )
+
+
+class RingState(NamedTuple):
+    """keys, values: (batch, context - 1, groups, size), newest last, as they are before positions turn them. fill:
+    int64 (batch,), how many are filled, from the last reset."""
+
+    keys: Tensor
+    values: Tensor
+    fill: Tensor
+
+
+class AttentionCell(MixerCell):
+    """A cell that attends to the ``context`` tokens up to the present one, of its own document.
+
+    So it does not matter where a text is cut, and a document no longer than the context is attended to as a whole. A
+    subclass says :meth:`head_sizes`.
+    """
+
+    State: type = RingState
+    operation = "bias_attention"
+
+    @classmethod
+    def head_sizes(cls, config: Any, width: int) -> tuple[int, int, int]:
+        """Heads, groups of them that share keys and values, and the size of a head."""
+        return config.heads, config.heads, width // config.heads
+
+    @classmethod
+    def attention_flops(cls, config: Any, width: int) -> int:
+        """4 C N: scores and sums over a full context."""
+        heads, _, size = cls.head_sizes(config, width)
+        return 4 * config.context * heads * size
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> Any:
+        """Nothing was seen."""
+        _, groups, size = self.head_sizes(self.config, self.width)
+        keys = torch.zeros(batch, self.config.context - 1, groups, size, device=device, dtype=dtype)
+        return RingState(keys, torch.zeros_like(keys), torch.zeros(batch, dtype=torch.int64, device=device))
+
+    def settled(self) -> MixerCell:
+        """Angles are made once for each length of a window."""
+        made = super().settled()
+        made._angles = functools.lru_cache(maxsize=4)(self._angles)  # type: ignore[assignment]
+        return made
+
+    def _angles(self, places: int, channels: int, base: float, like: Any) -> tuple[Tensor, Tensor]:
+        """Of the places 0, 1, ...: (places, 1, channels / 2). like: device and type."""
+        device, dtype = like
+        cos, sin = angles(torch.arange(places, device=device, dtype=torch.float64), channels, base)
+        return cos.to(dtype).unsqueeze(1), sin.to(dtype).unsqueeze(1)
+
+    def attend(
+        self,
+        q: Tensor,
+        turned: Turned,
+        positions: Positions = "none",
+        channels: int | None = None,
+        base: float = 10000.0,
+        **options: Any,
+    ) -> Tensor:
+        """Attention of queries (batch, time, heads, size) to joined keys and values.
+
+        Args:
+            turned: keys and values first among its parts. positions: none; rotary, scores that depend on the distance
+                by rotations of the first ``channels`` of a head; alibi, scores that fall with it.
+            options: further ones of ``bias_attention``.
+        Returns:
+            (batch, time, heads, size).
+        """
+        keys, values = turned.joined[:2]
+        time = q.shape[1]
+        if positions == "rotary":
+            # scores depend on differences of places alone, so that these may count from the ring's begin
+            cos, sin = self._angles(keys.shape[1], channels or q.shape[-1], base, (q.device, q.dtype))
+            q, keys = rotate(q, cos[-time:], sin[-time:]), rotate(keys, cos, sin)
+        elif positions == "alibi":
+            steps = torch.arange(keys.shape[1], device=q.device, dtype=q.dtype)
+            level = -steps.unsqueeze(1) * slopes(q.shape[2]).to(q)
+            options["level"] = level.expand(len(q), -1, -1)
+        y, _ = bias_attention(q, keys, values, turned.first, backend=self.wish, subject=self.name, **options)
+        return y
+
+    def turned(self, state: Any, given: Given, *new: Tensor) -> Turned:
+        """The state's parts before ``fill`` with those of the window behind them."""
+        parts = [part for name, part in state._asdict().items() if name != "fill"][: len(new)]
+        return turn(parts, new, state.fill, given.reset)

@@ -1,0 +1,46 @@
+"""What the last tokens left, kept newest last, and what of it each token of a window may see."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Turned", "turn"]
+
+
+class Turned(NamedTuple):
+    """joined: what was kept and the window behind it, one tensor a part, (batch, length + time, ...). first: int64
+    (batch, time), the first place of these that each token sees. kept: the parts after the window, (batch, length,
+    ...). fill: how many places of them are filled."""
+
+    joined: list[Tensor]
+    first: Tensor
+    kept: list[Tensor]
+    fill: Tensor
+
+
+def turn(ring: Sequence[Tensor], new: Sequence[Tensor], fill: Tensor, reset: Tensor | None) -> Turned:
+    """Put a window behind what was kept.
+
+    Each token sees the ``length`` places before its own, but nothing from before its document. A place that is not
+    filled, or that a reset empties, is zero, so that one state has one form.
+
+    Args:
+        ring: parts (batch, length, ...), length >= 1, newest last. new: the same of the window, (batch, time, ...).
+        fill: int64 (batch,), how many of the places are filled, from the last reset on.
+        reset: boolean (batch, time) or None.
+    """
+    length, time = ring[0].shape[1], new[0].shape[1]
+    joined = [torch.cat([old, now], 1) for old, now in zip(ring, new, strict=True)]
+    kept = [part[:, -length:] for part in joined]
+    steps = torch.arange(time, device=fill.device)
+    first = torch.maximum(steps, length - fill.unsqueeze(1))
+    if reset is None:
+        return Turned(joined, first, kept, (fill + time).clamp_max(length))
+    begun = torch.where(reset, steps, -length).cummax(1).values
+    last = begun[:, -1:]
+    empty = (last >= 0) & (torch.arange(length, device=fill.device) < length - (time - last))
+    kept = [part.masked_fill(empty.view(*empty.shape, *[1] * (part.dim() - 2)), 0) for part in kept]
+    filled = torch.where(last[:, 0] >= 0, time - last[:, 0], fill + time)
+    return Turned(joined, torch.maximum(first, length + begun), kept, filled.clamp_max(length))
