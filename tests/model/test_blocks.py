@@ -114,10 +114,11 @@ def test_mlps_compute_what_their_names_say(kind: str) -> None:
     up = x @ cell.up.weight.t() + cell.up.bias
     assert up.shape[-1] == 12
     if cell.gate is None:
-        hidden = gelu(up) if kind == "gelu" else up.clamp_min(0) ** 2
+        hidden = {"gelu": gelu(up), "relu": up.clamp_min(0), "relu2": up.clamp_min(0) ** 2}[kind]
     else:
         gate = x @ cell.gate.weight.t() + cell.gate.bias
-        hidden = (silu(gate) if kind == "swiglu" else gelu(gate)) * up
+        gates = {"swiglu": silu(gate), "geglu": gelu(gate), "geglu_tanh": gelu(gate, approximate="tanh")}
+        hidden = gates[kind] * up
     torch.testing.assert_close(cell(x)[0], hidden @ cell.down.weight.t() + cell.down.bias)
 
 

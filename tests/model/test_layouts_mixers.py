@@ -1,6 +1,8 @@
 """Layouts of public language models of mixers: names, shapes, and where each tensor goes. What loaded models compute
 was compared with transformers' (docs/results/published-code.md)."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from unrolled.model import LanguageModel, ModelConfig
 from unrolled.model.published import load_published
 
 D, V = 8, 11
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def model(cell: str | dict[str, Any], layers: int, **options: Any) -> LanguageModel:
@@ -152,6 +155,50 @@ def test_xlstm() -> None:
         x = x + hidden @ part["ffn.proj_down.weight"].t()
     logits = rms(x, named["out_norm.weight"]) @ named["lm_head.weight"].t()
     torch.testing.assert_close(log_prob[0], torch.log_softmax(2 * torch.tanh(logits / 2), -1))
+
+
+def recurrent_gemma() -> dict[str, Tensor]:
+    """Two recurrent layers and one of attention, as transformers has them."""
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (V, D), "model.final_norm.weight": (D,)}
+    for i in range(3):
+        place = f"model.layers.{i}"
+        shapes |= {f"{place}.{name}.weight": (D,) for name in ("temporal_pre_norm", "channel_pre_norm")}
+        for name, (rows, columns) in {"gate": (3 * D, D), "up": (3 * D, D), "down": (D, 3 * D)}.items():
+            shapes |= {f"{place}.mlp_block.{name}_proj.weight": (rows, columns)}
+            shapes |= {f"{place}.mlp_block.{name}_proj.bias": (rows,)}
+        block = f"{place}.temporal_block"
+        if i == 2:
+            shapes |= {f"{block}.{name}_proj.weight": (D if name in "qo" else D // 2, D) for name in "qkvo"}
+            shapes |= {f"{block}.o_proj.bias": (D,)}
+            continue
+        for name in ("y", "x", "out"):
+            shapes |= {f"{block}.linear_{name}.weight": (D, D), f"{block}.linear_{name}.bias": (D,)}
+        shapes |= {f"{block}.conv_1d.weight": (D, 1, 4), f"{block}.conv_1d.bias": (D,)}
+        shapes |= {f"{block}.rg_lru.recurrent_param": (D,)}
+        for gate in ("input", "recurrent"):
+            shapes |= {f"{block}.rg_lru.{gate}_gate_weight": (2, D // 2, D // 2)}
+            shapes |= {f"{block}.rg_lru.{gate}_gate_bias": (2, D // 2)}
+    return {name: 0.5 * tensor for name, tensor in drawn(shapes).items()}
+
+
+GRIFFIN = {"kind": "residual", "norm": "rms", "mlp": 3.0, "mlp_kind": "geglu_tanh"}
+
+
+def test_recurrent_gemma() -> None:
+    """The log-probabilities that transformers 4.57.1 gives with these tensors."""
+    recurrent = {"name": "rg_lru", "heads": 2}
+    attention = {
+        "name": "window_attention", "heads": 2, "groups": 1, "context": 8, "rotary_share": 0.5, "bias": "out"
+    }  # fmt: skip
+    cells: Any = [recurrent, recurrent, attention]
+    head = {"name": "softmax", "bias": False, "cap": 30.0}
+    # they round the root of the width to bf16
+    own = model(cells, 3, stack=GRIFFIN, head=head, embedding={"tied": True, "multiplier": 2.828125})
+    load_published(own, recurrent_gemma(), "recurrent_gemma")
+    tokens = torch.arange(7).view(1, 7) * 3 % V
+    found = own.head.log_prob(own(tokens).raw)[0][0]
+    golden = json.loads((GOLDEN / "recurrent_gemma.json").read_text())
+    torch.testing.assert_close(found, torch.tensor(golden), rtol=0, atol=1e-5)
 
 
 def test_what_is_missing_is_named() -> None:

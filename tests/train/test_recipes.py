@@ -51,6 +51,10 @@ PARAMETERS = {
     "gcnn14-wt103": 223_480_776,
     "tcn-ptb": 14_659_600,
     "tcn-ptb-char": 2_222_100,
+    # of the released configurations
+    "recurrentgemma-2b": 2_682_862_080,
+    "samba-421m": 421_793_280,
+    "fox-125m": 123_926_160,
     # of the configurations' sizes
     "lem-ptb": 3_095_312,
     "lem-ptb-char": 5_078_850,
@@ -151,7 +155,7 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     if not model.get("widths"):
         model["layers"] = min(model["layers"], 4)
     for cell in model["cell"] if isinstance(model["cell"], list) else [model["cell"]]:
-        for key, value in {"rank": 3, "factor": 3, "heads": 1, "head": 4, "states": 3, "blocks": 2}.items():
+        for key, value in {"rank": 3, "factor": 3, "heads": 1, "head": 4, "states": 3, "blocks": 2, "expand": 2}.items():
             if cell.get(key):
                 cell[key] = value
     values["stream"].update({"columns": 4, "window": 12, "jitter": min(values["stream"]["jitter"], 20)})

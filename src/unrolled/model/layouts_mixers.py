@@ -12,6 +12,10 @@ from unrolled.model.lm import LanguageModel
 __all__ = ["MIXER_LAYOUTS"]
 
 
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def _taps(weight: Tensor) -> Tensor:
     """(channels, 1, kernel) -> (channels, kernel)."""
     return weight.squeeze(1)
@@ -151,13 +155,52 @@ def _xlstm(model: LanguageModel) -> Iterator[Row]:
     yield row("stack.final_norm.weight", "out_norm.weight")
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+def _plus_one(tensor: Tensor) -> Tensor:
+    """Gains are stored less one."""
+    return 1 + tensor
+
+
+def _turned_blocks(tensor: Tensor) -> Tensor:
+    return tensor.mT
+
+
+# ours -> theirs, and what makes it
+_RG_LRU = {
+    "conv.weight": ("conv_1d.weight", _taps), "conv.bias": ("conv_1d.bias", _flat),
+    "weight_a": ("rg_lru.recurrent_gate_weight", _turned_blocks), "bias_a": ("rg_lru.recurrent_gate_bias", _flat),
+    "weight_i": ("rg_lru.input_gate_weight", _turned_blocks), "bias_i": ("rg_lru.input_gate_bias", _flat),
+    "decay": ("rg_lru.recurrent_param", _flat), "out": ("linear_out.weight", _same),
+    "out_bias": ("linear_out.bias", _flat),
+}  # fmt: skip
+
+
+def _griffin(model: LanguageModel) -> Iterator[Row]:
+    """Layers of ``rg_lru`` and ``window_attention`` in any order, an MLP behind each."""
+    yield from _outer(model, "embed_tokens.weight", "lm_head.weight")
+    for i, cell in enumerate(model.stack.cells()):
+        own, block = f"stack.layers.{i}", f"layers.{i}.temporal_block"
+        yield row(f"stack.norms.{i}.weight", f"layers.{i}.temporal_pre_norm.weight", make=_plus_one)
+        if cell.name == "window_attention":
+            parts = tuple((f"{block}.{name}_proj.weight",) for name in "qkv")
+            yield Row(f"{own}.weight", parts, _below)
+            yield row(f"{own}.out", f"{block}.o_proj.weight")
+            yield row(f"{own}.out_bias", f"{block}.o_proj.bias")
+        else:
+            for kind in ("weight", "bias"):
+                parts = tuple((f"{block}.linear_{name}.{kind}",) for name in "yx")
+                yield Row(f"{own}.{kind}", parts, _below)
+            for name, (other, make) in _RG_LRU.items():
+                yield row(f"{own}.{name}", f"{block}.{other}", make=make)
+        yield row(f"stack.mlp_norms.{i}.weight", f"layers.{i}.channel_pre_norm.weight", make=_plus_one)
+        for name in ("up", "gate", "down"):
+            for kind in ("weight", "bias"):
+                yield row(f"stack.mlps.{i}.{name}.{kind}", f"layers.{i}.mlp_block.{name}_proj.{kind}")
+    yield row("stack.final_norm.weight", "final_norm.weight", make=_plus_one)
 
 
 def _inner(name: str) -> str:
     """Without the module that all stand in."""
-    return re.sub(r"^(?:[^.]+\.)*?(backbone|rwkv)\.", "", name)
+    return re.sub(r"^(?:[^.]+\.)*?(backbone|rwkv|model)\.", "", name)
 
 
 MIXER_LAYOUTS: dict[str, Layout] = {
@@ -165,6 +208,7 @@ MIXER_LAYOUTS: dict[str, Layout] = {
     "mamba2": Layout(lambda model: _mamba(model, _MAMBA2), _inner, "backbone.layers.0.mixer.A_log"),
     "rwkv4": Layout(_rwkv4, _inner, "rwkv.blocks.0.attention.time_decay"),
     "rwkv7": Layout(_rwkv7, _inner, "blocks.0.att.receptance.weight"),
+    "recurrent_gemma": Layout(_griffin, _inner, "model.layers.0.temporal_block.rg_lru.recurrent_param"),
     "xlstm": Layout(_xlstm, _inner, "backbone.blocks.0.mlstm_layer.q.weight"),
 }
 """``mamba``, ``mamba2``, ``rwkv4``: ``state_dict()`` of transformers' MambaForCausalLM, Mamba2ForCausalLM and
@@ -174,4 +218,5 @@ groups at once, so that the two agree for one group alone. ``rwkv7``: the public
 ``rwkv7, rwkv7_channel``. ``xlstm``: ``state_dict()`` of transformers' xLSTMForCausalLM with separate weights
 (``weight_mode = "single"``), as those of xLSTM 7B are; the cell is ``matrix_lstm`` of form ``large`` in a residual
 stack with ``norm = "rms"``, ``mlp_kind = "swiglu"``, ``mlp_bias = false`` and the published hidden width as ``mlp``
-times the width, and the head has ``cap = 30`` (their ``output_logit_soft_cap``)."""
+times the width, and the head has ``cap = 30`` (their ``output_logit_soft_cap``). ``recurrent_gemma``: ``state_dict()``
+of transformers' RecurrentGemmaForCausalLM; recipe ``recurrentgemma-2b``."""

@@ -38,7 +38,9 @@ class WindowAttentionConfig(AttentionConfig):
         default=False,
         description="a trained factor on the scores of each head, at least 1 (NoPE head scales; Wang et al. 2024)",
     )
-    bias: bool = Field(default=False, description="biases of the four projections")
+    bias: Literal["none", "out", "all"] = Field(
+        default="none", description="biases: none, of the projection of the output alone, or of all four"
+    )
     persistent: int = Field(
         default=0,
         ge=0,
@@ -69,15 +71,15 @@ class WindowAttention(AttentionCell):
     ``torch.nn.Linear``, scales 1, biases 0, persistent keys and values normal with deviation d^-1/2 (of values m^-1/2).
     The blocks of ``weight`` are q, k, v.
 
-    Parameters (N + 2GD)I + N² with G groups of size D; H of scales; 2N + 2GD of biases; 2mGD of m persistent ones.
+    Parameters (N + 2GD)I + N² with G groups of size D; H of scales; N or 2N + 2GD of biases; 2mGD of m persistent ones.
     """
 
     Config = WindowAttentionConfig
     EXAMPLES = (
         WindowAttentionConfig(heads=2, context=4),
-        WindowAttentionConfig(heads=4, groups=2, context=3, rotary_share=0.5, rotary_base=100.0, bias=True),
+        WindowAttentionConfig(heads=4, groups=2, context=3, rotary_share=0.5, rotary_base=100.0, bias="all"),
         WindowAttentionConfig(heads=2, context=6, positions="none", head_scale=True, persistent=2),
-        WindowAttentionConfig(heads=2, groups=1, context=2, positions="alibi"),
+        WindowAttentionConfig(heads=2, groups=1, context=2, positions="alibi", bias="out"),
     )
     EQUATION = "y = softmax(q k' / sqrt(d)) v over the last C tokens"
     parameter_rules = {}
@@ -87,8 +89,8 @@ class WindowAttention(AttentionCell):
         heads, groups, size = self.head_sizes(config, width)
         rows = width + 2 * groups * size
         self.weight, self.out = nn.Parameter(torch.empty(rows, in_width)), nn.Parameter(torch.empty(width, width))
-        self.bias = nn.Parameter(torch.empty(rows)) if config.bias else None
-        self.out_bias = nn.Parameter(torch.empty(width)) if config.bias else None
+        self.bias = nn.Parameter(torch.empty(rows)) if config.bias == "all" else None
+        self.out_bias = nn.Parameter(torch.empty(width)) if config.bias != "none" else None
         self.head_scale = nn.Parameter(torch.empty(heads)) if config.head_scale else None
         self.persistent = nn.Parameter(torch.empty(2, config.persistent, groups, size)) if config.persistent else None
         if config.head_scale:
@@ -118,11 +120,14 @@ class WindowAttention(AttentionCell):
         """The heads, and two channels of each where they rotate."""
         return config.heads * (2 if config.positions == "rotary" else 1)
 
+    def _biases(self) -> dict[str, Tensor | None]:
+        return {"bias": self.bias, "out_bias": self.out_bias}
+
     def mix(self, x: Tensor, state: RingState, given: Given) -> tuple[Tensor, RingState]:
         """One window of the class's equations."""
         config = self.config
         heads, groups, size = self.head_sizes(config, self.width)
-        bias, out_bias = ("bias", "out_bias") if config.bias else (None, None)
+        bias, out_bias = (None if part is None else name for name, part in self._biases().items())
         q, k, v = self.linear("weight", x, bias).split((self.width, groups * size, groups * size), -1)
         q = cut_heads(q, heads)
         if self.head_scale is not None:
@@ -143,7 +148,7 @@ class WindowAttention(AttentionCell):
             rows * in_width
             + width**2
             + (heads if config.head_scale else 0)
-            + (rows + width if config.bias else 0)
+            + {"none": 0, "out": width, "all": rows + width}[config.bias]
             + 2 * config.persistent * groups * size
         )
 

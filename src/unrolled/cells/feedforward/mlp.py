@@ -1,5 +1,6 @@
 """The multilayer perceptron: a layer by itself, and the second half of a residual block."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from unrolled.cells.mixer import Given, MixerCell
 
 __all__ = ["GATED", "MLP", "MLPS", "MLPConfig", "MLPKind", "hidden_of", "hidden_width"]
 
-MLPKind = Literal["gelu", "relu2", "swiglu", "geglu"]
+MLPKind = Literal["gelu", "relu", "relu2", "swiglu", "geglu", "geglu_tanh"]
 
 
 def _squared_relu(x: Any) -> Any:
@@ -25,11 +26,26 @@ def _swish(x: Any) -> Any:
     return x * torch.sigmoid(x)
 
 
-MLPS: Mapping[str, Callable[[Any], Any]] = {"gelu": gelu, "relu2": _squared_relu, "swiglu": _swish, "geglu": gelu}
-"""Kind -> its activation: gelu (Hendrycks and Gimpel 2016), the squared relu of Primer (So et al. 2021), and two gated
-ones (Shazeer 2020). They run on tensors and on the symbols of a native program alike."""
+def _gelu_tanh(x: Any) -> Any:
+    """The approximation of gelu by tanh; of torch where x is a tensor."""
+    if isinstance(x, Tensor):
+        return gelu(x, approximate="tanh")
+    return 0.5 * x * (torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) + 1.0)
 
-GATED = ("swiglu", "geglu")
+
+MLPS: Mapping[str, Callable[[Any], Any]] = {
+    "gelu": gelu,
+    "relu": torch.relu,
+    "relu2": _squared_relu,
+    "swiglu": _swish,
+    "geglu": gelu,
+    "geglu_tanh": _gelu_tanh,
+}
+"""Kind -> its activation: gelu (Hendrycks and Gimpel 2016), relu, the squared relu of Primer (So et al. 2021), and
+gated ones (Shazeer 2020), of which the last approximates gelu by tanh (Gemma, Griffin). They run on tensors and on the
+symbols of a native program alike."""
+
+GATED = ("swiglu", "geglu", "geglu_tanh")
 """Kinds whose hidden layer is the product of an activated part and a linear one."""
 
 
@@ -48,7 +64,8 @@ class MLPConfig(CellConfig):
 
     name: Literal["mlp"] = "mlp"
     kind: MLPKind = Field(
-        default="gelu", description="activation: gelu or relu2 (squared relu); swiglu or geglu with a gate"
+        default="gelu",
+        description="activation: gelu, relu or relu2 (squared relu); swiglu, geglu or geglu_tanh (by tanh) with a gate",
     )
     factor: float = Field(default=4.0, gt=0, le=1024, description="hidden width, as a multiple of the width")
     bias: bool = Field(default=True, description="biases")
@@ -65,7 +82,8 @@ class MLP(MixerCell):
         y_t &= W_d \, \phi(W_u x_t + b_u) + b_d \\
         \text{gated: } y_t &= W_d (\phi(W_g x_t + b_g) \odot (W_u x_t + b_u)) + b_d
 
-    phi is gelu, the squared relu (So et al. 2021), or in gated kinds (Shazeer 2020) swish (swiglu) or gelu (geglu).
+    phi is gelu, relu, the squared relu (So et al. 2021), or in gated kinds (Shazeer 2020) swish (swiglu) or gelu
+    (geglu, geglu_tanh).
     Weights start as those of ``torch.nn.Linear``. Parameters H(I + N) + H + N with hidden width H; gated
     H(2I + N) + 2H + N; without biases H(I + N) and H(2I + N).
     """
@@ -77,6 +95,7 @@ class MLP(MixerCell):
         MLPConfig(kind="swiglu", factor=2.0),
         MLPConfig(kind="relu2"),
         MLPConfig(kind="geglu"),
+        MLPConfig(kind="geglu_tanh"),
         MLPConfig(kind="swiglu", factor=1.5, bias=False),
     )
     EQUATION = "y = W_d phi(W_u x)"

@@ -1,6 +1,7 @@
 """Real-gated linear recurrent unit, in its recurrent block."""
 
 import math
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ class RGLRUConfig(CellConfig):
 
     name: Literal["rg_lru"] = "rg_lru"
     heads: int = Field(default=4, ge=1, description="diagonal blocks of the gates' matrices")
+    expand: float = Field(default=1.0, gt=0, le=1024, description="width of the recurrence, as a multiple of the width")
     decay: Literal["code", "paper"] = Field(
         default="code",
         description="what starts uniform on [0.9, 0.999]: the factor of a gate that is open by an eighth (released "
@@ -32,12 +34,21 @@ class RGLRUConfig(CellConfig):
 
 
 class RGLRUState(NamedTuple):
-    """c: (batch, width). conv: (batch, 3, width), the last inputs of the convolution. seen: (batch, 1), 1 once a token
-    was read, 0 before."""
+    """c: (batch, channels). conv: (batch, 3, channels), the last inputs of the convolution. seen: (batch, 1), 1 once a
+    token was read, 0 before."""
 
     c: Tensor
     conv: Tensor
     seen: Tensor
+
+
+def _expansion(config: RGLRUConfig) -> Fraction:
+    """``expand`` as a ratio of small numbers: 1.3333 is 4/3."""
+    return Fraction(config.expand).limit_denominator(64)
+
+
+def _channels(config: RGLRUConfig, width: int) -> int:
+    return round(width * _expansion(config))
 
 
 class _Root(torch.autograd.Function):
@@ -66,19 +77,19 @@ class RGLRU(MixerCell):
 
     W_a and W_i are block-diagonal, one block a head. At the first token of a text the factor of i ⊙ u is 1 in place of
     the root, as in the released code, which the state's field ``seen`` is for; 1 - a² is made by expm1, and the slope
-    of the root is bounded by 1000. The width of the recurrence is that of the cell. Λ starts so that a^p is uniform by
-    its square on [0.9², 0.999²], with p the exponent that goes with ``decay``: in the paper a itself, of a gate that
-    is open; in the released code a where 8r = 1, so that an open gate's a lies between 0.43 and 0.99. W_x, W_y start
-    normal with variance 1/I, W_a, W_i with one over a block's width, the convolution with 0.01/4, W_o with 2/(L N) in
-    a stack of L layers, biases 0. GELU is the one by tanh. The block of weight ``weight`` is y, x. The traced r is the
-    recurrence gate: where it is open, the state forgets.
+    of the root is bounded by 1000. The recurrence has E channels, ``expand`` times the width (4/3 in the paper). Λ
+    starts so that a^p is uniform by its square on [0.9², 0.999²], with p the exponent that goes with ``decay``: in the
+    paper a itself, of a gate that is open; in the released code a where 8r = 1, so that an open gate's a lies between
+    0.43 and 0.99. W_x, W_y start normal with variance 1/I, W_a, W_i with one over a block's width, the convolution with
+    0.01/4, W_o with 2/(L E) in a stack of L layers, biases 0. GELU is the one by tanh. The block of weight ``weight``
+    is y, x. The traced r is the recurrence gate: where it is open, the state forgets.
 
-    Parameters 2N(I + 1) + 5N + 2(N²/heads + N) + N + N(N + 1).
+    Parameters 2E(I + 1) + 5E + 2(E²/heads + E) + E + N(E + 1).
     """
 
     Config = RGLRUConfig
     State = RGLRUState
-    EXAMPLES = (RGLRUConfig(heads=2), RGLRUConfig(heads=1, decay="paper"))
+    EXAMPLES = (RGLRUConfig(heads=2), RGLRUConfig(heads=1, decay="paper"), RGLRUConfig(heads=2, expand=1.5))
     EQUATION = "c = a*c + sqrt(1-a²)*i*u, log a = -8 r softplus(Λ)"
     operation = "diag_scan"
     recurrent_weights = ("weight_a", "weight_i")
@@ -89,12 +100,14 @@ class RGLRU(MixerCell):
 
     def __init__(self, in_width: int, width: int, config: RGLRUConfig):
         super().__init__(in_width, width, config)
-        size = width // config.heads
-        self.weight, self.bias = nn.Parameter(torch.empty(2 * width, in_width)), nn.Parameter(torch.empty(2 * width))
-        self.conv = ShortConv(width, _KERNEL)
+        channels = _channels(config, width)
+        size = channels // config.heads
+        self.weight = nn.Parameter(torch.empty(2 * channels, in_width))
+        self.bias = nn.Parameter(torch.empty(2 * channels))
+        self.conv = ShortConv(channels, _KERNEL)
         self.weight_a, self.weight_i = (nn.Parameter(torch.empty(config.heads, size, size)) for _ in range(2))
-        self.bias_a, self.bias_i, self.decay = (nn.Parameter(torch.empty(width)) for _ in range(3))
-        self.out, self.out_bias = nn.Parameter(torch.empty(width, width)), nn.Parameter(torch.empty(width))
+        self.bias_a, self.bias_i, self.decay = (nn.Parameter(torch.empty(channels)) for _ in range(3))
+        self.out, self.out_bias = nn.Parameter(torch.empty(width, channels)), nn.Parameter(torch.empty(width))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -105,7 +118,7 @@ class RGLRU(MixerCell):
         nn.init.normal_(self.weight_a, std=size**-0.5)
         nn.init.normal_(self.weight_i, std=size**-0.5)
         nn.init.normal_(self.conv.weight, std=0.1 * _KERNEL**-0.5)
-        nn.init.normal_(self.out, std=math.sqrt(2 / (self.place.layers * self.width)))
+        nn.init.normal_(self.out, std=math.sqrt(2 / (self.place.layers * self.out.shape[1])))
         for bias in (self.bias, self.conv.bias, self.bias_a, self.bias_i, self.out_bias):
             if bias is not None:
                 bias.zero_()
@@ -117,16 +130,16 @@ class RGLRU(MixerCell):
     def take_place(self, place: Place) -> None:
         """Begin as a layer of so deep a stack does."""
         super().take_place(place)
-        nn.init.normal_(self.out, std=math.sqrt(2 / (place.layers * self.width)))
+        nn.init.normal_(self.out, std=math.sqrt(2 / (place.layers * self.out.shape[1])))
 
     @classmethod
     def width_multiple(cls, config: Any) -> int:
-        """Heads."""
-        return config.heads
+        """Heads, such that their blocks are whole for any ``expand``."""
+        return config.heads * _expansion(config).denominator
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> RGLRUState:
         """Zeros."""
-        c = torch.zeros(batch, self.width, device=device, dtype=dtype)
+        c = torch.zeros(batch, len(self.decay), device=device, dtype=dtype)
         return RGLRUState(c, self.conv.initial(batch, device, dtype), c.new_zeros(batch, 1))
 
     def mix(self, x: Tensor, state: RGLRUState, given: Given) -> tuple[Tensor, RGLRUState]:
@@ -151,10 +164,12 @@ class RGLRU(MixerCell):
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """2N(I + 1) + 5N + 2(N²/heads + N) + N + N(N + 1)."""
-        return width * (2 * (in_width + 1) + 5 + 2 * (width // config.heads + 1) + 1 + width + 1)
+        """2E(I + 1) + 5E + 2(E²/heads + E) + E + N(E + 1)."""
+        channels = _channels(config, width)
+        return channels * (2 * (in_width + 1) + 5 + 2 * (channels // config.heads + 1) + 1) + width * (channels + 1)
 
     @classmethod
     def flops_per_token(cls, config: Any, in_width: int, width: int) -> int:
-        """4NI + 4N²/heads + 2N²."""
-        return width * (4 * in_width + 4 * (width // config.heads) + 2 * width)
+        """4EI + 4E²/heads + 2NE."""
+        channels = _channels(config, width)
+        return channels * (4 * in_width + 4 * (channels // config.heads) + 2 * width)

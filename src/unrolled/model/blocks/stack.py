@@ -63,7 +63,8 @@ class StackConfig(Config):
         description="hidden width of a residual block's MLP, as a multiple of the width (0: none)",
     )
     mlp_kind: MLPKind = Field(
-        default="gelu", description="that MLP: gelu or relu2 (squared relu); swiglu or geglu with a gate"
+        default="gelu",
+        description="that MLP: gelu, relu or relu2 (squared relu); swiglu, geglu or geglu_tanh (by tanh) with a gate",
     )
     mlp_bias: bool = Field(default=True, description="whether that MLP has biases")
 
