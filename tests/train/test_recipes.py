@@ -155,7 +155,8 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     if not model.get("widths"):
         model["layers"] = min(model["layers"], 4)
     for cell in model["cell"] if isinstance(model["cell"], list) else [model["cell"]]:
-        for key, value in {"rank": 3, "factor": 3, "heads": 1, "head": 4, "states": 3, "blocks": 2, "expand": 2}.items():
+        smaller = {"rank": 3, "factor": 3, "heads": 1, "head": 4, "states": 3, "blocks": 2, "expand": 2}
+        for key, value in smaller.items():
             if cell.get(key):
                 cell[key] = value
     values["stream"].update({"columns": 4, "window": 12, "jitter": min(values["stream"]["jitter"], 20)})

@@ -74,6 +74,7 @@ CELLS: "Registry[Any]" = Registry(
         "multires": "unrolled.cells.conv.multires:MultiRes",
         "window_attention": "unrolled.cells.attention.window:WindowAttention",
         "transformer": "unrolled.cells.attention.transformer:Transformer",
+        "mega": "unrolled.cells.attention.mega:Mega",
         "fox": "unrolled.cells.attention.fox:Fox",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",

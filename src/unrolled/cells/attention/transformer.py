@@ -15,6 +15,7 @@ from unrolled.cells.matrix.base import by_fan_in, fill, normal, xavier
 from unrolled.cells.mixer import Given
 from unrolled.cells.parts.heads import cut_heads
 from unrolled.cells.parts.places import sinusoid
+from unrolled.cells.parts.ring import places_of
 from unrolled.core.errors import UsageError
 
 __all__ = ["Transformer", "TransformerConfig"]
@@ -148,7 +149,8 @@ class Transformer(AttentionCell):
         x = x if self.entry is None else self.linear("entry", x)
         pos = None
         if self._placed:
-            place, pos = _count(state.pos, given.reset, x.shape[1])
+            place = places_of(state.pos, given.reset, x.shape[1])
+            pos = place[:, -1] + 1
             x = x + self._vectors(place).to(x.dtype)
         added, turned = self._attention(self._norm(0, x) if first else x, state, given)
         x = x + given.drop("attention", added)
@@ -194,13 +196,3 @@ class Transformer(AttentionCell):
         entry = 0 if in_width == width else 2 * width * in_width
         products = 8 * width**2 + 4 * width * hidden_width(config.factor, width)
         return products + entry + cls.attention_flops(config, width)
-
-
-def _count(pos: Tensor, reset: Tensor | None, time: int) -> tuple[Tensor, Tensor]:
-    """Places (batch, time) of a window's tokens in their documents, and how many tokens those have so far, (batch,)."""
-    steps = torch.arange(time, device=pos.device)
-    place = pos.unsqueeze(1) + steps
-    if reset is not None:
-        begun = torch.where(reset, steps, -1).cummax(1).values
-        place = torch.where(begun < 0, place, steps - begun)
-    return place, place[:, -1] + 1

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Turned", "turn"]
+__all__ = ["Turned", "places_of", "turn", "turn_segment"]
 
 
 class Turned(NamedTuple):
@@ -44,3 +44,30 @@ def turn(ring: Sequence[Tensor], new: Sequence[Tensor], fill: Tensor, reset: Ten
     kept = [part.masked_fill(empty.view(*empty.shape, *[1] * (part.dim() - 2)), 0) for part in kept]
     filled = torch.where(last[:, 0] >= 0, time - last[:, 0], fill + time)
     return Turned(joined, torch.maximum(first, length + begun), kept, filled.clamp_max(length))
+
+
+def places_of(before: Tensor, reset: Tensor | None, time: int) -> Tensor:
+    """(batch, time): the place of each token in its document, from 0, where (batch,) ``before`` tokens of the first
+    came before the window."""
+    steps = torch.arange(time, device=before.device)
+    place = before.unsqueeze(1) + steps
+    if reset is None:
+        return place
+    begun = torch.where(reset, steps, -1).cummax(1).values
+    return torch.where(begun < 0, place, steps - begun)
+
+
+def turn_segment(ring: Sequence[Tensor], new: Sequence[Tensor], fill: Tensor, reset: Tensor | None) -> Turned:
+    """The same for segments: documents are cut into such of ``length`` + 1 tokens, and each token sees those of its own
+    segment before it.
+
+    Args:
+        fill: int64 (batch,), tokens of the open segment, at most ``length``. The others as in :func:`turn`.
+    """
+    length, time = ring[0].shape[1], new[0].shape[1]
+    joined = [torch.cat([old, now], 1) for old, now in zip(ring, new, strict=True)]
+    inside = places_of(fill, reset, time) % (length + 1)
+    filled = (inside[:, -1] + 1) % (length + 1)
+    empty = torch.arange(length, device=fill.device) < length - filled.unsqueeze(1)
+    kept = [part[:, -length:].masked_fill(empty.view(*empty.shape, *[1] * (part.dim() - 2)), 0) for part in joined]
+    return Turned(joined, length + torch.arange(time, device=fill.device) - inside, kept, filled)

@@ -12,7 +12,7 @@ from unrolled.cells.mixer import Given
 from unrolled.cells.ssm.cell import SystemCell, SystemState
 from unrolled.cells.ssm.diagonal import Diagonal
 
-__all__ = ["MegaEMA", "MegaEMAConfig", "damped_average"]
+__all__ = ["MegaEMA", "MegaEMAConfig", "damped_average", "fill_average"]
 
 
 class MegaEMAConfig(CellConfig):
@@ -26,6 +26,17 @@ def damped_average(delta: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor) ->
     """The system of the damped average, of parameters (channels, modes) each."""
     p = torch.sigmoid(delta)
     return Diagonal(1 - p * torch.sigmoid(alpha), p * beta, gamma * gamma.shape[-1] ** -0.5)
+
+
+@torch.no_grad()
+def fill_average(cell: Any) -> None:
+    """Draw delta, alpha, beta, gamma and omega of a cell anew."""
+    nn.init.normal_(cell.delta, std=0.2)
+    nn.init.normal_(cell.alpha, std=0.2)
+    nn.init.normal_(cell.beta, std=0.02)
+    cell.beta += 1 - 2 * (torch.arange(cell.beta.shape[1], device=cell.beta.device) % 2)
+    nn.init.normal_(cell.gamma)
+    nn.init.normal_(cell.omega)
 
 
 class MegaEMA(SystemCell):
@@ -60,13 +71,7 @@ class MegaEMA(SystemCell):
 
     def reset_parameters(self) -> None:
         """Draw the weights anew."""
-        nn.init.normal_(self.delta, std=0.2)
-        nn.init.normal_(self.alpha, std=0.2)
-        nn.init.normal_(self.beta, std=0.02)
-        with torch.no_grad():
-            self.beta += 1 - 2 * (torch.arange(self.config.modes) % 2)
-        nn.init.normal_(self.gamma)
-        nn.init.normal_(self.omega)
+        fill_average(self)
         if self.widen is not None:
             self.widen.reset_parameters()
 
