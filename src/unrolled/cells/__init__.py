@@ -75,6 +75,8 @@ CELLS: "Registry[Any]" = Registry(
         "window_attention": "unrolled.cells.attention.window:WindowAttention",
         "transformer": "unrolled.cells.attention.transformer:Transformer",
         "mega": "unrolled.cells.attention.mega:Mega",
+        "seqboat": "unrolled.cells.attention.seqboat:SeqBoat",
+        "longnet": "unrolled.cells.attention.longnet:LongNet",
         "fox": "unrolled.cells.attention.fox:Fox",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",

@@ -69,6 +69,7 @@ class Cell(nn.Module):
         inner_sites: name -> width of the values inside the cell that dropout masks may multiply; {} is none.
         memory: whether an output depends on earlier inputs.
         normed: whether a residual stack puts its norm before the cell.
+        even_steps: whether every step takes as many operations; else :meth:`flops_per_token` is their mean over steps.
         parameter_rules: parameter's name -> how it is trained, where that differs from the rest.
         hands: names of the values that the cell hands to the layers above, within a window. Such a cell's ``forward``
             takes one more argument, ``handed``, a mapping name -> tensor (batch, time, ...): what cells below have put
@@ -90,6 +91,7 @@ class Cell(nn.Module):
     inner_sites: Mapping[str, int] = {}
     memory: bool = True
     normed: bool = True
+    even_steps: bool = True
     parameter_rules: Mapping[str, ParameterRule] = {}
     hands: tuple[str, ...] = ()
 

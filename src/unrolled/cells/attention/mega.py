@@ -175,7 +175,7 @@ class Mega(SystemCell):
         if self.config.attention != "softmax":
             q, scale = q / (own - first + 1).unsqueeze(-1), 1.0
         y, _ = bias_attention(
-            q.unsqueeze(2), *joined, first, bias=bias, scale=scale, weights=self.config.attention,
+            q.unsqueeze(2), joined[0], joined[1], first, bias=bias, scale=scale, weights=self.config.attention,
             backend=self.wish_for("bias_attention"), subject=self.name,
         )  # fmt: skip
         return y.squeeze(2)
