@@ -70,6 +70,7 @@ CELLS: "Registry[Any]" = Registry(
         "gcnn": "unrolled.cells.conv.gcnn:GCNN",
         "tcn": "unrolled.cells.conv.tcn:TCN",
         "multires": "unrolled.cells.conv.multires:MultiRes",
+        "trellis": "unrolled.cells.conv.trellis:TrellisNet",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",

@@ -62,7 +62,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         help="auto, native, torch, fused, generic, reference, or for scans and matrix states also fla, chunk, "
-        "quadratic, closed, doubling or inplace, in place of the run's own (`unrolled cells` says which a cell has).",
+        "quadratic, closed, doubling, inplace or levels, in place of the run's own (`unrolled cells` says which a cell has).",
     ),
 ]
 PrecisionOption = Annotated[
