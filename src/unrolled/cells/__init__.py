@@ -71,6 +71,7 @@ CELLS: "Registry[Any]" = Registry(
         "tcn": "unrolled.cells.conv.tcn:TCN",
         "multires": "unrolled.cells.conv.multires:MultiRes",
         "trellis": "unrolled.cells.conv.trellis:TrellisNet",
+        "gencnn": "unrolled.cells.conv.gencnn:GenCNN",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",
