@@ -78,6 +78,8 @@ CELLS: "Registry[Any]" = Registry(
         "seqboat": "unrolled.cells.attention.seqboat:SeqBoat",
         "longnet": "unrolled.cells.attention.longnet:LongNet",
         "fox": "unrolled.cells.attention.fox:Fox",
+        "trellis": "unrolled.cells.conv.trellis:TrellisNet",
+        "gencnn": "unrolled.cells.conv.gencnn:GenCNN",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",

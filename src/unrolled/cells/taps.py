@@ -49,6 +49,8 @@ TAP_NAMES = {
     "y": TapName("state", "recurrent output before the norm of its head (sLSTM)"),
     "normaliser": TapName("state", "what is divided by: the sum of the input gates, or of the keys, decayed alike"),
     "stabiliser": TapName("state", "logarithm by which exponential gates are scaled down"),
+    "levels_h": TapName("state", "outputs that the levels of a TrellisNet read again"),
+    "levels_c": TapName("state", "cell states that they read again"),
     "conv": TapName("state", "inputs that a short convolution keeps"),
     "top": TapName("state", "largest decayed score, in units of whose exponential u and w are"),
     "u": TapName("state", "sum of the weights of all that was seen"),

@@ -61,8 +61,9 @@ BackendOption = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="auto, native, torch, fused, generic, reference, or for scans and matrix states also fla, chunk, "
-        "quadratic, closed, doubling or inplace, in place of the run's own (`unrolled cells` says which a cell has).",
+        help="auto, native, torch, fused, generic, reference, or for scans, matrix states and levels also fla, chunk, "
+        "quadratic, closed, doubling, inplace or levels, in place of the run's own (`unrolled cells` says which a cell "
+        "has).",
     ),
 ]
 PrecisionOption = Annotated[

@@ -21,6 +21,7 @@ OPERATIONS: "Registry[Any]" = Registry(
         "silu_gate": "unrolled.kernels.silu_gate:OPERATION",
         "softmax_scan": "unrolled.kernels.softmax_scan:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
+        "trellis": "unrolled.kernels.trellis:OPERATION",
         "token_shift": "unrolled.kernels.token_shift:OPERATION",
     },
 )

@@ -41,7 +41,7 @@ class Compute(Config):
     backend: str | dict[str, str] = Field(
         default=_AUTO,
         description="auto, or a backend of the cells' operation: native, torch, fused, generic or reference for cells "
-        "with a step; native, fla, chunk, quadratic, closed, doubling, inplace or reference for scans and matrices "
+        "with a step; native, fla, chunk, quadratic, closed, doubling, inplace, levels or reference for others "
         "(`unrolled cells` says which a cell has); "
         "reference is meant for all operations. A table, or operation=name with commas between, says it of each: "
         "{softmax_loss = native, linear = window}",

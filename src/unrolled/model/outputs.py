@@ -1,5 +1,6 @@
 """What a model takes and gives besides tokens."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -15,8 +16,10 @@ class ModelState(NamedTuple):
 
 
 class ModelOutput(NamedTuple):
-    """raw, dropped: last outputs (batch, time, width) before and after dropout. state: carried on."""
+    """raw, dropped: last outputs (batch, time, width) before and after dropout. state: carried on. handed: what cells
+    handed upwards within the window, by name (see :attr:`unrolled.cells.Cell.hands`)."""
 
     raw: Tensor
     dropped: Tensor
     state: ModelState
+    handed: Mapping[str, Tensor] = {}

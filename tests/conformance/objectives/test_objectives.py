@@ -49,6 +49,12 @@ def name_of(config: ExtraConfig) -> str:
     return f"{config.name}-{config.weight:g}"
 
 
+def suits(config: ExtraConfig) -> dict[str, Any]:
+    """Settings of a model that it serves, by backends that any cell has."""
+    own = OBJECTIVES[config.name].suits if config.name in OBJECTIVES else {}
+    return {**own, "compute": {"backend": "auto"}} if own else {}
+
+
 every = pytest.mark.parametrize("config", EXAMPLES, ids=name_of)
 
 
@@ -88,7 +94,7 @@ def difference(numbers: Tensor, at: int, objectives: Objectives, lm: LanguageMod
 @every
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_gradient_is_that_of_the_value(config: ExtraConfig, weighted: bool) -> None:
-    lm, batch = model(dropout={"output": 0.3}), window(weighted)
+    lm, batch = model(dropout={"output": 0.3}, **suits(config)), window(weighted)
     objectives = of(config, lm)
     value_of(lm, objectives, batch).backward()
     detached = getattr(config, "detached", False)
@@ -107,7 +113,7 @@ def test_rows_of_weight_zero_change_nothing(config: ExtraConfig) -> None:
     """Of what the objectives say about targets; one about all outputs is no such thing."""
     if config.name == "ones":
         pytest.skip("about outputs")
-    lm, whole = model(), window()
+    lm, whole = model(**suits(config)), window()
     few = Window(whole.inputs[:2], whole.targets[:2], None, None, 0, 0, False)
     padded = whole._replace(weight=torch.tensor([[1.0], [1.0], [0.0]], dtype=torch.float64).expand(B, T))
     first, second = (value_of(lm, of(config, lm), batch) for batch in (few, padded))
@@ -137,7 +143,7 @@ def test_runs(config: ExtraConfig, text: Path, tmp_path: Path) -> None:
     later = {"then": [{"steps": 4, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.5}}]}
 
     def run(name: str, **extra: Any) -> Path:
-        return train(experiment(text, train={**base, **later, **extra}), tmp_path / name, "cpu")
+        return train(experiment(text, train={**base, **later, **extra}, model=suits(config)), tmp_path / name, "cpu")
 
     values = config.model_dump(mode="json")
     plain, absent = run("plain"), run("absent", extra=[{**values, "weight": 0}])
@@ -148,8 +154,9 @@ def test_runs(config: ExtraConfig, text: Path, tmp_path: Path) -> None:
     assert config.name in events(whole)[0]["parts"]
     assert set(load_tensors(plain / "model.safetensors")) == set(load_tensors(whole / "model.safetensors"))
     stopper, stopped = Stopper(), tmp_path / "stopped"
+    parts = {"train": {**base, **later, "extra": [values]}, "model": suits(config)}
     with pytest.raises(StoppedError):
-        train(experiment(text, train={**base, **later, "extra": [values]}), stopped, "cpu", stopper)
+        train(experiment(text, **parts), stopped, "cpu", stopper)
     with pytest.raises(StoppedError):
         resume(stopped, "cpu", stopper)
     resume(stopped, "cpu", stopper)
@@ -223,6 +230,23 @@ def test_weights_fall_with_the_probability() -> None:
     for kind in ("tldr", "focal"):
         f, _ = reweighed(-p.log(), kind)
         assert bool(((f / -p.log()).diff() < 0).all())
+
+
+def test_auxiliary_losses_are_those_of_the_levels_by_themselves() -> None:
+    """A trellis of fewer levels has the same weights, so that its loss is what is added."""
+    cell = {"name": "trellis", "levels": 6, "hidden": 2, "aux_frequency": 2}
+    lm, batch = model(cell=cell), window(weighted=True)
+    plain = value_of(lm, Objectives(ObjectiveConfig(), (), TASK, lm), batch)
+    value = value_of(lm, of(OBJECTIVES.parse({"name": "auxiliary", "weight": 0.5}), lm), batch)
+    found = []
+    for levels in (2, 4, 6):
+        fewer = model(cell={**cell, "levels": levels})
+        fewer.load_state_dict(lm.state_dict())
+        found.append(value_of(fewer, Objectives(ObjectiveConfig(), (), TASK, fewer), batch))
+    torch.testing.assert_close(value, plain + 0.5 * torch.stack(found).sum(), rtol=1e-12, atol=1e-12)
+    for other in ({}, {"cell": {"name": "trellis"}}, {"cell": cell, "stack": {"kind": "residual"}}):
+        with pytest.raises(UsageError, match=r"set trellis\.aux_frequency, or leave it out"):
+            of(OBJECTIVES.parse("auxiliary"), model(**other))
 
 
 def test_the_sum_over_time_is_the_scale_of_all() -> None:

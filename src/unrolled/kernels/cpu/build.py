@@ -51,6 +51,7 @@ _KERNELS: dict[str, tuple[str, ...]] = {
     "conv.cpp": _GENERAL,
     "expanded.cpp": _GENERAL,
     "gate.cpp": _GENERAL,
+    "levels.cpp": _GENERAL,
     "matrix.cpp": _GENERAL,
     "norm.cpp": _GENERAL,
     "scan.cpp": _GENERAL,

@@ -54,6 +54,8 @@ _FUNCTIONS = (
     "gate_backward",
     "shift_forward",
     "shift_backward",
+    "levels_forward",
+    "levels_backward",
 )
 
 # of float alone; the second line's only in sets with products of bf16 numbers

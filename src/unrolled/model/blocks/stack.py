@@ -197,6 +197,7 @@ class Stack(nn.Module):
         tap: LayerTap | None = None,
         weight_masks: Sequence[Mapping[str, Tensor] | None] = (),
         branch: Sequence[Tensor | None] = (),
+        handed: MutableMapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """Run all layers over a window.
 
@@ -206,11 +207,12 @@ class Stack(nn.Module):
             tap: receives (layer, name, value).
             weight_masks: one a layer, parameter's name -> mask that multiplies it.
             branch: dropout masks on what a residual stack adds, :attr:`branches` of them.
+            handed: takes what the cells hand upwards.
         Returns:
             the output (batch, time, out_width), undropped, and the layers' states.
         """
         states: list[Any] = []
-        handed: MutableMapping[str, Tensor] = {}
+        given: MutableMapping[str, Tensor] = {} if handed is None else handed
 
         def run(i: int, entry: Tensor | TableInput) -> Tensor:
             layer: Any = self.layers[i]
@@ -218,7 +220,7 @@ class Stack(nn.Module):
             if tap is not None:
                 options["tap"] = partial(tap, i)
             if layer.hands:
-                options["handed"] = handed
+                options["handed"] = given
             call = (entry, state[i], reset)
             masked = weight_masks[i] if weight_masks else None
             if masked:

@@ -23,6 +23,7 @@ __all__ = [
 OBJECTIVES: "Registry[type[Extra]]" = Registry(
     "objective",
     {
+        "auxiliary": "unrolled.train.objectives.auxiliary:Auxiliary",
         "distill": "unrolled.train.objectives.distill:Distill",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
         "smooth": "unrolled.train.objectives.smooth:Smooth",

@@ -1,6 +1,7 @@
 """The contract of a further objective: a term that is added to the loss of a phase."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
@@ -36,12 +37,16 @@ class Extra(ABC):
     Args:
         config: its settings. streams: source of all random draws; those of an objective are named after it.
         model: whose loss it is.
+
+    Attributes:
+        suits: settings of a model that EXAMPLES can be tried on, where not every model serves.
     Raises:
         UsageError: a model that it cannot serve, in one sentence.
     """
 
     Config: ClassVar[type[ExtraConfig]]
     EXAMPLES: ClassVar[tuple[ExtraConfig, ...]]
+    suits: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: Any, streams: RandomStreams, model: nn.Module):
         self.config, self.streams = config, streams
