@@ -98,7 +98,7 @@ def test_a_cell_that_forgets_everything_remembers_one_token(predictor: Make, tex
     assert not found.gradients[:, 1:].any()
     (run,) = memory_record([found])["runs"]
     assert run["effective_length"] == 1
-    assert run["gradient_lags"] == {"half": 2, "tenth": 2}
+    assert run["gradient_lags"] == {"half": 2, "tenth": 2, "hundredth": 2}
 
 
 def test_the_batch_changes_nothing_and_the_settings_act(predictor: Make, text: Text) -> None:
@@ -123,9 +123,11 @@ def use(excess: list[list[float]], gradients: list[list[float]], curve: list[flo
 
 def test_what_is_read_off_the_curves() -> None:
     excess = [[0.5, 0.004, 0.1], [0.3, 0.005, 0.1], [0.4, 0.003, 0.1]]
-    (run,) = memory_record([use(excess, [[4.0, 3.0, 1.0, 0.2]] * 2, [1.0, 0.5, 0.36, 0.1, 0.0])])["runs"]
+    (run,) = memory_record([use(excess, [[4.0, 3.0, 1.0, 0.2, 0.04, 0.03]] * 2, [1.0, 0.5, 0.36, 0.1, 0.0, 0.0, 0.0])])[
+        "runs"
+    ]
     assert run["effective_length"] is None, "longer pasts are worse again"
-    assert run["gradient_lags"] == {"half": 3, "tenth": 4}
+    assert run["gradient_lags"] == {"half": 3, "tenth": 4, "hundredth": 6}
     assert run["autocorrelation_lags"] == {"0.h": 2}
     first = run["contexts"][0]
     assert first["context"] == 1
@@ -135,7 +137,7 @@ def test_what_is_read_off_the_curves() -> None:
     excess = [[0.5, 0.004, 0.001], [0.3, 0.005, 0.001], [0.4, 0.003, 0.001]]
     (run,) = memory_record([use(excess, [[4.0, 3.0, 2.5, 2.1]] * 2, [1.0, 0.9, 0.8, 0.7, 0.6])])["runs"]
     assert run["effective_length"] == 2
-    assert run["gradient_lags"] == {"half": None, "tenth": None}
+    assert run["gradient_lags"] == {"half": None, "tenth": None, "hundredth": None}
     assert run["autocorrelation_lags"] == {"0.h": None}
     excess = [[0.5, 0.1, 0.0], [0.5, -0.1, 0.0], [0.5, 0.0, 0.0]]
     (run,) = memory_record([use(excess, [[1.0, 1.0]] * 2, [1.0, 0.9])])["runs"]

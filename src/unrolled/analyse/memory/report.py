@@ -26,9 +26,9 @@ def memory_record(found: Sequence[MemoryUse]) -> dict[str, Any]:
     """Plain JSON values: settings, and of each run the curves and what is read off them.
 
     ``effective_length`` is the smallest past tried from which on the mean excess is below the tolerance with its whole
-    interval, null where none is. The
-    gradient's lags are those at which its mean norm first falls below a half and a tenth of that at lag 1; a
-    state's lag is where its autocorrelation first falls below 1/e; null: not within the lags.
+    interval, null where none is. The gradient's lags are those at which its mean norm first falls below a half, a
+    tenth and a hundredth of that at lag 1; a state's lag is where its autocorrelation first falls below 1/e; null: not
+    within the lags.
     """
     runs = []
     for one in found:
@@ -38,7 +38,9 @@ def memory_record(found: Sequence[MemoryUse]) -> dict[str, Any]:
         short = [k for k, point in zip(contexts, points, strict=True) if point["high"] >= tolerance]
         enough = [k for k in contexts if k > max(short, default=0)]
         norm = one.gradients.mean(0)
-        lags = {share: _first_below(norm, norm[0] / by) for share, by in (("half", 2), ("tenth", 10))}
+        lags = {
+            share: _first_below(norm, norm[0] / by) for share, by in (("half", 2), ("tenth", 10), ("hundredth", 100))
+        }
         runs.append({
             "name": one.name,
             **one.provenance,

@@ -83,7 +83,7 @@ def _print(record: dict[str, Any]) -> None:
             rows.append([f"gradient's norm at lag {lag}", *(f"{norm:.3e}" for norm in norms)])
     rows += [
         [f"gradient below a {share} of lag 1, lag", *(_lag(run["gradient_lags"][share]) for run in runs)]
-        for share in ("half", "tenth")
+        for share in ("half", "tenth", "hundredth")
     ]
     table(["mean and 95 % interval", *(run["name"] for run in runs)], rows)
     write("")
