@@ -109,14 +109,14 @@ def test_the_newest_words_are_seen_and_those_that_wait_for_their_block_are_not()
     y, state = cell(x[:, :13])
     (grad,) = torch.autograd.grad(y[:, -1].sum(), x)
     assert grad.abs().sum((0, 2)).nonzero().flatten().tolist() == list(range(6, 13))
-    assert not state.carry.any()
+    assert not state.summary.any()
     assert int(state.fill) == 13
     y, state = cell(x[:, 13:], state)
     (grad,) = torch.autograd.grad(y.sum(), x)
     assert grad.abs().sum((0, 2)).nonzero().flatten().tolist() == list(range(14))
     assert int(state.fill) == 7
     torch.testing.assert_close(
-        state.carry[0], by_places(cell.beta, torch.cat([x.new_zeros(1, E), x[0, :7]])), rtol=0, atol=1e-12
+        state.summary[0], by_places(cell.beta, torch.cat([x.new_zeros(1, E), x[0, :7]])), rtol=0, atol=1e-12
     )
 
 

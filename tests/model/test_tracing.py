@@ -54,6 +54,11 @@ def test_names_of_the_default_cells(name: str) -> None:
     assert tapped(CELLS[name], CELLS[name].Config()) == NAMES[name]
 
 
+def numbers(state: Any) -> dict[str, Tensor]:
+    """The fields of a state that hold real numbers."""
+    return {name: part for name, part in state._asdict().items() if part.is_floating_point()}
+
+
 @pytest.mark.parametrize("case", CAUSAL, ids=str)
 def test_every_cell_speaks_the_one_language(case: Case) -> None:
     """All names are in the table, gates keep to their range, and a gate has its pre-activation."""
@@ -64,7 +69,7 @@ def test_every_cell_speaks_the_one_language(case: Case) -> None:
     for layer, cell in enumerate(model.stack.cells()):
         names = [key.split(".", 1)[1] for key in found if key.startswith(f"{layer}.")]
         assert set(names) == set(tapped(type(cell), config))
-        assert set(cell.initial_state(1)._fields) <= set(names), "the whole state"
+        assert set(numbers(cell.initial_state(1))) <= set(names), "the whole state, but for its counts"
         for name in names:
             value, kind = found[f"{layer}.{name}"], tap_name(name)
             assert value.shape[:2] == (2, 6)
@@ -93,7 +98,7 @@ def test_a_window_is_its_steps_and_the_states_are_the_models(case: Case) -> None
         for t in range(6):
             state = model(TOKENS[:, : t + 1]).state.cells
             for layer, fields in enumerate(state):
-                for name, value in fields._asdict().items():
+                for name, value in numbers(fields).items():
                     assert torch.allclose(slow[f"{layer}.{name}"][:, t], value.flatten(1), atol=1e-12), (layer, name, t)
     assert torch.allclose(out.raw, plain.raw, atol=1e-12)
     assert torch.allclose(slow["1.h"], plain.raw, atol=1e-12), "h is the output"

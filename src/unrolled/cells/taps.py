@@ -51,6 +51,8 @@ TAP_NAMES = {
     "stabiliser": TapName("state", "logarithm by which exponential gates are scaled down"),
     "levels_h": TapName("state", "outputs that the levels of a TrellisNet read again"),
     "levels_c": TapName("state", "cell states that they read again"),
+    "summary": TapName("state", "vector that stands for all older blocks (genCNN)"),
+    "words": TapName("state", "last inputs, of which blocks are made"),
     "conv": TapName("state", "inputs that a short convolution keeps"),
     "top": TapName("state", "largest decayed score, in units of whose exponential u and w are"),
     "u": TapName("state", "sum of the weights of all that was seen"),

@@ -42,10 +42,10 @@ class GenCNNConfig(CellConfig):
 
 
 class GenCNNState(NamedTuple):
-    """carry: (batch, in_width), the summary of all blocks that are folded. words: (batch, alpha + beta - 3, in_width),
+    """summary: (batch, in_width), of all blocks that are folded. words: (batch, alpha + beta - 3, in_width),
     the last inputs. fill: (batch,), how many of them belong to the document and are in no block yet."""
 
-    carry: Tensor
+    summary: Tensor
     words: Tensor
     fill: Tensor
 
@@ -133,6 +133,7 @@ class GenCNN(MixerCell):
     )
     EQUATION = "y = cnn(summary of older blocks, last words)"
     operation = "linear"
+    even_steps = False
 
     def __init__(self, in_width: int, width: int, config: GenCNNConfig):
         super().__init__(in_width, width, config)
@@ -183,7 +184,7 @@ class GenCNN(MixerCell):
         time, held = x.shape[1], state.words.shape[1]
         words = torch.cat([state.words, x], 1)
         count = self._count(state.fill, time, given.reset)
-        carries = self._summaries(words, count, state.carry, given.reset)
+        carries = self._summaries(words, count, state.summary, given.reset)
         # the last words of every token, the newest last
         seen = words.unfold(1, self.newest, 1)[:, held - self.newest + 1 :].transpose(2, 3)
         lags = torch.arange(self.newest - 1, -1, -1, device=x.device)
