@@ -185,4 +185,4 @@ def test_it_learns_more_than_the_frequencies() -> None:
     with torch.no_grad():
         total, _, _ = model.loss(held[None, :-1], held[None, 1:])
     nats = float(total) / (len(held) - 1)
-    assert nats < unigram - 0.2, f"{nats:.3f} nats a word, by frequencies {unigram:.3f}"
+    assert nats < unigram - 0.1, f"{nats:.3f} nats a word, by frequencies {unigram:.3f}"

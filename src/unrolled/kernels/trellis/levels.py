@@ -44,6 +44,10 @@ class _Options(NamedTuple):
     show: tuple[int, ...]
     pointwise: Any
 
+    def reach(self, level: int, time: int) -> int:
+        """Steps whose h at t - d may be other than zero: of level 0 those that look before the window."""
+        return time if level else min(self.dilations[0], time)
+
     def spans(self, time: int) -> list[int]:
         """Steps of each level's input, with those before the window, and of the last one's output."""
         return [d + time for d in (*self.dilations, 0)]
@@ -68,7 +72,12 @@ def _add_mask(total: Tensor | None, back: Tensor, x: Tensor) -> None:
     """Add to the mask's gradient what comes of one reading; total: (1 or time, batch, width), or None."""
     if total is not None:
         part = back * x
-        total += part.sum(0, keepdim=True) if len(total) == 1 else part
+        _upto(total, len(part)).add_(part.sum(0, keepdim=True) if len(total) == 1 else part)
+
+
+def _upto(x: Any, steps: int) -> Any:
+    """The first steps of what there is for each; None and what is the same for all stay as they are."""
+    return x if x is None or len(x) == 1 else x[:steps]
 
 
 class _Levels(torch.autograd.Function):
@@ -102,9 +111,11 @@ class _Levels(torch.autograd.Function):
         for level, d in enumerate(dilations):
             kind, h = kinds.index(d), inputs[0][level]
             old, pre = None if seen is None else seen[kind], _flat(gates[level])
-            ready = level >= empty
+            ready, reach = level >= empty, options.reach(level, time)
             if ready:
-                torch.mm(_flat(_read(h[:time], old, mask)), past.t(), out=pre)
+                olds = _flat(_read(h[:reach], _upto(old, reach), _upto(mask, reach)))
+                torch.mm(olds, past.t(), out=pre[: len(olds)])
+                pre[len(olds) :] = 0
                 if level:
                     pre.addmm_(_flat(_read(h[d:], None, mask)), now.t())
             *cell, out = [of_levels[level + 1][-time:] for of_levels in reversed(inputs)]
@@ -153,8 +164,9 @@ class _Levels(torch.autograd.Function):
             compute.backward(*given, first, d_pre, total, d_before)
             if level < empty:
                 break
-            rows = _flat(d_pre)
-            d_past.addmm_(rows.t(), _flat(_read(h[:time], old, mask)))
+            rows, reach = _flat(d_pre), ctx.options.reach(level, time)
+            hidden, masked, lower = _upto(old, reach), _upto(mask, reach), rows[: reach * batch]
+            d_past.addmm_(lower.t(), _flat(_read(h[:reach], hidden, masked)))
             flow[0][: d if level else d + time] = 0
             if level:
                 d_now.addmm_(rows.t(), _flat(_read(h[d:], None, mask)))
@@ -163,12 +175,12 @@ class _Levels(torch.autograd.Function):
                     _add_mask(d_mask, back, h[d:])
                     back *= mask
             if mask is None and old is None:
-                _flat(flow[0][:time]).addmm_(rows, past)
+                _flat(flow[0][:reach]).addmm_(lower, past)
             else:
-                back = (rows @ past).view(time, batch, width)
-                back = back if old is None else back.mul_(old)
-                _add_mask(d_mask, back, h[:time])
-                flow[0][:time] += back if mask is None else back.mul_(mask)
+                back = (lower @ past).view(reach, batch, width)
+                back = back if hidden is None else back.mul_(hidden)
+                _add_mask(d_mask, back, h[:reach])
+                flow[0][:reach] += back if masked is None else back.mul_(masked)
             if cell:
                 flow[1][time:] = 0
                 if old is not None:
