@@ -157,8 +157,8 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     if not model.get("widths"):
         model["layers"] = min(model["layers"], 4)
     for cell in model["cell"] if isinstance(model["cell"], list) else [model["cell"]]:
-        smaller = {"rank": 3, "factor": 3, "heads": 1, "head": 4, "states": 3, "blocks": 2, "expand": 2}
-        for key, value in {**smaller, "hidden": 3, "levels": 3, "aux_frequency": 2}.items():
+        sizes = {"rank": 3, "factor": 3, "heads": 1, "head": 4, "states": 3, "blocks": 2, "expand": 2}
+        for key, value in {**sizes, "hidden": 3, "levels": 3, "aux_frequency": 2}.items():
             if cell.get(key):
                 cell[key] = value
     values["stream"].update({"columns": 4, "window": 12, "jitter": min(values["stream"]["jitter"], 20)})
