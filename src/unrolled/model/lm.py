@@ -215,9 +215,10 @@ class LanguageModel(nn.Module):
         batch = x.shape[0]
         state = state if state is not None else self.initial_state(batch)
         between, matrices, branch = ((),) * 3 if masks is None else (masks.between, masks.weight, masks.branch)
-        raw, cells = self.stack(x, state.cells, reset, between, self._noise(masks, batch), tap, matrices, branch)
+        noise, handed = self._noise(masks, batch), {}
+        raw, cells = self.stack(x, state.cells, reset, between, noise, tap, matrices, branch, handed)
         dropped = apply_mask(raw, None if masks is None else masks.output)
-        return ModelOutput(raw, dropped, ModelState(cells, state.head))
+        return ModelOutput(raw, dropped, ModelState(cells, state.head), handed.get("cost"))
 
     def loss(
         self,

@@ -15,8 +15,10 @@ class ModelState(NamedTuple):
 
 
 class ModelOutput(NamedTuple):
-    """raw, dropped: last outputs (batch, time, width) before and after dropout. state: carried on."""
+    """raw, dropped: last outputs (batch, time, width) before and after dropout. state: carried on. cost: what the cells
+    ask for each token, (batch, time, 1), where some hand one up (``hands``, "cost"), else None."""
 
     raw: Tensor
     dropped: Tensor
     state: ModelState
+    cost: Tensor | None = None

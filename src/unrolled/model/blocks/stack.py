@@ -196,6 +196,7 @@ class Stack(nn.Module):
         tap: LayerTap | None = None,
         weight_masks: Sequence[Mapping[str, Tensor] | None] = (),
         branch: Sequence[Tensor | None] = (),
+        handed: MutableMapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """Run all layers over a window.
 
@@ -205,11 +206,12 @@ class Stack(nn.Module):
             tap: receives (layer, name, value).
             weight_masks: one a layer, parameter's name -> mask that multiplies it.
             branch: dropout masks on what a residual stack adds, :attr:`branches` of them.
+            handed: receives what the cells hand upwards, see :attr:`Cell.hands`.
         Returns:
             the output (batch, time, out_width), undropped, and the layers' states.
         """
         states: list[Any] = []
-        handed: MutableMapping[str, Tensor] = {}
+        handed = {} if handed is None else handed
 
         def run(i: int, entry: Tensor | TableInput) -> Tensor:
             layer: Any = self.layers[i]
