@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from unrolled.bench.config import BenchConfig
 from unrolled.cells import CELLS, CellConfig, StepCell
+from unrolled.kernels import OPERATIONS
 from unrolled.kernels.dispatch import Operation, Sizes, measurable, operation_named
 
 __all__ = [
@@ -102,8 +103,12 @@ def peers_of(row: Row) -> dict[str, Row]:
 
 
 def serving(config: CellConfig | str, build: Callable[[CellConfig], Any]) -> list[str]:
-    """The backends that are measured where none is named; the reference is a peer. ``build`` makes the cell."""
+    """The backends that are measured where none is named: all but those that serve by name alone; the reference is a
+    peer. ``build`` makes the cell."""
     names = list(operation_named(config).backends) if isinstance(config, str) else build(config).backends()
+    rows = [OPERATIONS[name].backends for name in OPERATIONS]
+    asked = {name for backends in rows for name, backend in backends.items() if backend.by_name}
+    names = [name for name in names if name not in asked]
     return [name for name in names if name != REFERENCE] or names
 
 

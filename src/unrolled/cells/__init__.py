@@ -85,6 +85,7 @@ CELLS: "Registry[Any]" = Registry(
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",
+        "act": "unrolled.cells.gated.act:ACT",
     },
     default="lstm",
 )

@@ -67,6 +67,7 @@ TAP_NAMES = {
     "x*": TapName("intermediate", "x after an odd Mogrifier round, before the wrapped cell's step"),
     "h*": TapName("intermediate", "h after an even Mogrifier round, before the wrapped cell's step"),
     "delta": TapName("intermediate", "step size"),
+    "cost": TapName("intermediate", "what a token costs: steps taken for it, and the halting weight left over (ACT)"),
     "c_norm": TapName("intermediate", "c after layer normalisation"),
     "hidden": TapName("intermediate", "hidden layer of an MLP"),
     "h_wide": TapName("intermediate", "output before the projection to h"),

@@ -40,9 +40,9 @@ class Compute(Config):
 
     backend: str | dict[str, str] = Field(
         default=_AUTO,
-        description="auto, or a backend of the cells' operation: native, torch, fused, generic or reference for cells "
-        "with a step; native, fla, chunk, quadratic, closed, doubling, inplace, levels or reference for others "
-        "(`unrolled cells` says which a cell has); "
+        description="auto, or a backend of the cells' operation: native, torch, fused, generic, newton or reference "
+        "for cells with a step; native, fla, chunk, quadratic, closed, doubling, inplace, levels, dense or reference "
+        "for others (`unrolled cells` says which a cell has); "
         "reference is meant for all operations. A table, or operation=name with commas between, says it of each: "
         "{softmax_loss = native, linear = window}",
     )
@@ -96,13 +96,15 @@ class Backend(NamedTuple):
     """One implementation of an operation.
 
     ``refuse`` takes the call's arguments and gives the reason why this backend cannot serve it, or None. ``pays`` says
-    whether ``auto`` is to take it for a call that it can serve.
+    whether ``auto`` is to take it for a call that it can serve. ``by_name``: it serves by name alone; ``auto``, and a
+    bench of all, pass it by.
     """
 
     name: str
     refuse: Callable[..., str | None]
     run: Callable[..., Any]
     pays: Callable[..., bool] = lambda *_: True
+    by_name: bool = False
 
 
 class Sizes(NamedTuple):
@@ -205,7 +207,7 @@ def choose(operation: str, backends: Mapping[str, Backend], wish: str, subject: 
         UsageError: unknown backend, or a named one that cannot serve this call.
     """
     if wish == _AUTO:
-        backend = next(b for b in backends.values() if b.pays(*args) and b.refuse(*args) is None)
+        backend = next(b for b in backends.values() if not b.by_name and b.pays(*args) and b.refuse(*args) is None)
     elif wish not in backends:
         raise unknown_name(f"{operation} backend", wish, [*backends, _AUTO])
     else:

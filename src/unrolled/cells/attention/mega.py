@@ -162,7 +162,7 @@ class Mega(SystemCell):
             normed = layer_norm(x, (width,), self.mlp_gain[0], self.mlp_gain[1])
             x = x + self.linear("down", silu(self.linear("up", normed, "up_bias")), "down_bias")
         if given.show is not None:
-            given.show("i", u)
+            given.show("z", 1 - u)
         keys, kept = turned.kept
         return x, MegaState(new.s, keys, kept, turned.fill)
 

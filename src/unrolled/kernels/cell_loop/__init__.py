@@ -4,7 +4,8 @@ Backends, in the order that ``auto`` tries them: ``native`` (in C++ on a CPU, on
 step made of products and pointwise operations; from four steps on), ``torch`` (LSTM, GRU and RNN only; the LSTM on a
 CPU from four steps on), ``fused`` (LSTM and mLSTM: the window as one node with a backward written by hand; from two
 steps on), ``generic`` (every StepCell: weight gradients collected over the window and made by one product, weights
-prepared once per window), ``reference`` (the plain loop under autograd, which defines the operation).
+prepared once per window), ``reference`` (the plain loop under autograd, which defines the operation). ``newton``
+(all steps at once, by Newton's iteration) serves by name alone.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unrolled.kernels.cell_loop import fused, native, torch_rnn
+from unrolled.kernels.cell_loop import fused, native, newton, torch_rnn
 from unrolled.kernels.cell_loop.loop import Noise, SteppedCell, Tap, foreign_step, run_loop, silent
 from unrolled.kernels.cell_loop.table import TableInput, dense
 from unrolled.kernels.cell_loop.weights import CollectingWeights, Weights
@@ -58,6 +59,7 @@ BACKENDS = {
         Backend("native", native.refuse, native.run, native.pays),
         Backend("torch", _known_by("torch_form", torch_rnn.refuse), torch_rnn.run, torch_rnn.pays),
         Backend("fused", _known_by("fused_form", fused.refuse), fused.run, fused.pays),
+        Backend("newton", newton.refuse, newton.run, by_name=True),
         Backend("generic", _refuse_generic, _generic),
         Backend("reference", _never, _reference),
     )

@@ -207,7 +207,7 @@ class Stack(nn.Module):
             tap: receives (layer, name, value).
             weight_masks: one a layer, parameter's name -> mask that multiplies it.
             branch: dropout masks on what a residual stack adds, :attr:`branches` of them.
-            handed: takes what the cells hand upwards.
+            handed: receives what the cells hand upwards, see :attr:`Cell.hands`.
         Returns:
             the output (batch, time, out_width), undropped, and the layers' states.
         """

@@ -35,6 +35,12 @@ class ObjectiveConfig(Config):
         description="temporal activation regularisation: times the mean square of the difference of successive raw "
         "last outputs",
     )
+    cost: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="times the mean over all tokens of what cells ask for each of them (act: its steps)",
+    )
     l2: float = Field(
         default=0.0,
         ge=0,
@@ -61,13 +67,17 @@ def objective(config: ObjectiveConfig, seen: Seen) -> Tensor:
 
     AR and TAR are those of the published AWD-LSTM code (Merity et al. 2018): means over all elements of the last
     layer's output, where the paper writes L2 norms. TAR takes no difference across a reset. Weights are of targets:
-    both look at every output, whatever its target counts.
+    both look at every output, whatever its target counts. So does the cost.
 
     Raises:
-        UsageError: AR or TAR of a task whose model has no outputs.
+        UsageError: AR or TAR of a task whose model has no outputs; a cost of a model whose cells ask none.
     """
     value = seen.total / divisor(config, seen)
     out, reset = seen.out, seen.reset
+    if config.cost:
+        if out is None or "cost" not in out.handed:
+            raise UsageError("no cell of this model has a cost (act has one); leave out train.objective.cost.")
+        value = value + config.cost * out.handed["cost"].mean()
     if out is None:
         if config.ar or config.tar:
             raise UsageError("this task has no outputs to regularise; leave out train.objective.ar and tar.")
