@@ -166,7 +166,8 @@ class Fox(AttentionCell):
         """One window of the class's equations."""
         config, heads, pro = self.config, self.config.heads, self.config.form == "pro"
         q, k, v, *gate = self.linear("weight", x).split(self.width, -1)
-        log_f, shares = self._gates(x)
+        into_f, shares = self._gates(x)
+        log_f = logsigmoid(into_f)
         q, last = cut_heads(q, heads), {}
         if pro:
             last = {"last_key": k[:, -1], "last_value": v[:, -1]}
@@ -192,7 +193,8 @@ class Fox(AttentionCell):
         filled = torch.arange(length, device=x.device) >= length - turned.fill.unsqueeze(1)
         decay = (level[:, -1:] - level)[:, -length:] * filled.unsqueeze(-1)
         if given.show is not None:
-            given.show("f", log_f.exp())
+            for name, value in {"f_pre": into_f, "f": log_f.exp()}.items():
+                given.show(name, value)
         parts = {"keys": keys, "values": values, "decay": decay, "fill": turned.fill}
         return self.linear("out", y), (FoxProState if pro else FoxState)(**parts, **last)
 
@@ -200,12 +202,12 @@ class Fox(AttentionCell):
         return norm(x, self.wish_for("rms_norm"))
 
     def _gates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The logarithms of the forget gates, (batch, time, heads), and the shares α and β of the pro form."""
+        """What goes into the forget gates, (batch, time, heads), and the shares α and β of the pro form."""
         heads = self.config.heads
         found = [] if self.weight_heads is None else list(self.linear("weight_heads", x).split(heads, -1))
         bias: Any = self.fixed_bias if self.bias is None else self.bias
         into = found.pop(0) + bias if self.config.gate == "data" else bias.to(x.dtype).expand(*x.shape[:2], heads)
-        return logsigmoid(into), [torch.sigmoid(part) for part in found]
+        return into, [torch.sigmoid(part) for part in found]
 
     def _level(self, joined: Tensor, time: int) -> Tensor:
         """Levels of all keys, (batch, keys, heads). joined: what those before the window have kept before it, then ℓ of

@@ -156,13 +156,13 @@ class Mega(SystemCell):
         turned = turn_segment([state.keys, state.values], parts, state.fill, given.reset)
         attended = self._attend(q, turned.joined, turned.first)
         h = silu(h + self.linear("out", silu(r) * attended, "out_bias"))
-        u = torch.sigmoid(u)
-        x = x + u * (h - x)
+        x = x + torch.sigmoid(u) * (h - x)
         if self.mlp_gain is not None:
             normed = layer_norm(x, (width,), self.mlp_gain[0], self.mlp_gain[1])
             x = x + self.linear("down", silu(self.linear("up", normed, "up_bias")), "down_bias")
         if given.show is not None:
-            given.show("z", 1 - u)
+            for name, value in {"z_pre": -u, "z": torch.sigmoid(-u)}.items():  # the share of x that is kept
+                given.show(name, value)
         keys, kept = turned.kept
         return x, MegaState(new.s, keys, kept, turned.fill)
 
