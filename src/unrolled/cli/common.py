@@ -61,7 +61,7 @@ BackendOption = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="auto, native, torch, fused, generic, reference, or for scans and matrix states also fla, chunk, "
+        help="auto, native, torch, fused, generic, newton, reference, or for scans and matrix states also fla, chunk, "
         "quadratic, closed, doubling or inplace, in place of the run's own (`unrolled cells` says which a cell has).",
     ),
 ]
