@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from conformance.tolerance import assert_close
 from unrolled.cells.gated.act import ACT, ACTConfig
@@ -128,3 +129,43 @@ def test_the_cost_is_part_of_the_objective() -> None:
 def test_other_cells_cannot_be_repeated() -> None:
     with pytest.raises(UsageError, match="repeats a StepCell"):
         ACTConfig.model_validate({"cell": {"name": "qrnn"}})
+
+
+BITS = 16
+
+
+def vectors(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Vectors whose first so many numbers are -1 or 1 and the others 0; and whether the ones are odd in number."""
+    count = torch.randint(1, BITS + 1, (rows, 1), generator=generator)
+    signs = 2.0 * torch.randint(0, 2, (rows, BITS), generator=generator) - 1
+    x = signs * (torch.arange(BITS) < count)
+    return x, (x > 0).sum(1, keepdim=True).remainder(2).float()
+
+
+def parity(cap: int, updates: int) -> tuple[float, float]:
+    """Share of vectors whose parity is right, and the mean cost, after training on vectors of one token each."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    cell, read = ACT(BITS, 48, ACTConfig.model_validate({"cap": cap, "cell": {"name": "gru"}})), nn.Linear(48, 1)
+    parameters = [*cell.parameters(), *read.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=0.003)
+    for _ in range(updates):
+        x, odd = vectors(128, generator)
+        y, _, cost = run(cell, x.unsqueeze(1))
+        loss = binary_cross_entropy_with_logits(read(y[:, 0]), odd) + 0.003 * cost.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        x, odd = vectors(2000, generator)
+        y, _, cost = run(cell, x.unsqueeze(1))
+        return float(((read(y[:, 0]) > 0) == (odd > 0.5)).float().mean()), float(cost.mean())
+
+
+@pytest.mark.slow
+def test_parity_of_sixteen_bits_is_learned() -> None:
+    """Calibrated: 0.993 after 3,500 updates, 32 CPU seconds, at a mean cost of 5.7."""
+    right, cost = parity(10, 5000)
+    assert right > 0.97
+    assert cost > 3, "it takes more than one step"

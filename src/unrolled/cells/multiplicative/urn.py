@@ -52,8 +52,7 @@ class URN(StepCell):
         if size != in_width:
             self.widen = nn.Parameter(torch.empty(size, in_width))
         self.start = nn.Parameter(torch.empty(width))
-        rows = torch.triu_indices(width, width, 1)
-        self._rows = rows[:, rows[0] < (config.rank or width)]
+        self._rows = torch.triu_indices(width, width, 1)[:, :size]  # row by row
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
