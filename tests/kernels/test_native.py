@@ -211,7 +211,7 @@ def test_a_step_with_other_operations_is_refused_in_words(step: Any, reason: str
 def test_without_the_library_auto_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "why_no_library", lambda: "the native library is not built; run `unrolled build`")
     cell = make("mogrifier", 4, 6)
-    assert cell.backends() == ["generic", "reference"]
+    assert cell.backends() == ["generic", "newton", "reference"]
     assert cell(torch.randn(2, 5, 4, dtype=torch.float64))[0].shape == (2, 5, 6)
     cell.compute = Compute(precision="bf16")
     assert cell(torch.randn(2, 5, 4, dtype=torch.float64))[0].shape == (2, 5, 6)

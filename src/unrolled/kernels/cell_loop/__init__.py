@@ -59,8 +59,8 @@ BACKENDS = {
         Backend("native", native.refuse, native.run, native.pays),
         Backend("torch", _known_by("torch_form", torch_rnn.refuse), torch_rnn.run, torch_rnn.pays),
         Backend("fused", _known_by("fused_form", fused.refuse), fused.run, fused.pays),
-        Backend("newton", newton.refuse, newton.run, by_name=True),
         Backend("generic", _refuse_generic, _generic),
+        Backend("newton", newton.refuse, newton.run, by_name=True),
         Backend("reference", _never, _reference),
     )
 }
