@@ -13,7 +13,7 @@ from unrolled.cells.parts.places import angles, rotate, slopes
 from unrolled.cells.parts.ring import Turned, turn
 from unrolled.kernels.bias_attention import bias_attention
 
-__all__ = ["AttentionCell", "AttentionConfig", "Positions", "RingState"]
+__all__ = ["AttentionCell", "AttentionConfig", "AverageConfig", "Positions", "RingState"]
 
 Positions = Literal["none", "rotary", "alibi"]
 
@@ -25,6 +25,14 @@ class AttentionConfig(CellConfig):
     context: int = Field(
         default=256, ge=2, le=1 << 20, description="tokens that are attended to, the present one among them"
     )
+
+
+class AverageConfig(CellConfig):
+    """Options of a cell whose attention has one head and reads a moving average."""
+
+    modes: int = Field(default=16, ge=1, description="averages of a channel")
+    shared: int = Field(default=128, ge=2, le=1 << 16, multiple_of=2, description="width Z of queries and keys")
+    value_factor: float = Field(default=2.0, gt=0, le=64, description="width of the values, as a multiple of the width")
 
 
 class RingState(NamedTuple):

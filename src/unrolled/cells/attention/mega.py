@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
-from unrolled.cells.base import CellConfig, ParameterRule
+from unrolled.cells.attention.base import AverageConfig
+from unrolled.cells.base import ParameterRule
 from unrolled.cells.feedforward.mlp import hidden_width
 from unrolled.cells.matrix.base import by_fan_in, fill, normal
 from unrolled.cells.mixer import Given
@@ -21,13 +22,10 @@ from unrolled.kernels.bias_attention import bias_attention
 __all__ = ["Mega", "MegaConfig"]
 
 
-class MegaConfig(CellConfig):
+class MegaConfig(AverageConfig):
     """Options of Mega."""
 
     name: Literal["mega"] = "mega"
-    modes: int = Field(default=16, ge=1, description="averages of a channel")
-    shared: int = Field(default=128, ge=2, le=1 << 16, multiple_of=2, description="width Z of queries and keys")
-    value_factor: float = Field(default=2.0, gt=0, le=64, description="width of the values, as a multiple of the width")
     chunk: int = Field(default=256, ge=2, le=1 << 20, description="tokens of a chunk, within which is attended")
     attention: Literal["softmax", "laplace", "relu2"] = Field(
         default="softmax", description="weights: softmax, or laplace or the squared relu of each score by itself"

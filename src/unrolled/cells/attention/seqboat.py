@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
-from unrolled.cells.base import CellConfig, ParameterRule
+from unrolled.cells.attention.base import AverageConfig
+from unrolled.cells.base import ParameterRule
 from unrolled.cells.feedforward.mlp import hidden_width
 from unrolled.cells.init import truncated_normal
 from unrolled.cells.matrix.base import by_fan_in, fill
@@ -22,13 +23,10 @@ from unrolled.kernels.bias_attention import bias_attention
 __all__ = ["SeqBoat", "SeqBoatConfig"]
 
 
-class SeqBoatConfig(CellConfig):
+class SeqBoatConfig(AverageConfig):
     """Options of SeqBoat."""
 
     name: Literal["seqboat"] = "seqboat"
-    modes: int = Field(default=16, ge=1, description="averages of a channel")
-    shared: int = Field(default=128, ge=2, le=1 << 16, multiple_of=2, description="width Z of queries and keys")
-    value_factor: float = Field(default=2.0, gt=0, le=64, description="width of the values, as a multiple of the width")
     window: int = Field(
         default=256, ge=1, le=1 << 20, description="active tokens before the present one that it attends to"
     )
