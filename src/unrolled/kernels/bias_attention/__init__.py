@@ -147,8 +147,8 @@ def _window(sizes: Sizes, draw: Callable[..., Tensor]) -> dict[str, Tensor]:
 
 
 def _seen(sizes: Sizes) -> int:
-    """An eighth of the window."""
-    return max(1, sizes.window // 8)
+    """An eighth of the window; of one key alone the weights are 1 and have no gradient."""
+    return min(sizes.window, max(2, sizes.window // 8))
 
 
 def _amount_window(sizes: Sizes, backward: bool) -> int:
