@@ -15,8 +15,8 @@ class ParameterRule(NamedTuple):
     """How a parameter is trained and begun, where that differs from the rest.
 
     decay: whether weight decay acts on it. rate: factor on the learning rate. drawn: whether an initialisation that is
-    meant for all matrices (``model.init_std``) may draw it anew. least: below which no update takes its numbers; None
-    where there is no such bound.
+    meant for all matrices (``model.init_std``) may draw it anew. least: below which no step of an optimiser leaves its
+    numbers; None where there is no such bound. Updates at test time do not know it.
     """
 
     decay: bool = True
