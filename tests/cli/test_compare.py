@@ -40,7 +40,7 @@ def test_from_a_plan_to_its_answer(unrolled: Command, tmp_path: Path) -> None:
     told = unrolled("compare", "report", folder)
     assert told.code == 0
     assert (folder / "report.md").is_file()
-    assert (folder / "results.jsonl").read_text().count("\n") == 2
+    assert (folder / "results.jsonl").read_text().count("\n") == 3  # the plan and its runs
     assert json.loads(unrolled("compare", "report", folder, "--json").out)["complete"] is True
     again = json.loads(unrolled("compare", "add", folder, "--seeds", "2-3,7", "--reason", "power", "--json").out)
     assert again["seeds"] == [1, 2, 3, 7]

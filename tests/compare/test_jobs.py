@@ -2,16 +2,21 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compare.plans import PLAN, found, registered, write_plan
 from unrolled.compare import Board, register
 from unrolled.compare import found as found_of
+from unrolled.compare.lock import open_lock
 from unrolled.compare.packing import pack, take_over
+from unrolled.compare.sealed import write_sealed
 from unrolled.compare.search import Choice
 from unrolled.core.errors import UnrolledError
+from unrolled.core.files import read_json
 
 
 def board_of(folder: Path, *changes: tuple[str, str]) -> Board:
@@ -157,9 +162,46 @@ def test_results_in_one_file_are_taken_over(tmp_path: Path) -> None:
     second = Board(register(tmp_path / "a" / "plan.toml", tmp_path / "second"))
     assert take_over(second, first.folder / "results.jsonl") == 7
     assert second.todo() == first.todo()
-    (tmp_path / "odd.jsonl").write_text("[]\n")
-    with pytest.raises(UnrolledError, match="does not hold the results of a comparison"):
-        take_over(second, tmp_path / "odd.jsonl")
+    lines = (first.folder / "results.jsonl").read_text().splitlines(keepends=True)
+    for text, said in (
+        ("", "does not hold the results of a comparison"),
+        ("[]\n[]\n", "does not hold the results of a comparison"),
+        ("".join(lines[1:]), "does not begin with the plan"),
+        (lines[0].replace("GRU", "gru") + lines[1], "changed after it was registered"),
+    ):
+        (tmp_path / "odd.jsonl").write_text(text)
+        with pytest.raises(UnrolledError, match=said):
+            take_over(second, tmp_path / "odd.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        (lambda one: one["config"]["model"]["dropout"].pop("inner"), 3),  # as before there was such a setting
+        (lambda one: one["config"]["model"]["dropout"].update(inner=0.1), 0),
+        (lambda one: one["config"]["stream"].update(columns=7), 0),
+        (lambda one: one["text"].update(training_tokens=7), 0),
+        (lambda one: one, 3),
+    ],
+)
+def test_results_of_another_release_are_taken_over_where_settings_agree(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], taken: int
+) -> None:
+    (tmp_path / "a").mkdir()
+    first = board_of(tmp_path / "a")
+    value = read_json(first.folder / "plan.lock.json")
+    change(next(one for one in value["systems"] if one["system"] == "LSTM"))
+    write_sealed(first.folder / "plan.lock.json", value)
+    first = Board(open_lock(first.folder))
+    name = first.lock.systems[0].system
+    searched(first, name, {0.005: 2.0, 0.01: 1.5, 0.02: 1.7})
+    pack(first, first.folder)
+    for at, source in enumerate((first.folder, first.folder / "results.jsonl")):
+        second = Board(register(tmp_path / "a" / "plan.toml", tmp_path / f"second{at}"))
+        assert take_over(second, source) == taken
+    renamed = tmp_path / "a" / "renamed.toml"
+    renamed.write_text((tmp_path / "a" / "plan.toml").read_text().replace('"LSTM"', '"other"'))
+    assert take_over(Board(register(renamed, tmp_path / "renamed")), first.folder) == 0
 
 
 def test_a_damaged_result_is_told(tmp_path: Path) -> None:

@@ -103,6 +103,17 @@ class Board:
         """Whether a job has its result."""
         return self.result(job) is not None
 
+    def same(self, job: Job, other: "Board") -> str | None:
+        """The name that a job of another board has here; None where it is not to be done here to the last setting."""
+        if job.kind == "time":
+            mine = self.timing_job(job.corpus)
+            return mine.id if mine is not None and self._timed(job.corpus) == other._timed(job.corpus) else None
+        locked, theirs = self.lock.find(job.system, job.corpus), other.locked(job)
+        if locked is None or locked.text != theirs.text:
+            return None
+        mine = self._job(job.kind, locked, job.seed, job.value, job.tokens, job.setting)
+        return mine.id if mine.experiment(locked) == job.experiment(theirs) else None
+
     # -- timing ----------------------------------------------------------------------------------------------
 
     def timing_job(self, corpus: str) -> Job | None:
@@ -112,6 +123,9 @@ class Board:
             return None
         configs = [one.config for one in self.lock.systems if one.corpus == corpus]
         return Job(f"time.{_slug(corpus)}.{_digest(configs)}", "time", corpus)
+
+    def _timed(self, corpus: str) -> list[tuple[str, ExperimentConfig]]:
+        return [(one.system, one.experiment()) for one in self.lock.systems if one.corpus == corpus]
 
     def tokens(self, locked: Locked) -> int | None:
         """Of a full run; None while they are not timed."""
@@ -278,8 +292,7 @@ class Board:
 
     def refusals(self) -> list[str]:
         """Sentences about systems that cannot go on."""
-        choices = [self.choice(one) for one in self.lock.systems]
-        return [choice.refused for choice in choices if choice is not None and choice.refused is not None]
+        return [choice.refused for one in self.lock.systems if (choice := self.choice(one)) and choice.refused]
 
     def locked(self, job: Job) -> Locked:
         """The system of a job."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
 from unrolled.compare.plan import PlanConfig, read_plan
 from unrolled.compare.resolve import Resolved, resolve
-from unrolled.compare.sealed import canonical, difference, read_sealed, utc_now, write_sealed
+from unrolled.compare.sealed import canonical, check_sealed, difference, read_sealed, utc_now, write_sealed
 from unrolled.compare.texts import Text
 from unrolled.core.config import read_toml
 from unrolled.core.errors import UnrolledError, UsageError
@@ -16,7 +16,18 @@ from unrolled.core.files import atomic_write, make_folder
 from unrolled.core.record import environment
 from unrolled.train import ExperimentConfig
 
-__all__ = ["LOCK", "PLAN", "Lock", "Locked", "amend", "open_lock", "register"]
+__all__ = [
+    "LOCK",
+    "PLAN",
+    "Lock",
+    "Locked",
+    "amend",
+    "is_lock",
+    "open_lock",
+    "register",
+    "sealed_lock",
+    "unsealed_lock",
+]
 
 PLAN, LOCK = "plan.toml", "plan.lock.json"
 _KIND, _VERSION = "unrolled comparison lock", 1
@@ -63,7 +74,13 @@ class Lock(NamedTuple):
 
     def locked(self, system: str, corpus: str) -> Locked:
         """A system on a corpus."""
-        return next(one for one in self.systems if (one.system, one.corpus) == (system, corpus))
+        found = self.find(system, corpus)
+        assert found is not None
+        return found
+
+    def find(self, system: str, corpus: str) -> Locked | None:
+        """A system on a corpus; None where the plan has none of that name."""
+        return next((one for one in self.systems if (one.system, one.corpus) == (system, corpus)), None)
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -140,6 +157,10 @@ def open_lock(folder: Path) -> Lock:
             f"{folder / PLAN} has changed since it was registered ({changed}); put it back, or say: unrolled compare "
             f'register {folder / PLAN} --out {folder} --amend "why".'
         )
+    return _lock_of(folder, value, folder / LOCK)
+
+
+def _lock_of(folder: Path, value: Mapping[str, Any], source: Path) -> Lock:
     try:
         plan = PlanConfig.parse(value["plan"])
         systems = [Locked(**{**one, "text": Text(**one["text"])}) for one in value["systems"]]
@@ -148,7 +169,28 @@ def open_lock(folder: Path) -> Lock:
             value["code"], value["sha256"],
         )  # fmt: skip
     except (KeyError, TypeError, UsageError) as error:
-        raise UnrolledError(f"{folder / LOCK} is of another release of unrolled; use that one.") from error
+        raise UnrolledError(f"the plan in {source} is of another release of unrolled; use that one.") from error
+
+
+def sealed_lock(lock: Lock) -> dict[str, Any]:
+    """A registered plan as its file holds it, checksum included."""
+    return _read(lock.folder)
+
+
+def unsealed_lock(value: Any, source: Path) -> Lock:
+    """A registered plan out of a file with other things in it, which has no folder of its own.
+
+    Args:
+        value: what :func:`sealed_lock` gave. source: of it, for sentences.
+    Raises:
+        UnrolledError: it is damaged, was edited, or is of another release.
+    """
+    return _lock_of(source.parent, check_sealed(value, source, _KIND, _VERSION, "registered plan"), source)
+
+
+def is_lock(value: Any) -> bool:
+    """Whether a value says that it is a registered plan."""
+    return isinstance(value, dict) and value.get("kind") == _KIND
 
 
 def _changed(folder: Path, value: Mapping[str, Any]) -> str:

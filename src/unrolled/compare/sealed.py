@@ -10,7 +10,7 @@ from typing import Any
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import read_json, write_json
 
-__all__ = ["canonical", "difference", "read_sealed", "utc_now", "write_sealed"]
+__all__ = ["canonical", "check_sealed", "difference", "read_sealed", "utc_now", "write_sealed"]
 
 
 def canonical(value: Any) -> bytes:
@@ -37,7 +37,11 @@ def read_sealed(path: Path, kind: str, version: int, what: str) -> dict[str, Any
     Raises:
         UnrolledError: it is damaged, was edited, or is of another release.
     """
-    value = read_json(path)
+    return check_sealed(read_json(path), path, kind, version, what)
+
+
+def check_sealed(value: Any, path: Path, kind: str, version: int, what: str) -> dict[str, Any]:
+    """Check what was read of :func:`write_sealed`'s; see :func:`read_sealed`."""
     if not isinstance(value, dict) or value.get("kind") != kind:
         raise UnrolledError(f"{path} is no {what}: it is damaged, or of another program.")
     if value.get("version") != version:
