@@ -20,10 +20,12 @@ def test_equal_names_give_equal_numbers_in_any_order() -> None:
     assert draw(one, "a", 0) == first["a", 0], "the global generator has no part in it"
 
 
-def test_seed_rank_name_and_keys_all_count() -> None:
+def test_seed_shard_name_and_keys_all_count() -> None:
     streams = [
-        (RandomStreams(seed, rank), name, keys)
-        for seed, rank, name, keys in itertools.product((0, 1, 11), (0, 1), ("a", "b"), ((), (0,), (1,), (0, 1), (11,)))
+        (RandomStreams(seed, shard), name, keys)
+        for seed, shard, name, keys in itertools.product(
+            (0, 1, 11), (0, 1), ("a", "b"), ((), (0,), (1,), (0, 1), (11,))
+        )
     ]
     assert len({stream.key(name, *keys) for stream, name, keys in streams}) == len(streams)
     assert len({tuple(draw(stream, name, *keys)) for stream, name, keys in streams}) == len(streams)
@@ -36,4 +38,4 @@ def test_keys_fit_every_generator() -> None:
 def test_the_numbers_are_kept() -> None:
     """Saved runs resume with these keys: they may not change from release to release."""
     assert RandomStreams(1).key("init") == 5793995698665824246
-    assert RandomStreams(1, rank=2).key("dropout.input", 7) == 4582631113561190326
+    assert RandomStreams(1, shard=2).key("dropout.input", 7) == 4582631113561190326

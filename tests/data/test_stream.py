@@ -21,9 +21,9 @@ def split_of(total: int, starts: list[int] | None = None) -> TokenSplit:
     return TokenSplit(np.arange(total), TABLES, starts=None if starts is None else np.array(starts))
 
 
-def stream_of(total: int = 103, starts=None, seed: int = 1, rank: int = 0, world: int = 1, **fields) -> Stream:
+def stream_of(total: int = 103, starts=None, seed: int = 1, own: range | None = None, **fields) -> Stream:
     config = StreamConfig.parse({"columns": 4, "window": 7} | fields)
-    return Stream(split_of(total, starts), config, RandomStreams(seed, rank), START, world=world, short=True)
+    return Stream(split_of(total, starts), config, RandomStreams(seed), START, own, short=True)
 
 
 def epoch_of(stream: Stream, epoch: int = 0) -> list[Window]:
@@ -143,10 +143,13 @@ def test_shuffled_order_is_a_permutation_of_whole_sentences():
 
 
 def test_processes_share_the_columns_of_one_order():
-    fields = {"columns": 2, "random_offset": True, "variable_windows": True}
-    parts = [stream_of(200, seed=3, rank=rank, world=3, **fields).window(1, 2).targets for rank in range(3)]
-    whole = stream_of(200, seed=3, **fields | {"columns": 6}).window(1, 2).targets
-    assert torch.equal(torch.cat(parts), whole)
+    fields = {"columns": 6, "random_offset": True, "variable_windows": True}
+    streams = [stream_of(200, seed=3, own=range(low, low + 2), **fields) for low in (0, 2, 4)]
+    whole = stream_of(200, seed=3, **fields)
+    assert torch.equal(torch.cat([stream.window(1, 2).targets for stream in streams]), whole.window(1, 2).targets)
+    for stream in streams:  # steps, budgets and rates are of the whole run
+        assert stream.tokens_per_epoch() == whole.tokens_per_epoch()
+        assert stream.full_batch == whole.full_batch
 
 
 def test_seeds_change_the_order_and_nothing_else_does():

@@ -29,9 +29,9 @@ class Lines:
         return self.all[start:stop].astype(np.int64)
 
 
-def make(lines: Any, rank: int = 0, world: int = 1, **options: Any) -> Stream:
+def make(lines: Any, own: range | None = None, **options: Any) -> Stream:
     config = StreamConfig.parse({"columns": 8, "window": 20, **options})
-    return Stream(lines, config, RandomStreams(5, rank), END, world)
+    return Stream(lines, config, RandomStreams(5), END, own)
 
 
 @pytest.mark.parametrize("options", [{}, {"jitter": 60}, {"random_offset": True, "jitter": 60}])
@@ -81,7 +81,7 @@ def test_states_are_dropped_at_the_stated_rate_and_reproducibly() -> None:
     assert there is not None
     assert again.tolist() == there.tolist()
     whole = make(lines, state_drop=0.25, columns=8).window(1, 1).restart
-    halves = [make(lines, rank=r, world=2, state_drop=0.25, columns=4).window(1, 1).restart for r in (0, 1)]
+    halves = [make(lines, range(low, low + 4), state_drop=0.25).window(1, 1).restart for low in (0, 4)]
     assert whole is not None
     assert whole.tolist() == [flag for half in halves for flag in ([False] * 4 if half is None else half.tolist())]
 

@@ -23,8 +23,8 @@ def make(**dropout: Any) -> LanguageModel:
     return LanguageModel(ModelConfig.parse(config), VOCAB).double()
 
 
-def masks(window: int = 0, seed: int = 1, rank: int = 0, **dropout: Any) -> dict[str, Tensor]:
-    drawn = make(**dropout).draw_masks(BATCH, TIME, RandomStreams(seed, rank), window)
+def masks(window: int = 0, seed: int = 1, shard: int = 0, **dropout: Any) -> dict[str, Tensor]:
+    drawn = make(**dropout).draw_masks(BATCH, TIME, RandomStreams(seed, shard), window)
     return flatten(drawn)
 
 
@@ -79,7 +79,7 @@ def test_evaluation_has_no_dropout() -> None:
 ALL: dict[str, Any] = dict.fromkeys(SITES, 0.4)
 
 
-def test_masks_depend_on_seed_rank_and_window_alone() -> None:
+def test_masks_depend_on_seed_shard_and_window_alone() -> None:
     first = masks(**ALL)
     assert set(first) == {
         "embedding",
@@ -94,7 +94,7 @@ def test_masks_depend_on_seed_rank_and_window_alone() -> None:
     }
     again = masks(**ALL)
     assert all(torch.equal(again[site], mask) for site, mask in first.items())
-    for other in (masks(window=1, **ALL), masks(seed=2, **ALL), masks(rank=1, **ALL)):
+    for other in (masks(window=1, **ALL), masks(seed=2, **ALL), masks(shard=1, **ALL)):
         assert all(not torch.equal(other[site], mask) for site, mask in first.items())
 
 

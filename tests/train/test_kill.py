@@ -116,8 +116,8 @@ def test_random_kills(name: str, text: Path, tmp_path: Path) -> None:
 MOMENTS = [
     ("unrolled.tasks.text:save_tokenizer", 1, True),
     ("unrolled.train.loop:plan_steps", 1, True),
-    ("unrolled.train.checkpoint:save_state", 1, False),
-    ("unrolled.train.checkpoint:save_state", 1, True),
+    ("unrolled.train.checkpoint:save", 1, False),
+    ("unrolled.train.checkpoint:save", 1, True),
     ("unrolled.train.validation:Validator.quick", 2, False),
     ("unrolled.train.validation:Validator.quick", 2, True),
     ("unrolled.core.tree:save_tensors", 4, True),

@@ -1,10 +1,11 @@
 """The cell contract: one file and one line make a recurrent cell that trains, generates and is tested."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
@@ -141,6 +142,19 @@ class Cell(nn.Module):
         """
         raise NotImplementedError
 
+    def under_masks(self, noise: Noise | None, window: Callable[[Noise | None], Any]) -> Any:
+        """Compute a window with the products of parameters and ``noise.weight`` in the parameters' place, which stay as
+        they are and receive the gradient. Within ``forward``, where parameters spread over processes are whole.
+
+        Args:
+            window: what ``forward`` does, given the rest of the noise.
+        """
+        if noise is None or not noise.weight:
+            return window(noise)
+        products = {f"cell.{name}": self.get_parameter(name) * mask for name, mask in noise.weight.items()}
+        rest = noise._replace(weight=None)
+        return functional_call(_Window(self, window), products, (rest if any(p is not None for p in rest) else None,))
+
     def take_place(self, place: Place) -> None:
         """Learn where the cell stands. Called once, by the stack, before training. A cell whose parameters depend on it
         extends this; one that shares some puts ``place.shared`` in the place of its own."""
@@ -192,6 +206,17 @@ class Cell(nn.Module):
         """Numbers of state kept per sequence."""
         state = self.initial_state(1, "meta")
         return sum(part.numel() for part in state)
+
+
+class _Window(nn.Module):
+    """A window of a cell as a module of its own, whose call does not count as one of the cell."""
+
+    def __init__(self, cell: Cell, window: Callable[[Noise | None], Any]):
+        super().__init__()
+        self.cell, self.window = cell, window
+
+    def forward(self, noise: Noise | None) -> Any:
+        return self.window(noise)
 
 
 class StepCell(Cell):
@@ -259,4 +284,4 @@ class StepCell(Cell):
             raise UsageError(f"the {self.name} has no sites for dropout inside; set model.dropout.inner to 0.")
         if state is None:
             state = self.initial_state(x.shape[0], x.device, x.dtype)
-        return cell_loop(self, x, state, reset, noise, tap)
+        return self.under_masks(noise, lambda rest: cell_loop(self, x, state, reset, rest, tap))

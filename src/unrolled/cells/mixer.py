@@ -116,14 +116,18 @@ class MixerCell(Cell):
         """See :meth:`Cell.forward`.
 
         Raises:
-            UsageError: noise other than zoneout of ``zoneout_fields`` and masks of ``inner_sites``.
+            UsageError: noise other than zoneout of ``zoneout_fields`` and masks of ``inner_sites`` and of weights.
         """
         state = self.initial_state(x.shape[0], x.device, x.dtype) if state is None else state
         inner = {} if noise is None else noise.inner or {}
         given = Given(reset, self._zoneout(noise), None, {} if handed is None else handed, inner)
-        if tap is not None:
-            self._trace(x, state, given, tap)
-        return self.mix(x, state, given)
+
+        def window(_: Noise | None) -> tuple[Tensor, Any]:
+            if tap is not None:
+                self._trace(x, state, given, tap)
+            return self.mix(x, state, given)
+
+        return self.under_masks(noise, window)
 
     def _trace(self, x: Tensor, state: Any, given: Given, tap: Tap) -> None:
         """Tap what :meth:`mix` shows, the state and the output, step by step; of a matrix also the norm of each

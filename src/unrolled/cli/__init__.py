@@ -11,6 +11,7 @@ import typer
 import unrolled.core.record  # noqa: F401  (its clock starts here, before the imports that take seconds)
 from unrolled.cli.common import app
 from unrolled.cli.streams import run_command
+from unrolled.core.group import world_size
 
 __all__ = ["app", "main"]
 
@@ -37,6 +38,8 @@ def main() -> None:
         tune,
     )
 
+    if world_size() > 1:  # torch's engine warns, from each process, of what is meant
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # at the end Python would look through all that torch has loaded for garbage, which takes most of a second
     atexit.register(gc.freeze)
     command = typer.main.get_command(app)

@@ -18,7 +18,8 @@ from typing import Any
 import typer
 
 from unrolled.cli.moved import moved
-from unrolled.core.errors import UnrolledError
+from unrolled.core.errors import EchoError, StoppedError, UnrolledError
+from unrolled.core.group import launched
 from unrolled.core.notes import forget_notes
 from unrolled.core.registry import cut
 from unrolled.core.terminal import for_stream
@@ -101,7 +102,8 @@ class _Notes(logging.Handler):
     """Notes of the library as lines of standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"note: {record.getMessage()}")
+        if not launched():  # of several processes that do the same, one says so
+            say(f"note: {record.getMessage()}")
 
 
 def say(text: str) -> None:
@@ -162,7 +164,9 @@ def run_command(command: Callable[[], int]) -> int:
 def _told(error: Exception) -> int:
     """Say what went wrong, in one sentence where it is known; the exit code."""
     if isinstance(error, UnrolledError):
-        say(f"unrolled: {error}")
+        rank = launched()
+        if not isinstance(error, EchoError) and not (rank and isinstance(error, StoppedError)):
+            say(f"unrolled: {f'process {rank}: ' if rank else ''}{error}")
         return error.exit_code
     if isinstance(error, typer.Exit):
         return error.exit_code

@@ -49,6 +49,7 @@ def train(
     Example: unrolled train ptb-char-cpu --set model.width=512 --set train.cpu_minutes=10 --out runs/x
     """
     from unrolled.core.errors import UsageError
+    from unrolled.core.group import agreed, joined, launched
     from unrolled.core.memory import keep_freed_memory
     from unrolled.data import corpus_named
     from unrolled.runs import Run
@@ -57,27 +58,30 @@ def train(
 
     keep_freed_memory()
     report, clock = None if json else TerminalReporter(), Clock(from_start=True)
-    if resume is not None:
-        if recipe or settings or corpus or run or dry_run or time or profile is not None:
-            raise UsageError(
-                "--resume continues a run as it was configured; leave out the recipe, --set, --corpus, --out, "
-                "--dry-run, --time and --profile."
-            )
-        done = start.resume(resume, device, report, clock, track or ())
-    else:
-        if dry_run and profile is not None:
-            raise UsageError("give either --dry-run or --profile, not both.")
-        if time and not dry_run:
-            raise UsageError("--time belongs to --dry-run; give both.")
-        config = load_experiment(recipe, settings or (), None if corpus is None else corpus_named(corpus))
-        if dry_run:
-            _dry_run(config, device, time, json)
-            return
-        if profile is not None:
-            _profile(config, device, profile, json)
-            return
-        folder = run or start.free_folder(Path(recipe or DEFAULT).stem)
-        done = start.train(config, folder, device, report, clock, track or ())
+    with joined(device):
+        if resume is not None:
+            with agreed():
+                if recipe or settings or corpus or run or dry_run or time or profile is not None:
+                    raise UsageError(
+                        "--resume continues a run as it was configured; leave out the recipe, --set, --corpus, --out, "
+                        "--dry-run, --time and --profile."
+                    )
+            done = start.resume(resume, device, report, clock, track or ())
+        else:
+            with agreed():
+                if dry_run and profile is not None:
+                    raise UsageError("give either --dry-run or --profile, not both.")
+                if time and not dry_run:
+                    raise UsageError("--time belongs to --dry-run; give both.")
+                config = load_experiment(recipe, settings or (), None if corpus is None else corpus_named(corpus))
+            if dry_run or profile is not None:
+                if not launched():
+                    _look(config, device, dry_run, time, profile, json)
+                return
+            folder = run or start.free_folder(Path(recipe or DEFAULT).stem)
+            done = start.train(config, folder, device, report, clock, track or ())
+    if launched():  # one process tells what all have done
+        return
     trained = Run(done, device)
     if json:
         emit({"run": str(done), **trained.record})
@@ -88,6 +92,13 @@ def train(
 
         out.print("sample:", style="bold")
         print_generation(trained, "", sample)
+
+
+def _look(config: "ExperimentConfig", device: str, dry_run: bool, time: bool, profile: int | None, json: bool) -> None:
+    if dry_run:
+        _dry_run(config, device, time, json)
+    else:
+        _profile(config, device, profile or 1, json)
 
 
 def _dry_run(config: "ExperimentConfig", device: str, time: bool, json: bool) -> None:

@@ -1,6 +1,6 @@
 """The kinds of error a user may meet. Each message is one plain sentence that names the remedy."""
 
-__all__ = ["StoppedError", "UnrolledError", "UsageError"]
+__all__ = ["EchoError", "StoppedError", "UnrolledError", "UsageError"]
 
 
 class UnrolledError(Exception):
@@ -13,6 +13,14 @@ class UsageError(UnrolledError):
     """The request itself is wrong (unknown name, mistyped key, impossible size). Exit code 2."""
 
     exit_code = 2
+
+
+class EchoError(UnrolledError):
+    """What another process of a group has said already; the command line ends without a word."""
+
+    def __init__(self, sentence: str, exit_code: int):
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 class StoppedError(UnrolledError):

@@ -35,7 +35,7 @@ class TokenSource(Protocol):
 class StreamConfig(Config):
     """How a split is cut into windows."""
 
-    columns: int = Field(default=20, ge=1, description="parallel streams, the batch size; per process")
+    columns: int = Field(default=20, ge=1, description="parallel streams, the batch size, of all processes together")
     window: int = Field(default=70, ge=1, description="tokens per window")
     variable_windows: bool = Field(
         default=False,

@@ -49,9 +49,9 @@ class Stream:
     Args:
         split: tokens.
         config: see :class:`StreamConfig`.
-        streams: source of all random draws; its rank selects this process's columns.
+        streams: source of all random draws.
         start_id: id fed before the first token.
-        world: number of processes that share the split.
+        own: the columns that are made here; absent: all. Lengths and counts are of all in any case.
         short: accept a split of less than one window per column (for evaluation).
     Raises:
         UsageError: the split is too short, or cannot be shuffled.
@@ -63,16 +63,16 @@ class Stream:
         config: StreamConfig,
         streams: RandomStreams,
         start_id: int,
-        world: int = 1,
+        own: range | None = None,
         short: bool = False,
     ):
         self._split = split
         self._config = config
         self._start_id = start_id
-        self._columns = config.columns * world
+        self._columns = config.columns
         self._length = len(split) // self._columns
-        self._own = slice(streams.rank * config.columns, (streams.rank + 1) * config.columns)
-        # All processes must agree on offsets and orders.
+        self._own = slice(0, self._columns) if own is None else slice(own.start, own.stop)
+        # offsets and orders are the run's, whoever makes a column
         self._planner = Planner(split, config, RandomStreams(streams.seed), self._columns, start_id)
         self._plans: dict[int, EpochPlan] = {}
         self._counts: list[int] = []
@@ -100,7 +100,7 @@ class Stream:
         return len(self._plan(epoch).borders) - 1
 
     def tokens_per_epoch(self) -> int:
-        """Targets of an epoch in this process's columns."""
+        """Targets of an epoch in all columns."""
         return self._length * self._config.columns
 
     def locate(self, position: int) -> tuple[int, int]:
@@ -159,11 +159,11 @@ class Stream:
 
     @property
     def full_batch(self) -> int:
-        """Targets of a window of full length."""
+        """Targets of a window of full length in all columns."""
         return self._config.columns * self._config.window
 
     def _restart(self, epoch: int, index: int) -> Tensor | None:
-        """This process's columns whose state is dropped; None where there is none."""
+        """The columns here whose state is dropped; None where there is none."""
         drawn = self._planner.restart(epoch, index)
         own = None if drawn is None else drawn[self._own]
         return own if own is not None and bool(own.any()) else None

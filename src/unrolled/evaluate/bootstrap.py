@@ -4,6 +4,8 @@ Losses of neighbouring tokens hang together, so whole blocks of at least 1,000 t
 (Künsch 1989). What varies between training runs (seeds) is not in these intervals.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +23,13 @@ class BlockSums:
 
     Args:
         columns: parallel columns; a block lies within one. length: tokens per column.
+        own: of the columns, how many are gathered here; absent: all.
     """
 
-    def __init__(self, columns: int, length: int):
+    def __init__(self, columns: int, length: int, own: int | None = None):
         self.size = max(BLOCK, -(-columns * length // _MOST_BLOCKS))
-        blocks = -(-length // self.size)
-        self._sums, self._counts = np.zeros((columns, blocks)), np.zeros((columns, blocks))
+        shape = (columns if own is None else own, -(-length // self.size))
+        self._sums, self._counts = np.zeros(shape), np.zeros(shape)
 
     def add(self, position: int, values: np.ndarray) -> None:
         """Figures (columns, time) of the tokens from ``position`` of each column."""
@@ -37,6 +40,14 @@ class BlockSums:
             self._sums[:, block] += values[:, low - position : end - position].sum(1)
             self._counts[:, block] += end - low
             low = end
+
+    @classmethod
+    def joined(cls, parts: "Sequence[BlockSums]") -> "BlockSums":
+        """Of columns that were gathered apart, in their order."""
+        whole = copy.copy(parts[0])
+        whole._sums = np.concatenate([part._sums for part in parts])
+        whole._counts = np.concatenate([part._counts for part in parts])
+        return whole
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
         """Percentile interval of the mean per token; None for fewer than ten blocks, which tell too little."""

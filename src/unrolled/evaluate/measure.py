@@ -13,6 +13,7 @@ from pydantic import Field
 from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_write
+from unrolled.core.group import Group, agreed
 from unrolled.data import TokenSplit, Units
 from unrolled.data.walk import Columns, Progress, windows
 from unrolled.evaluate.bootstrap import BlockSums
@@ -66,6 +67,7 @@ def evaluate_predictor(
     progress: Progress | None = None,
     provenance: Mapping[str, Any] | None = None,
     per_token: str | os.PathLike[str] | None = None,
+    group: Group | None = None,
 ) -> EvalResult:
     """Measure a predictor on a split.
 
@@ -80,6 +82,7 @@ def evaluate_predictor(
             and the checksum of its text are added.
         per_token: write the token id and log-probability of every position to this file, see
             :class:`PerTokenWriter`; needs ``columns = 1``.
+        group: processes that share the columns; each gets the whole result. Absent: this one scores them all.
     Raises:
         UsageError: more columns than tokens; nothing to score; ``first = "context"`` where the state restarts;
             ``denominator = "fed"`` without it; ``per_token`` with several columns.
@@ -104,7 +107,7 @@ def evaluate_predictor(
         {**(provenance or {}), "split": config.split, "text_sha256": split.checksum},
     )
     if per_token is None:
-        return _run(predictor, split, columns, record, progress, None)
+        return _run(predictor, split, columns, record, progress, None, group or Group())
     path, results = Path(per_token), []
     header = PerTokenHeader(
         tokens=columns.length - columns.skip,
@@ -116,7 +119,7 @@ def evaluate_predictor(
 
     def write(part: Path) -> None:
         with PerTokenWriter(part, header, compress=path.suffix == ".gz") as writer:
-            results.append(_run(predictor, split, columns, record, progress, writer))
+            results.append(_run(predictor, split, columns, record, progress, writer, Group()))
 
     atomic_write(path, write)
     return results[0]
@@ -134,15 +137,51 @@ def _run(
     record: _Record,
     progress: Progress | None,
     writer: PerTokenWriter | None,
+    group: Group,
 ) -> EvalResult:
     protocol, provenance = record
-    count, length = len(columns.begins), columns.length - columns.skip
-    nats, done, sums = 0.0, 0, BlockSums(count, length)
+    count = len(columns.begins)
+    own = columns._replace(begins=np.array_split(columns.begins, group.world)[group.rank])
+    with agreed(group):
+        nats, sums = _score(predictor, split, own, protocol, count, progress, writer)
+    parts = group.gather((nats, sums))
+    nats, sums = sum(part[0] for part in parts), BlockSums.joined([part[1] for part in parts])
+    begins = columns.begins.tolist()
+    units = Units(0, 0, 0, 0)
+    for begin in begins:
+        units = units + split.units(begin + columns.skip, begin + columns.length)
+    counts = dict(zip(("words", "characters", "bytes"), units[1:], strict=True))
+    extra = count * columns.skip if protocol.denominator == "fed" else 0
+    return EvalResult(
+        nats=nats,
+        tokens=units.tokens,
+        unscored=extra,
+        **counts,
+        interval=sums.interval(),
+        protocol=protocol,
+        provenance=provenance,
+    )
+
+
+def _score(
+    predictor: Predictor,
+    split: TokenSplit,
+    columns: Columns,
+    protocol: Protocol,
+    count: int,
+    progress: Progress | None,
+    writer: PerTokenWriter | None,
+) -> tuple[float, BlockSums]:
+    """Nats of some of ``count`` columns, and their sums by block."""
+    length = columns.length - columns.skip
+    nats, done, sums = 0.0, 0, BlockSums(count, length, len(columns.begins))
     begins, first = columns.begins.tolist(), None
+    if not begins:
+        return nats, sums
     if columns.skip:
         tokens = np.concatenate([split.ids(begin, begin + 1) for begin in begins])
         first = torch.from_numpy(tokens).to(predictor.device)
-    state = predictor.begin(count, first)
+    state = predictor.begin(len(begins), first)
     line_ends = split.tables.ends if protocol.reset == "lines" else None
     for position, ids, flags in windows(split, columns, protocol.window, line_ends):
         reset = None if flags is None else torch.from_numpy(flags).to(predictor.device)
@@ -160,21 +199,8 @@ def _run(
         if writer is not None:
             writer.append(ids[0], (-nll[0]).numpy())
         if progress is not None:
-            progress(done, count * length, nats / done)
-    units = Units(0, 0, 0, 0)
-    for begin in begins:
-        units = units + split.units(begin + columns.skip, begin + columns.length)
-    counts = dict(zip(("words", "characters", "bytes"), units[1:], strict=True))
-    extra = count * columns.skip if protocol.denominator == "fed" else 0
-    return EvalResult(
-        nats=nats,
-        tokens=units.tokens,
-        unscored=extra,
-        **counts,
-        interval=sums.interval(),
-        protocol=protocol,
-        provenance=provenance,
-    )
+            progress(done, len(begins) * length, nats / done)
+    return nats, sums
 
 
 def _columns(split: TokenSplit, config: EvalConfig) -> Columns:

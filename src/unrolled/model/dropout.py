@@ -12,7 +12,7 @@ from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.core.tree import map_tree
 
-__all__ = ["DropoutConfig", "Masks", "apply_mask", "check_sites", "cut_masks", "draw_mask", "draw_zoneout"]
+__all__ = ["DropoutConfig", "Masks", "apply_mask", "check_sites", "cut_masks", "draw_mask", "draw_rows", "draw_zoneout"]
 
 
 _RATES = ("embedding", "input", "between", "branch", "inner", "state", "output", "projected", "weight")
@@ -127,12 +127,35 @@ def draw_mask(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tensor | None:
-    """A Bernoulli mask scaled by 1/(1 - rate), from the stream (seed, site, rank, window); None at rate 0."""
+    """A Bernoulli mask scaled by 1/(1 - rate), from the stream (seed, site, window); None at rate 0. One for the whole
+    run: of the embedding's rows, of weights."""
     if rate == 0:
         return None
-    generator = streams.generator(f"dropout.{site}", window)
-    keep = torch.rand(shape, generator=generator) >= rate
+    keep = torch.rand(shape, generator=streams.generator(f"dropout.{site}", window)) >= rate
     return keep.to(dtype).div_(1 - rate).to(device)
+
+
+def draw_rows(
+    rate: float,
+    shape: tuple[int, ...],
+    streams: RandomStreams,
+    site: str,
+    window: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor | None:
+    """As :func:`draw_mask`, of the rows of a batch: each shard has a stream of its own."""
+    if rate == 0:
+        return None
+    keep = _drawn(shape, streams, f"dropout.{site}", window) >= rate
+    return keep.to(dtype).div_(1 - rate).to(device)
+
+
+def _drawn(shape: tuple[int, ...], streams: RandomStreams, name: str, window: int) -> Tensor:
+    """Uniform numbers, a part of the rows from the stream (seed, name, shard, window) of each shard."""
+    own = streams.by_rows()
+    part = (shape[0] // len(own), *shape[1:])
+    return torch.cat([torch.rand(part, generator=one.generator(name, window)) for one in own])
 
 
 def draw_zoneout(
@@ -144,9 +167,8 @@ def draw_zoneout(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tensor:
-    """1 where the old value of the state stays, with probability ``rate``; streams as in :func:`draw_mask`."""
-    generator = streams.generator(f"zoneout.{site}", window)
-    return (torch.rand(shape, generator=generator) < rate).to(dtype).to(device)
+    """1 where the old value of the state stays, with probability ``rate``; streams as in :func:`draw_rows`."""
+    return (_drawn(shape, streams, f"zoneout.{site}", window) < rate).to(dtype).to(device)
 
 
 def check_sites(config: DropoutConfig, cell: Any) -> None:

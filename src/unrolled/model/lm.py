@@ -14,7 +14,7 @@ from unrolled.core.random import RandomStreams
 from unrolled.kernels.cell_loop import TableInput
 from unrolled.model.blocks import make_stack
 from unrolled.model.config import ModelConfig
-from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_zoneout
+from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_rows, draw_zoneout
 from unrolled.model.embedding import Embedding
 from unrolled.model.fit import widest
 from unrolled.model.flops import model_flops, stack_flops
@@ -121,7 +121,7 @@ class LanguageModel(nn.Module):
 
         def draw(rate: float, width: int, site: str, mask: str) -> Tensor | None:
             shape = (batch, time if mask == "step" else 1, width)
-            return draw_mask(rate, shape, streams, site, window, self.device, self.dtype)
+            return draw_rows(rate, shape, streams, site, window, self.device, self.dtype)
 
         place = self.device, self.dtype
         layers = self.stack.cells()
@@ -171,11 +171,12 @@ class LanguageModel(nn.Module):
             like = self.embedding.weight
             constant = {name: like.new_full((batch, 1, 1), rate) for name, rate in rates.items()}
             return (Noise(zoneout=constant),) * len(layers)
-        kept, inside = (part or (None,) * len(layers) for part in (masks.zoneout, masks.inner))
+        kept, inside, matrices = (part or (None,) * len(layers) for part in (masks.zoneout, masks.inner, masks.weight))
         noise = []
-        for mask, zoneout, inner in zip(masks.state, kept, inside, strict=True):
+        for mask, zoneout, inner, weight in zip(masks.state, kept, inside, matrices, strict=True):
             place = {} if mask is None else {f"state_{self.config.dropout.state_place}": mask}
-            noise.append(Noise(**place, zoneout=zoneout, inner=inner) if place or zoneout or inner else None)
+            some = place or zoneout or inner or weight
+            noise.append(Noise(**place, zoneout=zoneout, inner=inner, weight=weight) if some else None)
         return tuple(noise)
 
     def _input(self, tokens: Tensor, masks: Masks | None) -> Tensor | TableInput:
@@ -219,9 +220,9 @@ class LanguageModel(nn.Module):
         """
         batch = x.shape[0]
         state = state if state is not None else self.initial_state(batch)
-        between, matrices, branch = ((),) * 3 if masks is None else (masks.between, masks.weight, masks.branch)
+        between, branch = ((),) * 2 if masks is None else (masks.between, masks.branch)
         noise, handed = self._noise(masks, batch), {}
-        raw, cells = self.stack(x, state.cells, reset, between, noise, tap, matrices, branch, handed)
+        raw, cells = self.stack(x, state.cells, reset, between, noise, tap, branch, handed)
         dropped = apply_mask(raw, None if masks is None else masks.output)
         return ModelOutput(raw, dropped, ModelState(cells, state.head), handed)
 

@@ -201,7 +201,7 @@ class MonteCarloPredictor(Predictor):
     def _masks(self, rows: int, group: int, state: MonteCarloState, low: int, high: int) -> Masks | None:
         number = int(state.position[0]) // self.config.window
         if self._drawn.get(group, (None, None))[0] != (rows, number):
-            streams = RandomStreams(self.config.seed, rank=group)
+            streams = RandomStreams(self.config.seed, shard=group)
             drawn = self.model.draw_masks(rows, self.config.window, streams, number, self._dropout)
             self._drawn[group] = ((rows, number), drawn)
         return cut_masks(self._drawn[group][1], low, high)

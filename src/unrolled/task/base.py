@@ -122,6 +122,8 @@ class StepsTask(Task):
     goal: ClassVar[Goal]
     objectives: ClassVar[tuple[str, ...] | None] = ()
     """Which of the further objectives (``train.extra``) may be added to its loss; None: all."""
+    rows_setting: ClassVar[str] = ""
+    """The setting that says how many rows a batch has, for sentences; of tasks that have :meth:`rows`."""
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -142,6 +144,11 @@ class StepsTask(Task):
     def draw(self, model: Any, batch: Any, position: int) -> Any:
         """What is drawn for a batch: masks, negatives, noise; from named streams and the batch's number alone."""
         return
+
+    def rows(self) -> int | None:
+        """Rows of a batch of the whole run, which processes may share: :meth:`source`, :meth:`initial_state` and
+        :meth:`draw` then give those of ``streams.part(rows)`` alone. None for a task that is trained by one process."""
+        return None
 
     @abstractmethod
     def loss(

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
+from unrolled.core.group import Group
 from unrolled.data.walk import Progress as Advance
 
 __all__ = [
@@ -139,12 +140,14 @@ class Loss(NamedTuple):
 class Evaluation(NamedTuple):
     """How a split is measured. split: its name. limit: only its beginning (None: all of it). columns: None for the
     figure as it is published; else a faster one, that validations in training watch, of so many parts side by side
-    where the order of the examples matters. provenance: for the record."""
+    where the order of the examples matters. provenance: for the record. group: processes that may share the parts, and
+    each get the whole result."""
 
     split: str = "test"
     limit: int | None = None
     columns: int | None = None
     provenance: Mapping[str, Any] = {}
+    group: Group | None = None
 
 
 class Size(NamedTuple):

@@ -40,6 +40,7 @@ class LM(LanguageTask, StepsTask):
     reads = ("model", "stream", "tokenizer", "train", "weights")
     goal = Goal("nats_per_token")
     objectives = None
+    rows_setting = "stream.columns"
 
     def build(self) -> LanguageModel:
         """See :meth:`StepsTask.build`."""
@@ -57,11 +58,16 @@ class LM(LanguageTask, StepsTask):
 
     def source(self) -> Stream:
         """See :meth:`StepsTask.source`."""
-        return Stream(self.splits["train"], self.config.stream, self.streams, self.tokenizer.start_id)
+        own = self.streams.part(self.config.stream.columns)
+        return Stream(self.splits["train"], self.config.stream, self.streams, self.tokenizer.start_id, own)
+
+    def rows(self) -> int:
+        """See :meth:`StepsTask.rows`."""
+        return self.config.stream.columns
 
     def initial_state(self, model: LanguageModel) -> ModelState:
         """See :meth:`StepsTask.initial_state`."""
-        return model.initial_state(self.config.stream.columns)
+        return model.initial_state(len(self.streams.part(self.config.stream.columns)))
 
     def draw(self, model: LanguageModel, batch: Window, position: int) -> Masks | None:
         """Dropout masks, and what the head draws."""
@@ -90,7 +96,8 @@ class LM(LanguageTask, StepsTask):
             values |= {"columns": min(how.columns, max(1, total // _SHORTEST_COLUMN)), "window": _WINDOW}
         provenance = {**self.origin(how), "parameters": model.num_params(), **how.provenance}
         predictor = NeuralPredictor(model, self.tokenizer.start_id)
-        return evaluate_predictor(predictor, examples, EvalConfig.parse(values), advance, provenance)
+        config = EvalConfig.parse(values)
+        return evaluate_predictor(predictor, examples, config, advance, provenance, group=how.group)
 
     def figure(self, result: EvalResult) -> float:
         """See :meth:`StepsTask.figure`."""

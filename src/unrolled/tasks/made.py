@@ -99,7 +99,9 @@ class MadeSource:
     def at(self, position: int) -> Window:
         """See :class:`unrolled.task.Source`; the rows begin anew in each batch."""
         batch = self._rows.batch(position)
-        inputs, targets, weight = (torch.from_numpy(part) for part in (batch.inputs, batch.targets, batch.weight))
+        own = self._rows.streams.part(len(batch.inputs))  # rows of the others are made too, and left
+        parts = (batch.inputs, batch.targets, batch.weight)
+        inputs, targets, weight = (torch.from_numpy(part[own.start : own.stop]) for part in parts)
         return Window(inputs, targets, None, weight, *divmod(position, _EPOCH), carried=False)
 
     def windows_per_epoch(self) -> int:
@@ -197,6 +199,10 @@ class Made(StepsTask):
     def source(self) -> MadeSource:
         """See :meth:`StepsTask.source`."""
         return MadeSource(self.splits["train"])
+
+    def rows(self) -> int:
+        """See :meth:`StepsTask.rows`."""
+        return self._settings.rows
 
     def draw(self, model: LanguageModel, batch: Window, position: int) -> Masks | None:
         """Dropout masks, and what the head draws."""

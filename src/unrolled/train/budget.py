@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from unrolled.core.errors import UsageError
+from unrolled.core.group import alone
 from unrolled.core.record import cpu_seconds, wall_seconds
 from unrolled.optim import AVERAGING
 from unrolled.task import Source, StepsTask
@@ -35,18 +36,28 @@ class Clock:
 
     def __init__(self, from_start: bool = False):
         self._wall, self._cpu = (0.0, 0.0) if from_start else (-wall_seconds(), -cpu_seconds())
+        self._agreed: tuple[float, float] | None = None
 
     def add(self, wall: float, cpu: float) -> None:
         """Count the seconds of earlier processes too."""
         self._wall, self._cpu = self._wall + wall, self._cpu + cpu
 
+    def agree(self, wall: float, cpu: float) -> None:
+        """Show these seconds until the next call: those that a group of processes has agreed on, so that all of them
+        decide alike."""
+        self._agreed = wall, cpu
+
+    def own(self) -> tuple[float, float]:
+        """Wall and CPU seconds of this process, and of what was added."""
+        return self._wall + wall_seconds(), self._cpu + cpu_seconds()
+
     def wall(self) -> float:
         """Wall-clock seconds."""
-        return self._wall + wall_seconds()
+        return self.own()[0] if self._agreed is None else self._agreed[0]
 
     def cpu(self) -> float:
-        """CPU seconds: user + system, all threads and children."""
-        return self._cpu + cpu_seconds()
+        """CPU seconds: user + system, all threads and children; of a group those of all processes."""
+        return self.own()[1] if self._agreed is None else self._agreed[1]
 
 
 class StepCost(NamedTuple):
@@ -99,7 +110,8 @@ def plan_steps(
     if kind == "epochs":
         return max(1, math.ceil(amount * windows / phase.accumulate))
     cpu = kind == "cpu_minutes"
-    cost = probe(task, model, source, phase, min(_PROBE_SHARE * 60 * amount, _PROBE_SECONDS))
+    with alone():  # each process in its own time; the messages of a group are left out, and revisions see them
+        cost = probe(task, model, source, phase, min(_PROBE_SHARE * 60 * amount, _PROBE_SECONDS))
     checking = validations(cpu, 60 * amount - spent(cpu))
     begun = spent(cpu)
     steps = int((60 * amount - begun - checking) / (cost.cpu if cpu else cost.wall))

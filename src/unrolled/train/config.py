@@ -13,6 +13,7 @@ from unrolled.optim import AVERAGING, OPTIMIZERS, AnyAveragingConfig, AnyOptimiz
 from unrolled.runs import RunConfig
 from unrolled.task import TASKS
 from unrolled.train.objectives import AnyObjectiveConfig, ObjectiveConfig
+from unrolled.train.parallel.config import ParallelConfig
 
 __all__ = ["BUDGETS", "ExperimentConfig", "PhaseConfig", "TrainConfig"]
 
@@ -111,6 +112,9 @@ class TrainConfig(PhaseConfig):
     )
     final_eval: bool = Field(
         default=True, description="score the validation split in one column at the end; not part of the budget"
+    )
+    parallel: ParallelConfig = Field(
+        default=ParallelConfig(), description="several processes that train one run (torchrun)"
     )
     log_every: int = Field(default=50, ge=1, description="steps between lines of metrics.jsonl")
     save_minutes: float = Field(default=5.0, ge=0, description="wall-clock minutes between saves of the training state")

@@ -1,26 +1,31 @@
 """The only training loop."""
 
-import math
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unrolled.core import tree
 from unrolled.core.errors import StoppedError, UnrolledError
+from unrolled.core.group import agreed, current
 from unrolled.optim import Averager, learning_rate_factor
 from unrolled.optim.averaging import worse_than_before
 from unrolled.runs import MODEL, load_weights, weights
 from unrolled.train import checkpoint
-from unrolled.train.budget import REVISIONS, Clock, plan_steps, revise_steps
+from unrolled.train.budget import Clock, plan_steps
 from unrolled.train.config import PhaseConfig
 from unrolled.train.divergence import RECENT, divergence
-from unrolled.train.metrics import MetricsLog
+from unrolled.train.metrics import NoLog
+from unrolled.train.pace import Pace
+from unrolled.train.parallel import make_window
+from unrolled.train.parallel.agreement import Agreement
 from unrolled.train.progress import Progress
 from unrolled.train.record import Spent, of_steps, write_record
 from unrolled.train.report import Reporter
 from unrolled.train.setup import Parts
 from unrolled.train.signals import StopRequest
 from unrolled.train.step import StepResult, train_step
-from unrolled.train.tools import make_tools
+from unrolled.train.tools import Tools, make_tools
 from unrolled.train.validation import Validator
 
 __all__ = ["Trainer"]
@@ -38,19 +43,20 @@ class Trainer:
         clock: counts the run's time. stop: asked after every step.
     """
 
-    def __init__(self, parts: Parts, out: Path, metrics: MetricsLog, report: Reporter, clock: Clock, stop: StopRequest):
+    def __init__(self, parts: Parts, out: Path, metrics: NoLog, report: Reporter, clock: Clock, stop: StopRequest):
         self.parts, self.out, self.metrics, self.report = parts, out, metrics, report
-        self.clock, self.stop = clock, stop
+        self.clock, self.stop, self.group = clock, stop, current()
         self.config, self.task, self.model = parts.config, parts.task, parts.model
         splits = self.task.splits
         self.progress = Progress(checksums={name: split.checksum for name, split in splits.items()})
         self.state: Any = None
         self.status = "running"
         self.validator = Validator(self.task, self.model, self.config.train) if "valid" in splits else None
-        self.tools = make_tools(self.phase_config, self.task, self.model)
+        self.window = make_window(self.task, self.model, self.config.train.parallel)
+        self.tools = self._make_tools()
+        self.agreement = Agreement(clock, stop)
+        self.pace = Pace(self.config.train, clock, self.validator, report)
         self._saved_at = self.clock.wall()
-        # seconds, by the budget's clock, and number of the steps since the last plan
-        self._timed, self._timed_steps = 0.0, 0
 
     @property
     def phase_config(self) -> PhaseConfig:
@@ -61,6 +67,9 @@ class Trainer:
     def averager(self) -> Averager:
         """Of the phase under way."""
         return self.tools.averager
+
+    def _make_tools(self) -> Tools:
+        return make_tools(self.phase_config, self.task, self.model, self.window)
 
     # -- saving and resuming ---------------------------------------------------------------------------------
 
@@ -74,14 +83,19 @@ class Trainer:
             progress.best_step = progress.step
             self._save_weights(self.averager.candidates()[0])
         progress.averaging = dict(self.averager.numbers)
-        checkpoint.save_state(self.out, checkpoint.pack(self.model, self.tools, self.state), progress)
+        checkpoint.save(self.out, self._kept(), progress)
         self.write_record()
         self._saved_at = self.clock.wall()
 
     def _save_weights(self, candidate: str) -> None:
         self.report.saving()
-        with self.averager.weights(candidate):
-            tree.save_tensors(self.out / MODEL, weights(self.model))
+        with agreed(), self.averager.weights(candidate):
+            if self.group.main:
+                tree.save_tensors(self.out / MODEL, weights(self.model))
+
+    def _kept(self) -> checkpoint.Kept:
+        drop = self.config.train.parallel.carried == "drop"
+        return checkpoint.Kept(self.model, self.tools, None if drop else self.state, self.task.streams.shards)
 
     def restore(self) -> None:
         """Continue from the newest training state.
@@ -92,14 +106,18 @@ class Trainer:
         own, self.progress = self.progress.checksums, checkpoint.read_progress(self.out)
         if changed := [split for split, known in self.progress.checksums.items() if own.get(split) != known]:
             raise UnrolledError(self.task.changed(changed[0], self.out))
-        self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds)
-        self.tools = make_tools(self.phase_config, self.task, self.model)
-        initial = self.task.initial_state(self.model)
-        self.state = checkpoint.restore(self.out, self.model, self.tools, self.progress.averaging, initial)
+        self.clock.add(self.progress.wall_seconds, self.progress.cpu_seconds if self.group.main else 0.0)
+        self.tools = self._make_tools()
+        with agreed():
+            initial = self.task.initial_state(self.model)
+            self.state = checkpoint.restore(self.out, self._kept(), self.progress.averaging, initial)
         self.metrics.begin(self.progress.metrics_bytes)
+        self.agreement.meet()
 
     def write_record(self, exact: Any = None) -> None:
         """Write the run record; ``exact``: the final result, once it is known."""
+        if not self.group.main:
+            return
         self.report.saving()
         spent = Spent(self.clock.wall(), self.clock.cpu())
         steps = of_steps(self.progress, self.parts.source.tokens_per_epoch())
@@ -120,29 +138,34 @@ class Trainer:
         progress.phase, progress.phase_step, progress.phase_steps, progress.stale = progress.phase + 1, 0, 0, 0
         progress.plans, progress.checks, progress.history, progress.averaging_began = [], 0, [], None
         progress.validations = 0
+        self.group.wait()  # until the best weights are on disk
         load_weights(self.model, self.out / MODEL)
-        self.tools = make_tools(self.phase_config, self.task, self.model)
+        self.tools = self._make_tools()
         progress.phase_began = (self.clock.wall(), self.clock.cpu())
-        self._timed, self._timed_steps = 0.0, 0
+        self.pace.forget()
 
     def _run_phase(self) -> None:
         progress, parts = self.progress, self.parts
         if not progress.phase_steps:
-            progress.phase_steps = plan_steps(
-                self.phase_config, self.task, self.model, parts.source, self._spent, self._validation_seconds
-            )
+            steps = plan_steps(
+                self.phase_config, self.task, self.model, parts.source, partial(self.pace.spent, progress),
+                partial(self.pace.validation_seconds, progress, len(self.averager.candidates())),
+            )  # fmt: skip
+            progress.phase_steps = self.group.first(steps)
+            self.agreement.meet()
             progress.plans = [(0, progress.phase_steps)]
             self.save()
         self.report.phase(progress.phase, progress.phase_step, progress.phase_steps)
         while progress.phase_step < progress.phase_steps and not self._out_of_patience():
             self._step()
-            revised = self._revise()
+            revised = self.pace.revise(self.phase_config, progress)
             due = self._validation_due()
             if due:
                 self._validate()
-            if due or revised or self.stop or self.clock.wall() - self._saved_at > 60 * self.config.train.save_minutes:
+            late = self.clock.wall() - self._saved_at > 60 * self.config.train.save_minutes
+            if due or revised or self.agreement.signal or late:
                 self.save()
-            if self.stop:
+            if self.agreement.signal:
                 self._stopped(f"step {progress.step}")
         if progress.phase_step < progress.phase_steps:
             self.report.note(f"no better validation in the last {progress.stale}: the phase ends early")
@@ -150,9 +173,13 @@ class Trainer:
     def _step(self) -> None:
         progress, phase, parts = self.progress, self.phase_config, self.parts
         lr = phase.optimizer.lr * learning_rate_factor(phase.schedule, progress.phase_step / progress.phase_steps)
-        begun = self._now()
-        result = train_step(self.task, self.model, self.tools, parts.source, progress.position, self.state, phase, lr)
-        self._timed, self._timed_steps = self._timed + self._now() - begun, self._timed_steps + 1
+        begun = self.pace.now(phase)
+        result = train_step(
+            self.task, self.model, self.tools, parts.source, progress.position, self.state, phase, lr,
+            tell=self.agreement.tell,
+        )  # fmt: skip
+        self.agreement.hear(result.told)
+        self.pace.stepped(self.pace.now(phase) - begun)
         nats = result.nats / max(result.tokens, 1)
         self._check(nats, result)
         self.state, progress.position = result.state, result.position
@@ -165,26 +192,6 @@ class Trainer:
                 type="train", step=progress.step, tokens=progress.tokens, nats=nats, lr=lr,
                 grad_norm=result.grad_norm, **parts, wall=self.clock.wall(), cpu=self.clock.cpu(),
             )  # fmt: skip
-
-    def _now(self) -> float:
-        """Seconds on the clock of the budget."""
-        return self.clock.cpu() if self.phase_config.budget()[0] == "cpu_minutes" else self.clock.wall()
-
-    def _revise(self) -> bool:
-        """Revise the number of steps of a budget in time when it is due; whether it was."""
-        progress = self.progress
-        kind, amount = self.phase_config.budget()
-        if not kind.endswith("minutes") or self._timed_steps < 5:
-            return False
-        spent = self._spent(kind == "cpu_minutes")
-        if sum(share <= spent / (60 * amount) for share in REVISIONS) < len(progress.plans):
-            return False
-        checks = math.ceil(self._validations() * (1 - progress.phase_step / progress.phase_steps))
-        left = 60 * amount - spent - checks * self.progress.check_seconds
-        progress.phase_steps = revise_steps(progress.phase_step, left, self._timed / self._timed_steps)
-        progress.plans.append((progress.phase_step, progress.phase_steps))
-        self._timed, self._timed_steps = 0.0, 0
-        return True
 
     def _check(self, nats: float, result: StepResult) -> None:
         """End with a plain sentence when the loss or the gradient is not finite, or the loss runs away."""
@@ -208,14 +215,15 @@ class Trainer:
     def _stopped(self, where: str) -> None:
         self.status = "stopped"
         self.write_record()
-        sentence = f"stopped by {self.stop.name} at {where}; continue with: unrolled train --resume {self.out}"
-        raise StoppedError(sentence, self.stop.number)
+        number = self.agreement.signal or self.stop.number
+        name = signal.Signals(number).name
+        raise StoppedError(f"stopped by {name} at {where}; continue with: unrolled train --resume {self.out}", number)
 
     # -- validation ------------------------------------------------------------------------------------------
 
     def score(self) -> Any:
         """The exact result of the best weights; None where the config wants none."""
-        if not self.config.train.final_eval or self.validator is None:
+        if not self.config.train.final_eval or self.validator is None or not self.group.main:
             return None
         load_weights(self.model, self.out / MODEL)
         self.report.note("scoring the validation split in one column")
@@ -237,7 +245,7 @@ class Trainer:
     def _validation_due(self) -> bool:
         """At the end of a phase, and ``validations`` times evenly over it, wherever a revised plan puts its end."""
         progress = self.progress
-        due = progress.phase_step * self._validations() // progress.phase_steps
+        due = progress.phase_step * self.pace.validations(progress) // progress.phase_steps
         if due <= progress.checks and progress.phase_step < progress.phase_steps:
             return False
         progress.checks = due
@@ -247,19 +255,21 @@ class Trainer:
         """Score the validation split, quickly, and keep the weights when they are the best so far."""
         if self.validator is None:
             return
-        progress, begun = self.progress, self._now()
+        progress, begun = self.progress, self.pace.now(self.phase_config)
         results: dict[str, Any] = {}
         try:
             for name in self.averager.candidates():
-                with self.averager.weights(name):
+                with agreed(), self.averager.weights(name):
                     results[name] = self.validator.quick(progress.step)
         except UnrolledError as error:
             self._diverged(f"in the validation, {str(error).partition(';')[0]}")
             raise
-        progress.check_seconds = self._now() - begun
+        self.agreement.meet()
+        progress.check_seconds = self.pace.now(self.phase_config) - begun
         averaged = self.averager.active
         # less is better from here on
         figures = {name: self.task.goal.signed(self.task.figure(result)) for name, result in results.items()}
+        figures = self.group.first(figures)  # to the bit: averages, stops and the best weights hang on it
         chosen = self.averager.report(figures)
         result, figure = results[chosen], figures[chosen]
         if progress.best is None or figure < progress.best:
@@ -279,22 +289,3 @@ class Trainer:
             wall=self.clock.wall(), cpu=self.clock.cpu(),
         )  # fmt: skip
         self.report.valid(progress, result, self.task.told(result))
-
-    def _spent(self, cpu: bool) -> float:
-        """Seconds since the phase began."""
-        return (self.clock.cpu() if cpu else self.clock.wall()) - self.progress.phase_began[cpu]
-
-    def _validations(self) -> int:
-        """Validations of the phase."""
-        return self.progress.validations or max(1, self.config.train.validations)
-
-    def _validation_seconds(self, cpu: bool, left: float) -> float:
-        """Estimate of the seconds that this phase's validations will take, of those that are left."""
-        if self.validator is None:
-            return 0.0
-        wanted, clock = self._validations(), self.clock.cpu if cpu else self.clock.wall
-        one, count = self.validator.plan(wanted, clock, left, len(self.averager.candidates()))
-        self.progress.check_seconds, self.progress.validations = one, count
-        if count < wanted:
-            self.report.note(f"{left:.1f} seconds are left, a validation takes {one:.2f}: {count} of {wanted} are made")
-        return one * count

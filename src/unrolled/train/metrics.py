@@ -11,7 +11,7 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import writing
 from unrolled.train.tracking import Tracker
 
-__all__ = ["METRICS", "MetricsLog", "TakenError"]
+__all__ = ["METRICS", "MetricsLog", "NoLog", "TakenError"]
 
 METRICS = "metrics.jsonl"
 
@@ -20,7 +20,24 @@ class TakenError(UsageError):
     """The run directory belongs to another process."""
 
 
-class MetricsLog:
+class NoLog:
+    """The log of a process that keeps none, since another one of its group does."""
+
+    def append(self, **event: Any) -> None:
+        """Nothing."""
+
+    def flush(self) -> int:
+        """Nothing; no bytes."""
+        return 0
+
+    def begin(self, size: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class MetricsLog(NoLog):
     """The open log of a run. While it is open no other process can train in this directory.
 
     Args:

@@ -17,11 +17,13 @@ _LINE_SECONDS = 30.0
 
 
 class Begun(NamedTuple):
-    """What begins. told: data and model in a few words. environment: see :func:`unrolled.core.record.environment`."""
+    """What begins. told: data and model in a few words. environment: see :func:`unrolled.core.record.environment`.
+    processes: that share the run."""
 
     out: Path
     told: str
     environment: dict[str, Any]
+    processes: int = 1
 
 
 class Reporter:
@@ -68,7 +70,8 @@ class TerminalReporter(Reporter):
 
     def start(self, begun: Begun) -> None:
         """See :class:`Reporter`."""
-        self._print(f"{begun.told}; {begun.environment['threads']} threads; run {begun.out}")
+        shared = f"{begun.processes} processes of " if begun.processes > 1 else ""
+        self._print(f"{begun.told}; {shared}{begun.environment['threads']} threads; run {begun.out}")
 
     def _print(self, text: str) -> None:
         """A line; names in it may be a stranger's."""

@@ -7,10 +7,12 @@ from torch import nn
 
 from unrolled.core.device import pick_device
 from unrolled.core.errors import UsageError
+from unrolled.core.group import current
 from unrolled.core.parameters import freeze
 from unrolled.core.random import RandomStreams
 from unrolled.task import TASKS, ClosedTask, Saved, Source, StepsTask
 from unrolled.train.config import ExperimentConfig
+from unrolled.train.parallel.shards import check_rows, own_shards
 
 __all__ = ["Parts", "open_closed", "set_up"]
 
@@ -32,17 +34,26 @@ def set_up(config: ExperimentConfig, device: str = "auto", saved: Saved | None =
     Raises:
         UsageError: whatever is wrong with the data or the model, in one sentence.
     """
-    cls, streams = TASKS[config.task.name], RandomStreams(config.seed)
+    cls, group = TASKS[config.task.name], current()
     if not issubclass(cls, StepsTask):
         raise UsageError(f"{cls.noun} is not trained in steps.")
+    shards = own_shards(config.train.parallel, group, None if saved is None else str(saved.path))
+    if shards is not None:  # a run keeps the number that it was begun with
+        parallel = config.train.parallel.model_copy(update={"shards": shards.count})
+        config = config.model_copy(update={"train": config.train.model_copy(update={"parallel": parallel})})
+    streams = RandomStreams(config.seed, shards=shards)
     task = cls(config, streams, saved)
+    check_rows(task.rows(), shards, cls.rows_setting, cls.noun)
     source = task.source()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.key("init"))
         model = task.build()
     task.start(model, fresh=saved is None)
     freeze(model, config.train.trainable)
-    return Parts(task.config, task, source, model.to(pick_device(device)))
+    where = pick_device(device)
+    if where.type == "cuda" and group.world > 1:
+        where = torch.device("cuda", torch.cuda.current_device())
+    return Parts(task.config, task, source, model.to(where))
 
 
 def open_closed(config: ExperimentConfig) -> ClosedTask | None:

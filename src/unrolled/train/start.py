@@ -10,6 +10,7 @@ from typing import Any
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder
+from unrolled.core.group import Group, agreed, current, in_turn, joined, lost_sentence
 from unrolled.core.record import environment
 from unrolled.kernels import dispatch
 from unrolled.runs import CONFIG, MODEL, RECORD, STATES, TOKENIZER, Run
@@ -20,7 +21,7 @@ from unrolled.train.budget import Clock
 from unrolled.train.closed import fit_run
 from unrolled.train.config import ExperimentConfig
 from unrolled.train.loop import Trainer
-from unrolled.train.metrics import METRICS, MetricsLog, TakenError
+from unrolled.train.metrics import METRICS, MetricsLog, NoLog, TakenError
 from unrolled.train.process import process_settings
 from unrolled.train.report import Begun, Reporter
 from unrolled.train.setup import Parts, open_closed, set_up
@@ -56,43 +57,58 @@ def train(
     Raises:
         UsageError, UnrolledError: in one sentence, whatever went wrong; the last good checkpoint stays.
     """
-    out, clock = Path(out), clock or Clock()
-    if (out / CONFIG).exists():
-        raise UsageError(f"{out} already holds a run; continue it with --resume {out}, or choose another --out.")
-    _check_free(out)
-    before = {path.name for path in out.iterdir()} if out.is_dir() else None
+    clock = clock or Clock()
+    with joined(device) as group:
+        out, before = Path(group.first(str(out))), None
 
-    def begin() -> Parts:
-        if (out / CONFIG).exists():  # another process was faster
-            raise TakenError(f"{out} already holds a run; choose another --out.")
-        parts = set_up(config, device)
-        parts.task.save(out)
-        parts.config.save(out / CONFIG)  # last: the folder is a run from here on, and can be resumed
-        return parts
+        def make() -> Parts:
+            if group.main and (out / CONFIG).exists():  # another process was faster
+                raise TakenError(f"{out} already holds a run; choose another --out.")
+            parts = set_up(config, device)
+            if group.main:
+                parts.task.save(out)
+                parts.config.save(out / CONFIG)  # last: the folder is a run from here on, and can be resumed
+            return parts
 
-    try:
-        make_folder(out)  # before the corpus is encoded, which may take minutes
-        closed = open_closed(config)
-        if closed is not None and track:
-            raise UsageError(f"{closed.noun} is not trained in steps, so that there is nothing to track.")
-        if closed is not None:
-            fit_run(closed, out, report or Reporter(), clock)
-            return out
-        with process_settings(config.train.threads):
-            return _run(out, begin, report, clock, track)
-    except TakenError:
-        raise
-    except BaseException as error:
-        # a full disk or Ctrl-C leaves what can be resumed; anything else that ends a run at its start would come again
-        passing = isinstance(error, KeyboardInterrupt | UnrolledError) and not isinstance(error, UsageError)
-        if not (passing and (out / CONFIG).exists()):
-            _remove_unused(out, before)
-        raise
+        with agreed():
+            if group.main:
+                _check_free(out)
+                before = {path.name for path in out.iterdir()} if out.is_dir() else None
+        try:
+            with agreed():
+                if group.main:
+                    make_folder(out)  # before the corpus is encoded, which may take minutes
+                closed = _closed(config, track, group)
+            if closed is not None:
+                fit_run(closed, out, report or Reporter(), clock)
+                return out
+            with process_settings(config.train.threads):
+                return _run(out, make, report, clock, track)
+        except TakenError:
+            raise
+        except BaseException as error:
+            # a full disk or Ctrl-C leaves what can be resumed; anything else that ends a run at its start would come
+            # again
+            passing = isinstance(error, KeyboardInterrupt | UnrolledError) and not isinstance(error, UsageError)
+            if group.main and not (passing and (out / CONFIG).exists()):
+                _remove_unused(out, before)
+            raise
+
+
+def _closed(config: ExperimentConfig, track: Sequence[str], group: Group) -> ClosedTask | None:
+    closed = open_closed(config)
+    if closed is not None and track:
+        raise UsageError(f"{closed.noun} is not trained in steps, so that there is nothing to track.")
+    if closed is not None and group.world > 1:
+        raise UsageError(f"{closed.noun} is not trained in steps, and by one process alone; start it without torchrun.")
+    return closed
 
 
 def _check_free(out: Path) -> None:
-    """Raises UsageError where a folder without a run holds files that one would replace. What a run that was killed
-    before it began leaves is no such file: its log is empty, and its tokenizer one of ours."""
+    """Raises UsageError where a folder holds a run, or files that one would replace. What a run that was killed before
+    it began leaves is no such file: its log is empty, and its tokenizer one of ours."""
+    if (out / CONFIG).exists():
+        raise UsageError(f"{out} already holds a run; continue it with --resume {out}, or choose another --out.")
     files = [file for name in TASKS if issubclass(task := TASKS[name], ClosedTask) for file in task.files]
     taken = [name for name in (MODEL, RECORD, STATES, *files) if (out / name).exists()]
     if (out / METRICS).exists() and (out / METRICS).stat().st_size:
@@ -121,16 +137,19 @@ def resume(
         UsageError: no run, or a finished one. UnrolledError: a damaged one, or the corpus has changed.
     """
     out, clock = Path(out), clock or Clock()
-    if not (out / CONFIG).is_file():
-        raise UsageError(f"{out} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote.")
-    config = ExperimentConfig.load(out / CONFIG)
-    record = _record(out)
-    if record.get("status") == "finished":
-        raise UsageError(f"{out} is finished; train anew with another --out.")
-    if record:  # said before another text fails in a tokenizer that does not know it
-        Run(out, "cpu").check_text()
-    with process_settings(config.train.threads):
-        return _run(out, lambda: set_up(config, device, Saved(out, record)), report, clock, track)
+    with joined(device):
+        with agreed():
+            if not (out / CONFIG).is_file():
+                raise UsageError(
+                    f"{out} is not a run: it has no {CONFIG}; give the folder that `unrolled train` wrote."
+                )
+            config, record = ExperimentConfig.load(out / CONFIG), _record(out)
+            if record.get("status") == "finished":
+                raise UsageError(f"{out} is finished; train anew with another --out.")
+            if record:  # said before another text fails in a tokenizer that does not know it
+                Run(out, "cpu").check_text()
+        with process_settings(config.train.threads):
+            return _run(out, lambda: set_up(config, device, Saved(out, record)), report, clock, track)
 
 
 def _record(run: Path) -> dict[str, Any]:
@@ -140,32 +159,60 @@ def _record(run: Path) -> dict[str, Any]:
     return {}
 
 
-def _run(out: Path, begin: Callable[[], Parts], report: Reporter | None, clock: Clock, track: Sequence[str]) -> Path:
-    """Claim the run, make its parts, restore its state if it has one, train, score, write the record."""
-    report = report or Reporter()
-    metrics = MetricsLog(out, make_trackers(track, out))
+def _run(out: Path, make: Callable[[], Parts], report: Reporter | None, clock: Clock, track: Sequence[str]) -> Path:
+    """Claim the run, make its parts, restore its state if it has one, train, score, write the record. In a group,
+    process 0 writes and reports for all."""
+    group = current()
+    report = report if report is not None and group.main else Reporter()
+    with agreed():
+        metrics = MetricsLog(out, make_trackers(track, out)) if group.main else NoLog()
     try:
-        parts = begin()
-        checkpoint.sweep(out)
+        parts = in_turn(make)
+        _check_same(parts, out)
         stop = StopRequest()
+        with agreed():
+            if group.main:
+                checkpoint.sweep(out)
         trainer = Trainer(parts, out, metrics, report, clock, stop)
         dispatch.forget_choices()
-        if checkpoint.exists(out):
+        if group.first(checkpoint.exists(out)):
             trainer.restore()
         else:
             metrics.begin(0)
         trainer.write_record()
-        report.start(Begun(out, parts.task.describe(parts.model), environment()))
+        report.start(Begun(out, parts.task.describe(parts.model), environment(), group.world))
         with stop:
             trainer.run()
             exact = trainer.score()
         trainer.status = "finished"
         trainer.write_record(exact)
         report.end(trainer.progress, exact)
+    except RuntimeError as error:
+        if group.lost(error):
+            raise lost_sentence() from error
+        raise
     finally:
         report.close()
         metrics.close()
     return out
+
+
+def _check_same(parts: Parts, out: Path) -> None:
+    """Raises UsageError, in all processes, where one reads another text or writes into another folder."""
+    group = current()
+    with agreed():
+        if not (out / CONFIG).is_file():
+            raise UsageError(
+                f"process {group.rank} does not see {out / CONFIG}; processes on several machines need a shared folder."
+            )
+    checksums = {name: split.checksum for name, split in parts.task.splits.items()}
+    with agreed():
+        for rank, others in enumerate(group.gather(checksums)):
+            if odd := [name for name in checksums if others.get(name) != checksums[name]]:
+                raise UsageError(
+                    f"process {rank} reads another text than process {group.rank} (split {odd[0]}); give all of "
+                    "them the same corpus."
+                )
 
 
 def _remove_unused(out: Path, before: set[str] | None) -> None:

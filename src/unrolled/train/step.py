@@ -1,15 +1,17 @@
 """The only training step."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from unrolled.core import tree
+from unrolled.core.group import current
 from unrolled.optim import set_rate
 from unrolled.task import Source, StepsTask, Watch, unwatched
 from unrolled.train.config import PhaseConfig
 from unrolled.train.objectives import add_l2
+from unrolled.train.parallel.window import averaged
 from unrolled.train.tools import Tools
 
 __all__ = ["StepResult", "train_step"]
@@ -17,7 +19,8 @@ __all__ = ["StepResult", "train_step"]
 
 class StepResult(NamedTuple):
     """state: carried on, cut from the graph. position: the next batch. nats, tokens: sums over the step.
-    grad_norm: global norm before clipping. parts: terms of the loss by name, means over the batches."""
+    grad_norm: global norm before clipping. parts: terms of the loss by name, means over the batches. told: sums over
+    the group of what the caller had to tell."""
 
     state: Any
     position: int
@@ -25,6 +28,7 @@ class StepResult(NamedTuple):
     tokens: int
     grad_norm: float
     parts: dict[str, float]
+    told: list[float] = []
 
 
 def train_step(
@@ -37,6 +41,7 @@ def train_step(
     phase: PhaseConfig,
     lr: float,
     watch: Watch = unwatched,
+    tell: Callable[[], Sequence[float]] = tuple,
 ) -> StepResult:
     """Truncated backpropagation through ``phase.accumulate`` batches, then one update.
 
@@ -46,24 +51,31 @@ def train_step(
     Args:
         position: number of the first batch. state: carried state, None at the very start.
         lr: learning rate of this step, for a batch of full size.
-        watch: hears the name of each part of the step at its end.
+        watch: hears the name of each part of the step at its end. tell: gives numbers that the group adds up, once the
+            gradient is made.
     """
-    nats, tokens, (optimizer, averager, objectives) = 0.0, 0, tools
+    nats, tokens, (optimizer, averager, objectives, window) = 0.0, 0, tools
     parts: dict[str, float] = {}
-    for _ in range(phase.accumulate):
+    for i in range(phase.accumulate):
         batch = objectives.prepare(source.at(position), position)
         watch("data")
         drawn = task.draw(model, batch, position)
         watch("masks")
-        loss = task.loss(model, batch, state, drawn, objectives, watch)
-        (loss.value / phase.accumulate).backward()
-        state = tree.detach(loss.state)
+        loss = window(batch, state, drawn, objectives, phase.accumulate, i + 1 == phase.accumulate, watch)
+        state = loss.state
         nats += float(loss.nats)
         tokens += loss.count
         for name, value in {**loss.parts, **objectives.values}.items():
             parts[name] = parts.get(name, 0.0) + float(value) / phase.accumulate
         position += 1
         watch("backward")
+    averaged(objectives.parameters())
+    # one message for everything that all must agree on
+    names = sorted(parts)
+    nats, tokens, *rest = current().sums([nats, tokens, *(parts[name] for name in names), *tell()])
+    world = current().world
+    parts = {name: value / world for name, value in zip(names, rest, strict=False)}
+    tokens = int(tokens)
     add_l2(phase.objective, model.parameters())
     if phase.lr_by_length:
         lr *= tokens / (phase.accumulate * source.full_batch)
@@ -81,7 +93,7 @@ def train_step(
         averager.sample()
     optimizer.zero_grad(set_to_none=True)
     watch("averaging")
-    return StepResult(state, position, nats, tokens, norm, parts)
+    return StepResult(state, position, nats, tokens, norm, parts, rest[len(names) :])
 
 
 def _clip(parameters: list[Any], limit: float | None) -> float:

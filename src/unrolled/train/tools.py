@@ -12,6 +12,7 @@ from unrolled.optim.normed_rmsprop import NormedRMSprop
 from unrolled.task import StepsTask
 from unrolled.train.config import PhaseConfig
 from unrolled.train.objectives.combined import Objectives
+from unrolled.train.parallel import Window
 
 __all__ = ["Tools", "make_tools"]
 
@@ -22,11 +23,14 @@ class Tools(NamedTuple):
     optimizer: torch.optim.Optimizer
     averager: Averager
     objectives: Objectives
+    window: Window
 
 
-def make_tools(phase: PhaseConfig, task: StepsTask, model: nn.Module) -> Tools:
+def make_tools(phase: PhaseConfig, task: StepsTask, model: nn.Module, window: Window | None = None) -> Tools:
     """The optimiser, the average and the objectives of a phase.
 
+    Args:
+        window: what makes losses and gradients; absent: one for this process alone.
     Raises:
         UsageError: an objective that the task or the model does not take.
     """
@@ -40,4 +44,9 @@ def make_tools(phase: PhaseConfig, task: StepsTask, model: nn.Module) -> Tools:
             )
         # after the model's, whose numbers in a training state stay
         optimizer.add_param_group({"params": side, "weight_decay": phase.optimizer.weight_decay, "rate": 1.0})
-    return Tools(optimizer, AVERAGING[phase.averaging.name](phase.averaging, model.parameters()), objectives)
+    return Tools(
+        optimizer,
+        AVERAGING[phase.averaging.name](phase.averaging, model.parameters()),
+        objectives,
+        window or Window(task, model),
+    )

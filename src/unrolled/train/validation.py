@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from unrolled.core.group import Group, current
 from unrolled.task import Evaluation, StepsTask
 from unrolled.task.values import Advance
 from unrolled.train.config import TrainConfig
@@ -33,7 +34,7 @@ class Validator:
 
     def quick(self, step: int) -> Any:
         """The figure that training watches: several columns, ``valid_tokens`` tokens."""
-        return self._score(self._limit, self._columns, step, None)
+        return self._score(self._limit, self._columns, step, None, current())
 
     def exact(self, step: int, advance: Advance) -> Any:
         """As it is published: every token once, as far as ``valid_tokens`` reaches."""
@@ -47,7 +48,7 @@ class Validator:
         """
         part = max(self._total // _TRIAL_SHARE, min(self._total, self._columns * _TRIAL_COLUMN))
         start = clock()
-        self._score(part, self._columns, 0, None)
+        self._score(part, self._columns, 0, None, current())
         return (clock() - start) * self._total / part
 
     def plan(self, wanted: int, clock: Callable[[], float], left: float, each: int) -> tuple[float, int]:
@@ -64,8 +65,10 @@ class Validator:
         left -= clock() - begun
         return one, max(1, min(wanted, int(_CHECKING * left / max(one, 1e-9))))
 
-    def _score(self, limit: int | None, columns: int | None, step: int, advance: Advance | None) -> Any:
-        how = Evaluation("valid", limit, columns, {"step": step})
+    def _score(
+        self, limit: int | None, columns: int | None, step: int, advance: Advance | None, group: Group | None = None
+    ) -> Any:
+        how = Evaluation("valid", limit, columns, {"step": step}, group)
         try:
             return self._task.evaluate(self._model, self._split, how, advance)
         finally:

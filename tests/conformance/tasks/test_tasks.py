@@ -98,7 +98,7 @@ def test_a_stopped_run_resumes_to_the_byte(config: TaskConfig, text: Path, tmp_p
 
 MOMENTS = (
     ("unrolled.train.loop:plan_steps", 1, True),
-    ("unrolled.train.checkpoint:save_state", 4, True),
+    ("unrolled.train.checkpoint:save", 4, True),
     ("unrolled.train.validation:Validator.quick", 2, False),
     ("unrolled.core.tree:save_tensors", 1, True),
 )

@@ -25,12 +25,14 @@ class Noise(NamedTuple):
     zoneout: field name -> mask z; the field becomes z * old + (1 - z) * new (Krueger et al. 2016). At
         evaluation the mask is the rate itself.
     inner: name of a site inside the cell -> mask that multiplies what is there; of cells that are no loop.
+    weight: parameter's name -> mask of its shape that multiplies it for the whole window (weight drop).
     """
 
     state_in: Tensor | None = None
     state_out: Tensor | None = None
     zoneout: Mapping[str, Tensor] | None = None
     inner: Mapping[str, Tensor] | None = None
+    weight: Mapping[str, Tensor] | None = None
 
 
 class SteppedCell(Protocol):

@@ -1,13 +1,12 @@
 """Stacks of cells: what all kinds of connection share."""
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from unrolled.cells import CELLS, Cell, CellConfig, Noise, Place, StepCell
 from unrolled.cells.feedforward.mlp import MLPKind
@@ -195,7 +194,6 @@ class Stack(nn.Module):
         between: Sequence[Tensor | None] = (),
         noise: Sequence[Noise | None] = (),
         tap: LayerTap | None = None,
-        weight_masks: Sequence[Mapping[str, Tensor] | None] = (),
         branch: Sequence[Tensor | None] = (),
         handed: MutableMapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Any, ...]]:
@@ -205,7 +203,6 @@ class Stack(nn.Module):
             x: (batch, time, in_width), or rows of a table. state: one a layer. reset: boolean (batch, time).
             between: dropout masks between layers, one for each but the last. noise: one a layer.
             tap: receives (layer, name, value).
-            weight_masks: one a layer, parameter's name -> mask that multiplies it.
             branch: dropout masks on what a residual stack adds, :attr:`branches` of them.
             handed: receives what the cells hand upwards, see :attr:`Cell.hands`.
         Returns:
@@ -221,14 +218,7 @@ class Stack(nn.Module):
                 options["tap"] = partial(tap, i)
             if layer.hands:
                 options["handed"] = given
-            call = (entry, state[i], reset)
-            masked = weight_masks[i] if weight_masks else None
-            if masked:
-                # the cell computes with the product; its parameters stay as they are and receive the gradient
-                weights = {name: layer.get_parameter(name) * mask for name, mask in masked.items()}
-                y, new = functional_call(layer, weights, call, options)
-            else:
-                y, new = layer(*call, **options)
+            y, new = layer(entry, state[i], reset, **options)
             states.append(new)
             return y
 

@@ -10,7 +10,7 @@ from unrolled.cells.init import truncated_normal
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.kernels.linear import glue_linear
-from unrolled.model.dropout import apply_mask, draw_mask
+from unrolled.model.dropout import apply_mask, draw_rows
 from unrolled.model.heads.base import Head, HeadConfig
 
 __all__ = ["MatrixConfig", "MatrixHead"]
@@ -97,7 +97,7 @@ class MatrixHead(Head):
         if not self.projected_width:
             return None
         shape = (batch, time if per_step else 1, self.projected_width)
-        return draw_mask(rate, shape, streams, "projected", window, self.weight.device, self.weight.dtype)
+        return draw_rows(rate, shape, streams, "projected", window, self.weight.device, self.weight.dtype)
 
     def draw_masks(
         self, batch: int, time: int, rate: float, per_step: bool, streams: RandomStreams, window: int

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unrolled.core.errors import UsageError
+from unrolled.core.group import current
 from unrolled.core.random import RandomStreams
 from unrolled.kernels.softmax_loss import softmax_loss
 from unrolled.model.heads.blocks import blockwise_loss
@@ -110,8 +111,10 @@ class SoftmaxHead(MatrixHead):
         included = torch.zeros(self.vocab_size, dtype=torch.bool)
         for ids in (frequent, negatives, targets.cpu()):
             included[ids] = True
+        group = current()
+        included, tokens = group.any(included), len(targets) * group.world  # the window's, of all its columns
         ids = included.nonzero().squeeze(1)
-        missed = (1 - len(negatives) / len(rest)) * (1 - self._unigram).pow(len(targets))
+        missed = (1 - len(negatives) / len(rest)) * (1 - self._unigram).pow(tokens)
         log_chance = (1 - missed).log()
         log_chance[frequent] = 0
         places = included.cumsum(0) - 1

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.core.group import current
 from unrolled.task import Seen
 
 __all__ = ["ObjectiveConfig", "add_l2", "divisor", "objective"]
@@ -52,13 +53,14 @@ class ObjectiveConfig(Config):
 def divisor(config: ObjectiveConfig, seen: Seen) -> Tensor | int:
     """What sums over the targets are divided by: the sum of their weights, or the number of columns.
 
-    Positions of weight 0, padding mostly, so change no gradient of the others: their number does not matter.
+    Positions of weight 0, padding mostly, so change no gradient of the others: their number does not matter. In a group
+    it is the processes' mean, so that the mean of their values is the value of all of their targets.
     """
     if config.reduction == "sum":
         return len(seen.targets)
     if seen.weight is None:
         return seen.targets.numel()
-    total = seen.weight.sum()
+    total = current().mean(seen.weight.sum())
     return torch.where(total > 0, total, torch.ones_like(total))
 
 
@@ -90,7 +92,7 @@ def objective(config: ObjectiveConfig, seen: Seen) -> Tensor:
             value = value + config.tar * change.mean()
         else:
             within = ~reset[:, 1:].unsqueeze(-1)
-            count = (within.sum() * change.shape[-1]).clamp(min=1)
+            count = current().mean(within.sum() * change.shape[-1]).clamp(min=1)
             value = value + config.tar * (change * within).sum() / count
     return value
 
