@@ -1,6 +1,6 @@
 """The kinds of error a user may meet. Each message is one plain sentence that names the remedy."""
 
-__all__ = ["EchoError", "StoppedError", "UnrolledError", "UsageError"]
+__all__ = ["EchoError", "LostError", "StoppedError", "UnrolledError", "UsageError"]
 
 
 class UnrolledError(Exception):
@@ -21,6 +21,16 @@ class EchoError(UnrolledError):
     def __init__(self, sentence: str, exit_code: int):
         super().__init__(sentence)
         self.exit_code = exit_code
+
+
+class LostError(UnrolledError):
+    """Another process of a group has ended, or does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this run has ended or does not answer; see what it said, and go on from the last "
+            "training state with --resume."
+        )
 
 
 class StoppedError(UnrolledError):

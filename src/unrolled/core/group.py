@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from unrolled.core.errors import EchoError, UnrolledError, UsageError
+from unrolled.core.errors import EchoError, LostError, UnrolledError, UsageError
 
-__all__ = ["Group", "agreed", "alone", "current", "in_turn", "joined", "launched", "lost_sentence", "world_size"]
+__all__ = ["Group", "agreed", "alone", "current", "in_turn", "joined", "launched", "world_size"]
 
 if TYPE_CHECKING:  # the command line asks who it is before it imports what takes seconds
     from torch import Tensor
@@ -118,16 +118,8 @@ class _Many(Group):
             call(*args)
         except RuntimeError as error:
             if self.lost(error):
-                raise lost_sentence() from error
+                raise LostError from error
             raise
-
-
-def lost_sentence() -> UnrolledError:
-    """What is said where another process has ended."""
-    return UnrolledError(
-        "another process of this run has ended or does not answer; see what it said, and go on from the last training "
-        "state with --resume."
-    )
 
 
 _current = Group()

@@ -1,10 +1,12 @@
 """Memory of the process."""
 
 import ctypes
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
-__all__ = ["free_memory", "keep_freed_memory"]
+__all__ = ["device_memory", "free_memory", "keep_freed_memory"]
 
 # Parameters of mallopt, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -33,3 +35,18 @@ def free_memory() -> int | None:
     except OSError:
         return None
     return found[0] * 1024 if found else None
+
+
+def device_memory(device: Any) -> int | None:
+    """Bytes that this process can still have on a device; of a CPU its part of the machine's, where a launcher started
+    several. None where the system does not say.
+
+    Args:
+        device: a ``torch.device``.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    free, beside = free_memory(), os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return None if free is None else free // max(1, int(beside) if beside.isdecimal() else 1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unrolled.core.config import Config
 from unrolled.core.registry import Registry
+from unrolled.core.spread import local
 
 __all__ = ["AVERAGING", "AnyAveragingConfig", "Averager", "AveragingConfig", "worse_than_before"]
 
@@ -170,8 +171,8 @@ class Averager:
     @torch.no_grad()
     def _mix(self, name: str, share: float) -> None:
         """Move an average by ``share`` of the way to the weights."""
-        values = [p.detach() for p in self.parameters]
-        torch._foreach_lerp_(self.means[name], values, share)  # type: ignore[attr-defined]
+        values = [local(p.detach()) for p in self.parameters]
+        torch._foreach_lerp_(list(map(local, self.means[name])), values, share)  # type: ignore[attr-defined]
 
 
 class Uniform(Averager):

@@ -11,6 +11,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.parameters import ParameterRule
 from unrolled.core.registry import Registry
+from unrolled.core.spread import is_spread, local
 from unrolled.optim.normed_rmsprop import NormedRMSprop
 
 __all__ = ["OPTIMIZERS", "AnyOptimizerConfig", "OptimizerConfig", "build_optimizer", "set_rate"]
@@ -81,11 +82,13 @@ class NormedRMSpropConfig(OptimizerConfig):
 
 
 class _Row:
-    """A row of the table: a config class, the optimiser's class, and whether torch has a fused form of it."""
+    """A row of the table: a config class, the optimiser's class, and whether torch has a fused form of it, one of
+    parameters that are spread over processes too."""
 
     Config: ClassVar[type[OptimizerConfig]]
     make: ClassVar[Any]
     fused: ClassVar[bool] = True
+    fused_spread: ClassVar[bool] = True
 
 
 class Adam(_Row):
@@ -97,7 +100,7 @@ class AdamW(_Row):
 
 
 class SGD(_Row):
-    Config, make = SGDConfig, torch.optim.SGD
+    Config, make, fused_spread = SGDConfig, torch.optim.SGD, False
 
 
 class NormedRMSpropRow(_Row):
@@ -147,7 +150,7 @@ def build_optimizer(
         if found
     ]
     row = OPTIMIZERS[config.name]
-    if row.fused:
+    if row.fused and (row.fused_spread or not any(is_spread(p) for group in groups for p in group["params"])):
         options["fused"] = True
     optimizer = row.make(groups, **options)
     bounds = {p: rule.least for p, rule in rules.items() if rule.least is not None and p.requires_grad}
@@ -160,7 +163,7 @@ def build_optimizer(
 def _keep_above(bounds: Mapping[nn.Parameter, float]) -> None:
     """Put numbers that an update took below their bound back to it."""
     for parameter, least in bounds.items():
-        parameter.clamp_(min=least)
+        local(parameter).clamp_(min=least)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unrolled.core import tree
+from unrolled.core import spread, tree
 from unrolled.core.errors import UnrolledError
 from unrolled.core.files import atomic_folder, make_folder, read_json
 from unrolled.core.group import agreed, current
@@ -22,7 +22,6 @@ from unrolled.core.random import Shards
 from unrolled.core.registry import shown
 from unrolled.runs import CONFIG, STATE_TENSORS, STATES, saved_states, weights
 from unrolled.train.config import ExperimentConfig
-from unrolled.train.parallel import spread
 from unrolled.train.parallel.parts import INDEX, Piece, read_parts, write_index, write_part
 from unrolled.train.progress import Progress
 from unrolled.train.tools import Tools

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.core import tree
-from unrolled.core.errors import StoppedError, UnrolledError
+from unrolled.core.errors import LostError, StoppedError, UnrolledError
 from unrolled.core.group import agreed, current
 from unrolled.optim import Averager, learning_rate_factor
 from unrolled.optim.averaging import worse_than_before
-from unrolled.runs import MODEL, load_weights, weights
+from unrolled.runs import MODEL
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock, plan_steps
 from unrolled.train.config import PhaseConfig
 from unrolled.train.divergence import RECENT, divergence
 from unrolled.train.metrics import NoLog
 from unrolled.train.pace import Pace
-from unrolled.train.parallel import make_window
 from unrolled.train.parallel.agreement import Agreement
+from unrolled.train.parallel.engine import make_window
 from unrolled.train.progress import Progress
 from unrolled.train.record import Spent, of_steps, write_record
 from unrolled.train.report import Reporter
@@ -51,8 +51,8 @@ class Trainer:
         self.progress = Progress(checksums={name: split.checksum for name, split in splits.items()})
         self.state: Any = None
         self.status = "running"
-        self.validator = Validator(self.task, self.model, self.config.train) if "valid" in splits else None
-        self.window = make_window(self.task, self.model, self.config.train.parallel)
+        self.window = make_window(self.task, self.model, self.config.train)
+        self.validator = Validator(self.task, self.window, self.config.train) if "valid" in splits else None
         self.tools = self._make_tools()
         self.agreement = Agreement(clock, stop)
         self.pace = Pace(self.config.train, clock, self.validator, report)
@@ -89,9 +89,11 @@ class Trainer:
 
     def _save_weights(self, candidate: str) -> None:
         self.report.saving()
-        with agreed(), self.averager.weights(candidate):
-            if self.group.main:
-                tree.save_tensors(self.out / MODEL, weights(self.model))
+        with self.averager.weights(candidate):
+            tensors = self.window.tensors()
+            with agreed():
+                if self.group.main:
+                    tree.save_tensors(self.out / MODEL, tensors)
 
     def _kept(self) -> checkpoint.Kept:
         drop = self.config.train.parallel.carried == "drop"
@@ -139,7 +141,7 @@ class Trainer:
         progress.plans, progress.checks, progress.history, progress.averaging_began = [], 0, [], None
         progress.validations = 0
         self.group.wait()  # until the best weights are on disk
-        load_weights(self.model, self.out / MODEL)
+        self.window.load(self.out / MODEL)
         self.tools = self._make_tools()
         progress.phase_began = (self.clock.wall(), self.clock.cpu())
         self.pace.forget()
@@ -225,7 +227,6 @@ class Trainer:
         """The exact result of the best weights; None where the config wants none."""
         if not self.config.train.final_eval or self.validator is None or not self.group.main:
             return None
-        load_weights(self.model, self.out / MODEL)
         self.report.note("scoring the validation split in one column")
 
         def advance(done: int, total: int, nats: float) -> None:
@@ -233,7 +234,8 @@ class Trainer:
                 self._stopped("the final score")
             self.report.score(done, total, nats)
 
-        return self.validator.exact(self.progress.best_step, advance)
+        with self.window.saved(self.out / MODEL) as model:
+            return self.validator.exact(model, self.progress.best_step, advance)
 
     def _out_of_patience(self) -> bool:
         patience, stop = self.config.train.patience, self.phase_config.nonmonotone_stop
@@ -261,6 +263,8 @@ class Trainer:
             for name in self.averager.candidates():
                 with agreed(), self.averager.weights(name):
                     results[name] = self.validator.quick(progress.step)
+        except LostError:
+            raise
         except UnrolledError as error:
             self._diverged(f"in the validation, {str(error).partition(';')[0]}")
             raise

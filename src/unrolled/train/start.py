@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.errors import LostError, UnrolledError, UsageError
 from unrolled.core.files import make_folder
-from unrolled.core.group import Group, agreed, current, in_turn, joined, lost_sentence
+from unrolled.core.group import Group, agreed, current, in_turn, joined
 from unrolled.core.record import environment
 from unrolled.kernels import dispatch
 from unrolled.runs import CONFIG, MODEL, RECORD, STATES, TOKENIZER, Run
@@ -189,7 +189,7 @@ def _run(out: Path, make: Callable[[], Parts], report: Reporter | None, clock: C
         report.end(trainer.progress, exact)
     except RuntimeError as error:
         if group.lost(error):
-            raise lost_sentence() from error
+            raise LostError from error
         raise
     finally:
         report.close()

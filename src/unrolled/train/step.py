@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from unrolled.core.group import current
+from unrolled.core.spread import whole
 from unrolled.optim import set_rate
 from unrolled.task import Source, StepsTask, Watch, unwatched
 from unrolled.train.config import PhaseConfig
@@ -99,7 +100,7 @@ def train_step(
 def _clip(parameters: list[Any], limit: float | None) -> float:
     """Scale gradients to a global norm of at most ``limit``; returns the norm before."""
     norm = nn.utils.get_total_norm([p.grad for p in parameters])
-    value = float(norm)
+    value = float(whole(norm))
     if limit and limit < value < float("inf"):
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return value

@@ -12,7 +12,7 @@ from unrolled.optim.normed_rmsprop import NormedRMSprop
 from unrolled.task import StepsTask
 from unrolled.train.config import PhaseConfig
 from unrolled.train.objectives.combined import Objectives
-from unrolled.train.parallel import Window
+from unrolled.train.parallel.window import Window
 
 __all__ = ["Tools", "make_tools"]
 

@@ -9,6 +9,7 @@ from unrolled.core.group import Group, current
 from unrolled.task import Evaluation, StepsTask
 from unrolled.task.values import Advance
 from unrolled.train.config import TrainConfig
+from unrolled.train.parallel.window import Window
 
 __all__ = ["Validator"]
 
@@ -22,11 +23,11 @@ class Validator:
     """Scores the validation split of a run, which has one.
 
     Args:
-        task, model: the run's. train: its configuration of training.
+        task: the run's. window: of its model. train: its configuration of training.
     """
 
-    def __init__(self, task: StepsTask, model: nn.Module, train: TrainConfig):
-        self._task, self._model = task, model
+    def __init__(self, task: StepsTask, window: Window, train: TrainConfig):
+        self._task, self._window = task, window
         self._split = task.splits["valid"]
         self._total = min(train.valid_tokens or len(self._split), len(self._split))
         self._limit = self._total if self._total < len(self._split) else None
@@ -34,11 +35,16 @@ class Validator:
 
     def quick(self, step: int) -> Any:
         """The figure that training watches: several columns, ``valid_tokens`` tokens."""
-        return self._score(self._limit, self._columns, step, None, current())
+        with self._window.whole() as model:
+            return self._score(model, self._limit, self._columns, step, None, current())
 
-    def exact(self, step: int, advance: Advance) -> Any:
-        """As it is published: every token once, as far as ``valid_tokens`` reaches."""
-        return self._score(self._limit, None, step, advance)
+    def exact(self, model: nn.Module, step: int, advance: Advance) -> Any:
+        """As it is published: every token once, as far as ``valid_tokens`` reaches. By this process alone.
+
+        Args:
+            model: the run's, with the weights to score.
+        """
+        return self._score(model, self._limit, None, step, advance)
 
     def seconds(self, clock: Callable[[], float]) -> float:
         """Estimate of the time of one :meth:`quick`, from a small part of it.
@@ -48,7 +54,8 @@ class Validator:
         """
         part = max(self._total // _TRIAL_SHARE, min(self._total, self._columns * _TRIAL_COLUMN))
         start = clock()
-        self._score(part, self._columns, 0, None, current())
+        with self._window.whole() as model:
+            self._score(model, part, self._columns, 0, None, current())
         return (clock() - start) * self._total / part
 
     def plan(self, wanted: int, clock: Callable[[], float], left: float, each: int) -> tuple[float, int]:
@@ -66,10 +73,11 @@ class Validator:
         return one, max(1, min(wanted, int(_CHECKING * left / max(one, 1e-9))))
 
     def _score(
-        self, limit: int | None, columns: int | None, step: int, advance: Advance | None, group: Group | None = None
-    ) -> Any:
+        self, model: nn.Module, limit: int | None, columns: int | None, step: int, advance: Advance | None,
+        group: Group | None = None,
+    ) -> Any:  # fmt: skip
         how = Evaluation("valid", limit, columns, {"step": step}, group)
         try:
-            return self._task.evaluate(self._model, self._split, how, advance)
+            return self._task.evaluate(model, self._split, how, advance)
         finally:
-            self._model.train()
+            model.train()

@@ -1,18 +1,20 @@
 """The loss of a batch and its gradients, in one process or over a group with torch's own engine."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unrolled.core import tree
-from unrolled.core.group import Group, current
+from unrolled.core.group import current
+from unrolled.runs import load_weights, weights
 from unrolled.task import Loss, Objective, StepsTask, Watch
 from unrolled.train.parallel.config import ParallelConfig
 
-__all__ = ["Window", "make_window"]
+__all__ = ["Inner", "Replicated", "Window", "averaged", "cut"]
 
 
 class Window:
@@ -38,15 +40,35 @@ class Window:
         """
         loss = self.task.loss(self.model, batch, state, drawn, objective, watch)
         (loss.value / over).backward()
-        return _cut(loss)
+        return cut(loss)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[nn.Module]:
+        """The model with the weights as they are, for use outside of training. In a group, of every process."""
+        yield self.model
+
+    @contextlib.contextmanager
+    def saved(self, path: Path) -> Iterator[nn.Module]:
+        """The model with weights of a file, of this process alone; those of the training may be lost."""
+        load_weights(self.model, path)
+        yield self.model
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights by name, as a file keeps them, in process 0; whatever it is in others, which must ask too."""
+        return weights(self.model)
+
+    def load(self, path: Path) -> None:
+        """Take the weights of a file."""
+        load_weights(self.model, path)
 
 
-def _cut(loss: Loss) -> Loss:
+def cut(loss: Loss) -> Loss:
+    """A loss without its graph."""
     parts = {name: value.detach() if isinstance(value, Tensor) else value for name, value in loss.parts.items()}
     return Loss(loss.value.detach(), loss.nats.detach(), loss.count, tree.detach(loss.state), parts)
 
 
-class _Inner(nn.Module):
+class Inner(nn.Module):
     """A batch's loss as a forward, so that the engine sees embedding, cells and head within one call."""
 
     def __init__(self, task: StepsTask, model: nn.Module):
@@ -55,10 +77,10 @@ class _Inner(nn.Module):
 
     def forward(self, batch: Any, state: Any, drawn: Any, objective: Objective, watch: Watch) -> Loss:
         loss = self.task.loss(self.model, batch, state, drawn, objective, watch)
-        return _cut(loss)._replace(value=loss.value)
+        return cut(loss)._replace(value=loss.value)
 
 
-class _Replicated(Window):
+class Replicated(Window):
     """DistributedDataParallel: every process has the whole model, and gradients are averaged while they are made."""
 
     def __init__(self, task: StepsTask, model: nn.Module, config: ParallelConfig):
@@ -68,12 +90,10 @@ class _Replicated(Window):
         # parameters that a batch does not reach (of a cell's unused path) are no fault; static_graph would forbid them,
         # and fails with no_sync
         self._engine = DistributedDataParallel(
-            _Inner(task, model), find_unused_parameters=True, gradient_as_bucket_view=True
+            Inner(task, model), find_unused_parameters=True, gradient_as_bucket_view=True
         )
         if config.reduce == "bf16":
-            from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-
-            self._engine.register_comm_hook(None, bf16_compress_hook)
+            self._engine.register_comm_hook(None, _lowered)
 
     def __call__(
         self, batch: Any, state: Any, drawn: Any, objective: Objective, over: int, last: bool, watch: Watch
@@ -81,13 +101,18 @@ class _Replicated(Window):
         with contextlib.nullcontext() if last else self._engine.no_sync():
             loss = self._engine(batch, state, drawn, objective, watch)
             (loss.value / over).backward()
-        return _cut(loss)
+        return cut(loss)
 
 
-def make_window(task: StepsTask, model: nn.Module, config: ParallelConfig, group: Group | None = None) -> Window:
-    """The window of a run's model for this process's group."""
-    group = current() if group is None else group
-    return Window(task, model) if group.world == 1 else _Replicated(task, model, config)
+def _lowered(_, bucket):  # unannotated, as torch wants it
+    """A bucket of gradients travels and is added up in bf16; torch's own hook of the kind is for nccl alone."""
+    import torch.distributed as dist
+
+    buffer = bucket.buffer()
+    low = buffer.to(torch.bfloat16).div_(dist.get_world_size())
+    arrived = dist.all_reduce(low, async_op=True)
+    assert arrived is not None
+    return arrived.get_future().then(lambda future: buffer.copy_(future.value()[0]))
 
 
 def averaged(parameters: Sequence[Tensor]) -> None:
