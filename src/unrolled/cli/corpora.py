@@ -1,5 +1,6 @@
 """``unrolled corpora``: list, get, check, show."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -116,3 +117,46 @@ def show(
     else:
         for line in found:
             write(line)
+
+
+@verbs.command()
+def build(
+    corpus: Annotated[str, typer.Argument(help="A known corpus, or a file, folder or pattern of yours.")],
+    folder: Annotated[Path, typer.Argument(help="What to write: a new folder, which --corpus then takes.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="A.B=VALUE", help="A field of corpus or tokenizer, as in a recipe."),
+    ] = None,
+    shard_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a file, at most.")] = 1 << 30,
+    json: JsonOption = False,
+) -> None:
+    """Encode a corpus once, into files of a bounded size with an index, for runs of several processes.
+
+    A run opens the files that its columns lie in, and checks each by its checksum when it does.
+
+    Example: unrolled corpora build texts/ tokens/ --set tokenizer.name=bpe
+    """
+    from unrolled.core.config import apply_settings, parse_setting
+    from unrolled.core.errors import UsageError
+    from unrolled.data import corpus_named, open_corpus
+    from unrolled.runs import RunConfig
+    from unrolled.tokenizer.build import build_corpus
+
+    for setting in settings or ():
+        keys, _ = parse_setting(setting)
+        if keys[0] not in ("corpus", "tokenizer"):
+            raise UsageError(f"{'.'.join(keys)} is no part of a corpus; set fields of corpus and tokenizer alone.")
+    given = corpus_named(corpus).model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    config = RunConfig.parse(apply_settings({"corpus": given}, settings or ()))
+    with progress_bar(str(folder), not json) as advance:
+
+        def heard(_: str, done: int) -> None:
+            advance(done, done, 0.0)
+
+        index = build_corpus(open_corpus(config.corpus), folder, config.tokenizer, shard_tokens, heard)
+    if json:
+        emit({"folder": str(folder), **index.model_dump(mode="json")})
+        return
+    for name, split in index.splits.items():
+        tokens = sum(file.tokens for file in split.ids)
+        write(f"{name}: {tokens:,} tokens in {len(split.ids):,} files, of {split.bytes:,} bytes of text")

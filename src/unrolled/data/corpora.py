@@ -11,6 +11,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.packed import SUFFIXES
 from unrolled.core.registry import unknown_name
+from unrolled.data.built import BuiltCorpus, built_index
 from unrolled.data.corpus import Corpus
 from unrolled.data.embedded import embedded_parts
 from unrolled.data.places import corpus_folders
@@ -98,6 +99,11 @@ class CorpusConfig(Config):
         """Whether it is a text of your own, at a path, and not a corpus of the table."""
         return bool(self.train or (self.path and self.name not in CORPORA))
 
+    @property
+    def built(self) -> bool:
+        """Whether its path is a folder that ``unrolled corpora build`` wrote."""
+        return bool(self.path and not self.name and built_index(Path(self.place(self.path)).expanduser()))
+
     def based(self) -> "CorpusConfig":
         """With the folder that relative paths begin at now."""
         paths = [path for path in (self.path, *(getattr(self, split) for split in SPLITS)) if path]
@@ -181,6 +187,15 @@ def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
     """
     if isinstance(config, str):
         config = CorpusConfig.parse({"name": config})
+    place = Path(config.place(config.path)).expanduser() if config.path and not config.name else None
+    if place is not None and (index := built_index(place)) is not None:
+        if whole:
+            raise UsageError(f"{config.path} holds the tokens of a corpus in splits; name one of them with --split.")
+        if config.reset not in (None, index.reset):
+            raise UsageError(
+                f"{config.path} was built with corpus.reset={index.reset}; leave that setting out, or build it again."
+            )
+        return BuiltCorpus(place, index, config.splits)
     explicit = {split: config.place(path) for split in SPLITS if (path := getattr(config, split))}
     place = config.place(config.path) if config.path else None
     own = bool(explicit or config.path)

@@ -91,7 +91,7 @@ class Corpus:
         """The bytes of :meth:`pieces`."""
         return (piece.data for piece in self.pieces(split, text))
 
-    def _scan(self, split: str) -> tuple[str, str, int, int]:
+    def scan(self, split: str) -> tuple[str, str, int, int]:
         """sha256 of the text, digest of text and document borders, bytes, documents."""
         if split not in self._scans:
             text, borders, size, documents = hashlib.sha256(), hashlib.sha256(), 0, 0
@@ -107,17 +107,17 @@ class Corpus:
 
     def checksum(self, split: str) -> str:
         """sha256 of the split's text as read (documents joined; symbols turned into text)."""
-        return self._scan(split)[0]
+        return self.scan(split)[0]
 
     def size(self, split: str) -> int:
         """Bytes of the split's text as read."""
-        return self._scan(split)[2]
+        return self.scan(split)[2]
 
     def documents(self, split: str) -> int:
         """Number of documents in the split."""
-        return self._scan(split)[3]
+        return self.scan(split)[3]
 
     def fingerprint(self) -> str:
         """sha256 of everything that decides the token streams: text, borders of documents, resets."""
-        parts = {split: self._scan(split)[1] for split in self.splits}
+        parts = {split: self.scan(split)[1] for split in self.splits}
         return hashlib.sha256(json.dumps([parts, self.reset]).encode()).hexdigest()

@@ -1,17 +1,17 @@
 """Token ids on disk: a split as a file of integers in the narrowest type, read by position."""
 
 import json
-import os
-import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
 from unrolled.core.errors import UnrolledError
+from unrolled.data.shards import IdFiles, Shard
 from unrolled.data.units import Units, UnitTables
 
-__all__ = ["Encoded", "TokenSplit", "TokenWriter", "id_type"]
+__all__ = ["Encoded", "TokenSplit", "TokenWriter", "id_file", "id_type", "mapped"]
 
 _BLOCK = 1 << 20
 
@@ -40,6 +40,11 @@ def id_type(vocab_size: int) -> np.dtype:
     return np.dtype(np.uint8 if vocab_size <= 1 << 8 else np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
+def id_file(split: str, number: int) -> str:
+    """Name of one of several files of a split's ids."""
+    return f"{split}.ids-{number:05d}.bin"
+
+
 class TokenWriter:
     """Writes a split into a folder, block by block, as ``<name>.ids``, ``.starts`` and ``.lost``.
 
@@ -48,12 +53,13 @@ class TokenWriter:
         name: the split.
         vocab_size: decides the type of the ids.
         with_starts: record where sentences or documents begin.
+        shard: tokens of a file of ids, which are then ``<name>.ids-00000.bin`` and so on; absent: all are in one.
     """
 
-    def __init__(self, folder: Path, name: str, vocab_size: int, with_starts: bool):
-        self.length = 0
-        self._type = id_type(vocab_size)
-        self._ids = (folder / f"{name}.ids").open("wb")
+    def __init__(self, folder: Path, name: str, vocab_size: int, with_starts: bool, shard: int | None = None):
+        self.length, self.sizes = 0, [0]
+        self._type, self._folder, self._name, self._shard = id_type(vocab_size), folder, name, shard
+        self._ids = (folder / (f"{name}.ids" if shard is None else id_file(name, 0))).open("wb")
         self._starts: BinaryIO | None = (folder / f"{name}.starts").open("wb") if with_starts else None
         self._lost = (folder / f"{name}.lost").open("wb")
 
@@ -67,7 +73,17 @@ class TokenWriter:
 
     def append(self, encoded: Encoded, starts: np.ndarray | None = None) -> None:
         """Add tokens; ``starts``: positions within ``encoded.ids`` where a sentence or document begins."""
-        self._ids.write(encoded.ids.astype(self._type).tobytes())
+        left = encoded.ids
+        while len(left):
+            room = len(left) if self._shard is None else self._shard - self.sizes[-1]
+            if not room:
+                self._ids.close()
+                self._ids = (self._folder / id_file(self._name, len(self.sizes))).open("wb")
+                self.sizes.append(0)
+                continue
+            self._ids.write(left[:room].astype(self._type).tobytes())
+            self.sizes[-1] += len(left[:room])
+            left = left[room:]
         if self._starts is not None and starts is not None:
             self._starts.write((starts.astype(np.int64) + self.length).tobytes())
         if len(encoded.positions):
@@ -83,7 +99,7 @@ class TokenSplit:
     read from several threads.
 
     Args:
-        ids: path of a file of ids, or an integer array (n,).
+        ids: path of a file of ids, several files, or an integer array (n,).
         tables: units of the vocabulary.
         dtype: type of the ids in the file.
         starts: (k,) ascending int64 positions at which a sentence or document begins, or None for one stream.
@@ -93,7 +109,7 @@ class TokenSplit:
 
     def __init__(
         self,
-        ids: Path | np.ndarray,
+        ids: Path | Sequence[Shard] | np.ndarray,
         tables: UnitTables,
         dtype: np.dtype | None = None,
         starts: np.ndarray | None = None,
@@ -109,10 +125,10 @@ class TokenSplit:
             self._array = ids
             self._length = len(ids)
             return
-        self._type = np.dtype(dtype or np.uint8)
-        self._file = os.open(ids, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
-        self._length = os.fstat(self._file).st_size // self._type.itemsize
+        kind = np.dtype(dtype or np.uint8)
+        shards = [Shard(ids, ids.stat().st_size // kind.itemsize)] if isinstance(ids, Path) else ids
+        self._files = IdFiles(shards, kind)
+        self._length = len(self._files)
 
     @classmethod
     def open(cls, folder: Path, name: str, tables: UnitTables, checksum: str) -> "TokenSplit":
@@ -123,8 +139,8 @@ class TokenSplit:
                 folder / f"{name}.ids",
                 tables,
                 id_type(len(tables.words)),
-                _mapped(folder / f"{name}.starts"),
-                _mapped(folder / f"{name}.lost", 3),
+                mapped(folder / f"{name}.starts"),
+                mapped(folder / f"{name}.lost", 3),
                 checksum,
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -143,14 +159,7 @@ class TokenSplit:
             return np.zeros(0, np.int64)
         if self._array is not None:
             return self._array[start:stop].astype(np.int64)
-        width = self._type.itemsize
-        data, wanted = b"", (stop - start) * width
-        while len(data) < wanted:
-            more = os.pread(self._file, wanted - len(data), start * width + len(data))
-            if not more:
-                raise UnrolledError("a token file was cut short while it was read; delete the cache and start again.")
-            data += more
-        return np.frombuffer(data, self._type).astype(np.int64)
+        return self._files.read(start, stop)
 
     def units(self, start: int = 0, stop: int | None = None) -> Units:
         """Exact units of tokens start..stop-1 (default: all)."""
@@ -175,7 +184,7 @@ class TokenSplit:
         return words, characters, size
 
 
-def _mapped(path: Path, columns: int | None = None) -> np.ndarray | None:
+def mapped(path: Path, columns: int | None = None) -> np.ndarray | None:
     """An int64 file as a read-only map; None when there is no such file, an empty array when it is empty."""
     if not path.exists():
         return None

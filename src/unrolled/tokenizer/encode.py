@@ -15,13 +15,14 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_folder, make_folder, sha256_file, write_json
 from unrolled.core.places import cache_folder
+from unrolled.data.built import BuiltCorpus
 from unrolled.data.corpus import Corpus
 from unrolled.data.tokens import Encoded, TokenSplit, TokenWriter
 from unrolled.tokenizer import TOKENIZERS, load_tokenizer, save_tokenizer
 from unrolled.tokenizer.base import Tokenizer
 from unrolled.tokenizer.word import vocabulary_file
 
-__all__ = ["encode_corpus", "encode_split", "load_or_train_tokenizer"]
+__all__ = ["encode_corpus", "encode_split", "load_or_train_tokenizer", "write_split"]
 
 # Of the files, and of the rules by which text is read: what older rules made is not used.
 _FORMAT = 2
@@ -34,6 +35,14 @@ def load_or_train_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
     Raises:
         UsageError: the training text does not fit (not UTF-8, empty).
     """
+    if isinstance(corpus, BuiltCorpus):
+        found = load_tokenizer(corpus.tokenizer_file)
+        if found.config != config:
+            raise UsageError(
+                f"{corpus.folder} was built with another tokenizer ({corpus.default_tokenizer.get('name')}) than is "
+                "asked for; leave out the tokenizer's settings, or build the corpus with these."
+            )
+        return found
     cls = TOKENIZERS[config.name]  # type: ignore[attr-defined]
     if not cls.needs_training(config):
         return cls.train(config, ())
@@ -74,13 +83,15 @@ def encode_corpus(
     Raises:
         UsageError: text that the tokenizer cannot read.
     """
+    if isinstance(corpus, BuiltCorpus):
+        return corpus.tokens(tokenizer.tables, tokenizer.fingerprint())
     root = make_folder(folder) if folder is not None else cache_folder("tokens")
     home = root / _digest([_FORMAT, corpus.fingerprint(), tokenizer.fingerprint()])
     if not home.exists():
         _sweep(home)
         try:
             with atomic_folder(home) as part:
-                tokens = {s: _write(corpus, s, tokenizer, part, progress) for s in corpus.splits}
+                tokens = {s: sum(write_split(corpus, s, tokenizer, part, progress)) for s in corpus.splits}
                 write_json(part / "meta.json", {"splits": {s: {"tokens": n} for s, n in tokens.items()}})
         except UsageError:
             raise
@@ -109,17 +120,18 @@ def encode_split(corpus: Corpus, split: str, tokenizer: Tokenizer) -> Iterator[t
         yield tokenizer.end_document(last), False, 0
 
 
-def _write(
+def write_split(
     corpus: Corpus,
     split: str,
     tokenizer: Tokenizer,
     folder: Path,
     progress: Callable[[str, int], None] | None,
-) -> int:
-    """Encode one split into ``folder``; returns its number of tokens."""
+    shard: int | None = None,
+) -> list[int]:
+    """Encode one split into ``folder``; returns the tokens of each of its files, see :class:`TokenWriter`."""
     line_ends = np.array([piece.endswith(b"\n") for piece in tokenizer.pieces])
     fresh, done = True, 0
-    with TokenWriter(folder, split, tokenizer.vocab_size, corpus.reset != "none") as writer:
+    with TokenWriter(folder, split, tokenizer.vocab_size, corpus.reset != "none", shard) as writer:
         for encoded, begins, size in encode_split(corpus, split, tokenizer):
             fresh, done = fresh or begins, done + size
             if len(encoded.ids):
@@ -134,7 +146,7 @@ def _write(
                 progress(split, done)
         if not writer.length:
             raise UsageError(f"the {split} text of corpus {corpus.name} has no tokens; give a text with words in it.")
-        return writer.length
+        return writer.sizes
 
 
 def _digest(value: object) -> str:

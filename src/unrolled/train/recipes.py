@@ -95,13 +95,14 @@ def load_experiment(
 
     Args:
         corpus: in place of the recipe's. A text of your own is read by the recipe's tokenizer, with the fractions,
-            reset and reading that the recipe states; a corpus of the table has conventions of its own.
+            reset and reading that the recipe states; a corpus of the table has conventions of its own, a built one its
+            tokenizer.
     """
     values: dict[str, Any] = read_toml(find_recipe(recipe or DEFAULT))
     settings = list(settings)
     if corpus is not None:
-        tokenizer = _tokenizer(values) if corpus.own else None
-        kept = _kept(values) if corpus.own else {}
+        tokenizer = _tokenizer(values) if corpus.own and not corpus.built else None
+        kept = _kept(values) if corpus.own and not corpus.built else {}
         values = {**values, "corpus": kept | corpus.model_dump(mode="json", exclude_none=True, exclude_defaults=True)}
         values.pop("tokenizer", None)
         if tokenizer is not None:
