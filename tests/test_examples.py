@@ -30,7 +30,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_every_example_is_short_says_what_it_shows_and_is_run_here():
     files = sorted(EXAMPLES.glob("*.py"))
-    assert len(files) == 3
+    assert len(files) == 4
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) < 80
@@ -55,6 +55,14 @@ def test_own_cell(example: Run):
     assert {"generic", "reference"} <= set(errors)
     assert max(errors.values()) < 1e-13
     assert re.search(r"run-1: \d\.\d{3} bits per character after 2 steps", told)
+
+
+def test_growing(example: Run):
+    told = example("growing", "ptb-char-cpu", "64", "stream.columns=64", "train.steps=1000")
+    assert re.findall(r"^(\w+): 664,690 parameters on 64 processes, 2,048 tokens a step$", told, flags=re.M) == [
+        "ddp", "fsdp",
+    ]  # fmt: skip
+    assert re.search(r"^  2,048,000 tokens in 0\.00 days$", told, flags=re.M)
 
 
 def test_surprisal_table(example: Run, monkeypatch: pytest.MonkeyPatch):

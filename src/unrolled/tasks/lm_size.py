@@ -59,10 +59,17 @@ def facts_of(config: RunConfig, vocabulary: int) -> dict[str, Any]:
         "vocabulary": model.vocab_size,
         "flops_per_token": model.flops_per_token(),
         "state_numbers": sum(layer.state_size() for layer in model.stack.cells()),
+        "largest_group": _largest_group(model),
         "widths": list(model.config.layer_widths()),
         "columns": config.stream.columns,
         "window": config.stream.window,
     }
+
+
+def _largest_group(model: LanguageModel) -> int:
+    """Parameters that are whole at once where processes hold parts of them: a cell's, or all that is no cell's."""
+    cells = [sum(p.numel() for p in cell.parameters()) for cell in model.stack.cells()]
+    return max([model.num_params() - sum(cells), *cells])
 
 
 def _facts_of_any(config: RunConfig) -> dict[str, Any]:

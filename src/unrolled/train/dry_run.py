@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from unrolled.optim import build_optimizer
+from unrolled.core.device import pick_device
+from unrolled.core.group import world_size
+from unrolled.optim import AVERAGING, build_optimizer
 from unrolled.task import TASKS, ClosedTask, Size
 from unrolled.train.budget import plan_steps, probe
 from unrolled.train.config import ExperimentConfig
+from unrolled.train.parallel.engine import fits
+from unrolled.train.parallel.estimate import Shares, estimate
 from unrolled.train.setup import Parts, set_up
 
 __all__ = ["dry_run", "product_speed", "timed_run"]
@@ -30,17 +34,21 @@ def dry_run(config: ExperimentConfig) -> dict[str, Any]:
         JSON values. ``training_tokens``, ``tokens`` and ``steps`` are None where the text or its cost would have to be
         known. ``memory_bytes_at_least`` holds weights, gradients and the optimiser's tensors, without activations;
         ``estimated_cpu_seconds_at_least`` is the arithmetic of the first phase at the speed of a matrix product here.
+        Of a run of several processes (those that a launcher has started, or ``train.parallel.shards``) also what
+        :func:`unrolled.train.parallel.estimate.estimate` says.
     Raises:
         UsageError: whatever is wrong with the text or the model.
     """
     cls = TASKS[config.task.name]
     size, published = cls.size(config), [str(figure) for figure in config.published]
+    facts = dict(size.facts)
     if issubclass(cls, ClosedTask):
         return {**size.facts, "published": published}
     kind, amount = config.train.phases()[0].budget()
     steps, tokens = _plan(config, size)
+    largest = facts.pop("largest_group", None)
     result = {
-        **size.facts,
+        **facts,
         "budget": {kind: amount},
         "published": published,
         "training_tokens": size.per_epoch,
@@ -54,7 +62,18 @@ def dry_run(config: ExperimentConfig) -> dict[str, Any]:
         result["flops"] = None if tokens is None or size.flops is None else _BOTH_PASSES * size.flops * tokens
         if result["flops"] is not None:
             result["estimated_cpu_seconds_at_least"] = result["flops"] / product_speed()
+        processes = config.train.parallel.shards or world_size()
+        if processes > 1 and largest is not None:
+            state, columns = facts["state_numbers"], facts["columns"]
+            averages = len(AVERAGING[config.train.averaging.name].names)
+            shares = Shares(size.parameters, largest, kept - 2 + averages, state, columns)
+            result |= estimate(shares, config.train.parallel, processes, _kind(config, size.parameters))
     return result if size.note is None else {**result, "corpus": size.note}
+
+
+def _kind(config: ExperimentConfig, parameters: int) -> str:
+    kind = config.train.parallel.kind
+    return ("ddp" if fits(parameters, pick_device("auto")) else "fsdp") if kind in ("auto", "none") else kind
 
 
 def _plan(config: ExperimentConfig, size: Size) -> tuple[int | None, int | None]:

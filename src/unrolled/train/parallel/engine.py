@@ -1,5 +1,6 @@
 """The engine of a run: torch's own, by what its configuration says and what fits."""
 
+import torch
 from torch import nn
 
 from unrolled.core.errors import UsageError
@@ -9,9 +10,9 @@ from unrolled.task import StepsTask
 from unrolled.train.config import TrainConfig
 from unrolled.train.parallel.window import Replicated, Window
 
-__all__ = ["BYTES_A_PARAMETER", "make_window", "parallel_kind"]
+__all__ = ["fits", "make_window", "parallel_kind"]
 
-BYTES_A_PARAMETER = 20
+_BYTES_A_PARAMETER = 20
 """Of a process that holds all of a model: weights, gradients, two tensors of the optimiser and a lowered copy or a
 bucket, in float32; 16 and 4 bytes."""
 # Of the memory there is, for what a model keeps; the rest is activations.
@@ -24,9 +25,13 @@ def parallel_kind(train: TrainConfig, model: nn.Module) -> str:
     if kind != "auto":
         return kind
     size = sum(parameter.numel() for parameter in model.parameters())
-    free = device_memory(next(model.parameters()).device)
-    # every process of a machine sees the same memory of a CPU
-    return "ddp" if free is None or BYTES_A_PARAMETER * size <= _SHARE * free else "fsdp"
+    return "ddp" if fits(size, next(model.parameters()).device) else "fsdp"
+
+
+def fits(parameters: int, device: torch.device) -> bool:
+    """Whether a process can hold a whole model of so many parameters, with room for activations."""
+    free = device_memory(device)
+    return free is None or _BYTES_A_PARAMETER * parameters <= _SHARE * free
 
 
 def make_window(task: StepsTask, model: nn.Module, train: TrainConfig) -> Window:
