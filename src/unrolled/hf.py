@@ -1,9 +1,9 @@
 """Hugging Face's transformers: importing this module makes its Auto classes know the models that were exported.
 
-    import unrolled.hf
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+import unrolled.hf
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained("exported")
+model = AutoModelForCausalLM.from_pretrained("exported")
 """
 
 from unrolled.serve.hf.extra import require

@@ -28,6 +28,7 @@ def main() -> None:
         evaluate,
         export,
         generate,
+        importing,
         info,
         inspect,
         pairs,

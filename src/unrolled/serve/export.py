@@ -51,6 +51,13 @@ _ROWS = (
         "count models, in the format of SRILM and KenLM",
         "unrolled.serve.arpa:export_arpa",
     ),
+    Export(
+        "huggingface",
+        (),
+        "neural language models, as a folder that transformers reads",
+        "unrolled.serve.hf.write:export_hugging_face",
+        ("remote_code",),
+    ),
 )
 
 EXPORTS: dict[str, Export] = {row.name: row for row in _ROWS}

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from unrolled.cells import CELLS
-from unrolled.hf import UnrolledCache, UnrolledConfig, UnrolledForCausalLM
+from unrolled.hf import UnrolledConfig, UnrolledForCausalLM
 
-__all__ = ["CACHE", "EXAMPLES", "FIVE", "V", "cache_of", "five", "ids", "model_of"]
+__all__ = ["CACHE", "EXAMPLES", "FIVE", "V", "cache_of", "five", "ids", "loaded", "model_of"]
 
 V = 29
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -23,7 +24,7 @@ EXAMPLES = [
 """Every causal cell, as it is by default and with the options of its examples."""
 
 
-def model_of(cell: Any, **options: Any) -> UnrolledForCausalLM:
+def model_of(cell: Any, **options: Any) -> Any:
     """Two layers of a cell, drawn from one seed, in evaluation mode."""
     parsed = CELLS.parse(cell)
     multiple = CELLS[parsed.name].width_multiple(parsed)
@@ -33,11 +34,11 @@ def model_of(cell: Any, **options: Any) -> UnrolledForCausalLM:
     return UnrolledForCausalLM(UnrolledConfig(unrolled=values, vocab_size=V)).eval()
 
 
-def five(name: str) -> UnrolledForCausalLM:
+def five(name: str, **options: Any) -> Any:
     """One of the five models that every test runs on: tied or not, plain or residual stacks."""
     mixer = name in ("mamba", "rwkv7", "window_attention")
     stack = {"stack": {"kind": "residual", "norm": "rms"}} if mixer else {}
-    model = model_of(name, embedding={"tied": name in ("mogrifier", "mamba")}, **stack)
+    model = model_of(name, embedding={"tied": name in ("mogrifier", "mamba")}, **stack, **options)
     with torch.no_grad():
         for parameter in model.parameters():
             if not bool(parameter.any()):
@@ -52,6 +53,11 @@ def ids(batch: int, time: int, seed: int = 0) -> Tensor:
     return torch.randint(V, (batch, time), generator=torch.Generator().manual_seed(seed))
 
 
-def cache_of(output: Any) -> UnrolledCache:
+def cache_of(output: Any) -> Any:
     """The carried state of an output, by the name that this transformers gives it."""
     return output[CACHE]
+
+
+def loaded(folder: Any, **options: Any) -> Any:
+    """A folder's model by the Auto class."""
+    return AutoModelForCausalLM.from_pretrained(folder, **options)

@@ -146,7 +146,7 @@ def test_what_a_call_cannot_be_given():
         model()
     with pytest.raises(UsageError, match="no hidden states of layers"):
         model(text, output_hidden_states=True)
-    with pytest.raises(UsageError, match="cannot grow"):
+    with pytest.raises(UsageError, match="cannot change"):
         model.resize_token_embeddings(V + 1)
 
 

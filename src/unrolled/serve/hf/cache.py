@@ -36,12 +36,12 @@ class UnrolledCache(Cache):
         seen: columns read so far, padding among them.
     """
 
-    is_compileable = False
-    is_croppable = False
+    is_compileable = False  # type: ignore[assignment]
+    is_croppable = False  # type: ignore[assignment]
     # one entry: of an empty list ``all`` would hold, and ids already read would be fed again
-    is_sliding = [False]
-    is_linear = [False]
-    is_dummy = [False]
+    is_sliding = [False]  # type: ignore[assignment]
+    is_linear = [False]  # type: ignore[assignment]
+    is_dummy = [False]  # type: ignore[assignment]
 
     def __init__(self, carried: Carried | None = None, seen: int = 0):
         super().__init__(layers=[])

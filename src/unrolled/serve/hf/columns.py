@@ -1,5 +1,6 @@
 """How a mask of padding is read by a recurrent model: where rows begin, and which stand still."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -69,7 +70,7 @@ def plan_of(real: Tensor | None, begun: Tensor, time: int, keep: bool, begins: T
         still &= counted < counted[:, -1:]
     cuts = [0, *((still[:, 1:] != still[:, :-1]).any(0).nonzero().squeeze(1) + 1).tolist(), time]
     pieces = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         rows = still[:, low]
         pieces.append((low, high, rows if bool(rows.any()) else None))
     empty = ~begun & (first == time)

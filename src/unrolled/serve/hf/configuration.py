@@ -17,7 +17,10 @@ class UnrolledConfig(PreTrainedConfig):
 
     Attributes:
         unrolled: the model's config as plain JSON values; absent: that of the default model.
-        vocab_size: number of token ids V.
+        vocab_size: number of ids of the tokenizer.
+        symbols: number of ids V of the model, those below it; absent: all. Others stand for padding (``pad_token_id``)
+            or the start of a text (``bos_token_id``).
+        start_id: what the model reads at the start of a text, in place of ``bos_token_id``.
         hidden_size, num_hidden_layers: follow from ``unrolled``.
         tie_word_embeddings: follows from ``unrolled``, and may not contradict it.
         use_cache: whether calls return the state, unless they say otherwise.
@@ -31,6 +34,8 @@ class UnrolledConfig(PreTrainedConfig):
 
     unrolled: dict[str, Any] | None = None
     vocab_size: int = 256
+    symbols: int | None = None
+    start_id: int | None = None
     hidden_size: int | None = None
     num_hidden_layers: int | None = None
     tie_word_embeddings: bool | None = None
@@ -53,6 +58,9 @@ class UnrolledConfig(PreTrainedConfig):
         self.tie_word_embeddings = tied
         self.hidden_size, self.num_hidden_layers = model.layer_widths()[-1], model.layers
         self.unrolled = model.model_dump(mode="json")
+        self.symbols = self.vocab_size if self.symbols is None else self.symbols
+        if not 0 < self.symbols <= self.vocab_size:
+            raise UnrolledError(f"symbols is {self.symbols}, and is from 1 to vocab_size, {self.vocab_size}.")
         super().__post_init__(**others)
 
     def model_config(self) -> ModelConfig:

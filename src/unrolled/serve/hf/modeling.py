@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -14,6 +15,7 @@ from unrolled.model import LanguageModel, ModelState
 from unrolled.serve.hf.cache import Carried, UnrolledCache, own_cache, rows_where
 from unrolled.serve.hf.columns import last_columns, plan_of
 from unrolled.serve.hf.configuration import UnrolledConfig
+from unrolled.serve.hf.ids import own_ids, own_labels
 
 __all__ = ["UnrolledForCausalLM"]
 
@@ -29,6 +31,7 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
     in place or returns; without one a call begins a new text.
     """
 
+    config: UnrolledConfig
     config_class = UnrolledConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
@@ -42,7 +45,7 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
         try:
             # not on the meta device: what a cell computes once from its config would be lost there
             with torch.device("cpu"):
-                self.lm = LanguageModel(config.model_config(), config.vocab_size)
+                self.lm = LanguageModel(config.model_config(), config.symbols or config.vocab_size)
         finally:
             torch.set_default_dtype(dtype)
         self.lm.to(dtype)
@@ -76,18 +79,15 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
         """
         wanted = options.pop("output_loading_info", False)
         try:
-            model, info = super().from_pretrained(*arguments, output_loading_info=True, **options)
+            loaded: Any = super().from_pretrained(*arguments, output_loading_info=True, **options)
         except RuntimeError as error:
             if "size" not in str(error) and "mismatch" not in str(error):
                 raise
-            raise UnrolledError(
-                "the weights have other shapes than the config says; the folder is damaged: export the run again."
-            ) from error
+            raise UnrolledError("the weights have other shapes than the config says; export the run again.") from error
+        model, info = loaded
         for kind in ("missing", "unexpected", "mismatched"):
             if names := sorted(map(str, info.get(f"{kind}_keys") or ())):
-                raise UnrolledError(
-                    f"the weights do not fit the config ({kind}: {names[0]}); the folder is damaged: export the run again."
-                )
+                raise UnrolledError(f"the weights do not fit the config ({kind}: {names[0]}); export the run again.")
         for module, key, value in model._constants.values():
             getattr(module, key).copy_(value)  # memory given anew
         return (model, info) if wanted else model
@@ -106,17 +106,19 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
         """The head."""
         return self.lm.head
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         """Raises UsageError: the embedding belongs to the model's config."""
         raise UsageError("the embedding cannot be replaced; train a run with another config and export that.")
 
-    set_output_embeddings = set_input_embeddings
+    def set_output_embeddings(self, new_embeddings: Any) -> None:
+        """Raises UsageError, as :meth:`set_input_embeddings`."""
+        self.set_input_embeddings(new_embeddings)
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **options: Any) -> nn.Module:
         """The embedding, where the size stays. Raises UsageError for another one."""
         if new_num_tokens not in (None, self.config.vocab_size):
             raise UsageError(
-                f"the vocabulary has {self.config.vocab_size} ids and cannot grow; train with another tokenizer."
+                f"the vocabulary has {self.config.vocab_size} ids and cannot change; train with another tokenizer."
             )
         return self.lm.embedding
 
@@ -161,14 +163,19 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
         held = own_cache(cache, past_key_values)
         carried = self._carried(held, len(given))
         real = last_columns(attention_mask, *given.shape[:2])
+        if inputs_embeds is None:
+            given, real = own_ids(self.config, given, real)
         begins = None
         if position_ids is not None and (held is None or held.carried is None):
             begins = (position_ids == 0).expand(given.shape[:2]).clone()
             begins[:, 0] = False
             begins = begins if real is None else begins & real
         logits, carried = self._read(given, real, begins, carried, use_cache, logits_to_keep)
+        if more := self.config.vocab_size - self.lm.vocab_size:
+            logits = pad(logits, (0, more), value=-torch.inf)
         loss = None
         if labels is not None:
+            labels = own_labels(self.config, labels)
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **options)
         after = None
         if use_cache:
@@ -176,7 +183,10 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
             after.carried, after.seen = carried, after.seen + given.shape[1]
         if return_dict is False or (return_dict is None and not self.config.return_dict):
             return tuple(value for value in (loss, logits, after) if value is not None)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, **{_FIELD: after})
+        output: Any = CausalLMOutputWithPast(loss=loss, logits=logits)
+        if after is not None:
+            output[_FIELD] = after
+        return output
 
     def _carried(self, held: UnrolledCache | None, batch: int) -> Carried:
         """The state to go on from."""
@@ -189,18 +199,17 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
         return Carried(start.cells, start.head, hidden, torch.zeros(batch, dtype=torch.bool, device=like.device))
 
     def _read(
-        self, given: Tensor, real: Tensor | None, begins: Tensor | None, carried: Carried, keep: bool, last: int | Tensor
+        self,
+        given: Tensor,
+        real: Tensor | None,
+        begins: Tensor | None,
+        carried: Carried,
+        keep: bool,
+        last: int | Tensor,
     ) -> tuple[Tensor, Carried]:
         """The logits (batch, columns kept, V) of a window and the state after it."""
         batch, time = given.shape[:2]
         embedded = given.dim() == 3
-        if not embedded:
-            given = given if real is None else given.masked_fill(~real, 0)
-            if not bool(((given >= 0) & (given < self.config.vocab_size)).all()):
-                raise UnrolledError(
-                    f"an id lies outside the vocabulary of {self.config.vocab_size}; use the model's own tokenizer, and "
-                    "give the attention mask where there is padding."
-                )
         if carried.head is not None:
             if embedded:
                 raise UsageError("a head that remembers words needs ids; give input_ids in place of inputs_embeds.")
