@@ -63,7 +63,8 @@ def _mamba(given: Mapping[str, Any], falcon: bool = False) -> Made:
     cell = {"name": "mamba", "states": values.number("state_size", 16), "kernel": values.number("conv_kernel", 4)}
     cell["expand"] = values.number("intermediate_size", int(values.number("expand", 2) * width)) / width
     if falcon:
-        cell["norms"] = values.number("mixer_rms_eps", 1e-6)
+        values.only("mixer_rms_eps", 1e-6)
+        cell["norms"] = True
     stack = {"norm": "rms", "norm_epsilon": values.number("layer_norm_epsilon", 1e-5)}
     return Made(_lm(values, True, cell, values.number("num_hidden_layers", 32), stack), "mamba")
 
@@ -82,9 +83,9 @@ def _mamba2(given: Mapping[str, Any]) -> Made:
         "expand": values.number("expand", 2),
         "groups": values.number("n_groups", 8),
         "kernel": values.number("conv_kernel", 4),
-        "norm_epsilon": values.number("layer_norm_epsilon", 1e-5),
     }
-    stack = {"norm": "rms", "norm_epsilon": values.number("layer_norm_epsilon", 1e-5)}
+    values.only("layer_norm_epsilon", 1e-5)
+    stack = {"norm": "rms", "norm_epsilon": 1e-5}
     return Made(_lm(values, False, cell, values.number("num_hidden_layers", 64), stack), "mamba2")
 
 
@@ -102,7 +103,8 @@ def _rwkv(given: Mapping[str, Any]) -> Made:
 def _xlstm(given: Mapping[str, Any]) -> Made:
     values = _Values("xlstm", given)
     width = values.number("hidden_size", values.get("embedding_dim", 4096))
-    for name, default in (("use_bias", False), ("weight_mode", "single"), ("add_out_norm", True)):
+    fixed = {"use_bias": False, "weight_mode": "single", "add_out_norm": True, "gate_soft_cap": 15.0, "eps": 1e-6}
+    for name, default in {**fixed, "norm_eps": 1e-6}.items():
         values.only(name, default)
 
     def rounded(size: float, multiple: int) -> int:
@@ -122,12 +124,11 @@ def _xlstm(given: Mapping[str, Any]) -> Made:
         "name": "matrix_lstm",
         "form": "large",
         "heads": values.number("num_heads", 8),
-        "key_factor": keys / width,
-        "gate_cap": values.number("gate_soft_cap", 15.0),
+        "keys": keys / width,
     }
     stack = {
         "norm": "rms",
-        "norm_epsilon": values.number("norm_eps", 1e-6),
+        "norm_epsilon": 1e-6,
         "mlp": hidden / width,
         "mlp_kind": "swiglu",
         "mlp_bias": False,
@@ -142,22 +143,24 @@ def _recurrent_gemma(given: Mapping[str, Any]) -> Made:
 
     values = _Values("recurrent_gemma", given)
     width = values.number("hidden_size", 2560)
-    values.only("lru_width", width)
-    values.only("attention_bias", False)
-    values.only("hidden_activation", "gelu_pytorch_tanh")
+    for name, default in (("attention_bias", False), ("hidden_activation", "gelu_pytorch_tanh"), ("conv1d_width", 4)):
+        values.only(name, default)
     heads = values.number("num_attention_heads", 10)
     rope = values.get("rope_parameters", {})
-    share = rope.get("partial_rotary_factor", 0.5) if isinstance(rope, dict) else 0.5
+    rope = rope if isinstance(rope, dict) else {}
+    if rope.get("rope_type", "default") != "default":
+        raise UsageError("this recurrent_gemma has scaled rotary positions, which no cell here computes.")
     attention = {
         "name": "window_attention",
         "heads": heads,
         "groups": values.number("num_key_value_heads", heads),
         "context": values.number("attention_window_size", 2048),
-        "rotary_share": values.get("partial_rotary_factor", share),
+        "rotary_share": rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 0.5)),
+        "rotary_base": rope.get("rope_theta", values.get("rope_theta", 10000.0)),
         "bias": "out",
     }
     kinds = {
-        "recurrent": {"name": "rg_lru", "heads": heads, "kernel": values.number("conv1d_width", 4)},
+        "recurrent": {"name": "rg_lru", "heads": heads, "expand": values.number("lru_width", width) / width},
         "attention": attention,
     }
     named, layers = (
