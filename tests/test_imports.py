@@ -30,6 +30,7 @@ ORDER = (
     "compare",
     "bench",
     "serve",
+    "hf",
     "api",
     "cli",
 )

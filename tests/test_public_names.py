@@ -19,10 +19,12 @@ TOP_LEVEL = [
     "evaluate",
     "experiment",
     "fit_width",
+    "from_hugging_face",
     "generate",
     "load",
     "load_published",
     "resume",
+    "to_hugging_face",
     "train",
     "tune",
 ]

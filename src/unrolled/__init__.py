@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unrolled.api import compare, evaluate, experiment, generate, load, train, tune
+    from unrolled.api import (
+        compare,
+        evaluate,
+        experiment,
+        from_hugging_face,
+        generate,
+        load,
+        to_hugging_face,
+        train,
+        tune,
+    )
     from unrolled.model import LanguageModel, ModelConfig, fit_width
     from unrolled.model.published import load_published
     from unrolled.runs import Run
@@ -32,10 +42,12 @@ __all__ = [
     "evaluate",
     "experiment",
     "fit_width",
+    "from_hugging_face",
     "generate",
     "load",
     "load_published",
     "resume",
+    "to_hugging_face",
     "train",
     "tune",
 ]

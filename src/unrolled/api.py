@@ -23,13 +23,25 @@ from unrolled.generate import generate as _generate
 from unrolled.model import LanguageModel
 from unrolled.predict import ADAPTERS, PredictorConfig
 from unrolled.runs import Run
+from unrolled.serve.export import export_run
+from unrolled.serve.hf.read import from_hugging_face
 from unrolled.tasks.measure import evaluate_task
 from unrolled.train import Clock, ExperimentConfig, Reporter
 from unrolled.train import train as _train
 from unrolled.train.recipes import load_experiment
 from unrolled.train.start import free_folder
 
-__all__ = ["compare", "evaluate", "experiment", "generate", "load", "train", "tune"]
+__all__ = [
+    "compare",
+    "evaluate",
+    "experiment",
+    "from_hugging_face",
+    "generate",
+    "load",
+    "to_hugging_face",
+    "train",
+    "tune",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -225,3 +237,18 @@ def generate(
     prompts = (prompts,) if isinstance(prompts, str) else prompts
     with open_predictor(opened, _test_time(predict, {"quantize": quantize}), stepwise=True) as predictor:
         return _generate(predictor, opened.tokenizer, prompts, tokens, sampler, stop, samples)
+
+
+def to_hugging_face(run: Run | PathLike, out: PathLike, remote_code: bool = False) -> Path:
+    """Write a run as a folder that transformers reads, see ``unrolled export --to huggingface``.
+
+    Args:
+        run: a run directory, or an opened :class:`Run`. out: the folder, which must not exist.
+        remote_code: whether the folder says by itself which classes read it (``trust_remote_code=True``).
+    Returns:
+        ``out``.
+    Raises:
+        UsageError, UnrolledError: no neural language model; a folder that exists; transformers is not installed.
+    """
+    export_run(_opened(run, "cpu"), Path(out), "huggingface", {"remote_code": remote_code})
+    return Path(out)

@@ -8,6 +8,7 @@ VERBS = [
     ["train"],
     ["eval"],
     ["export"],
+    ["import"],
     ["generate"],
     ["score"],
     ["pairs"],

@@ -259,6 +259,8 @@ def test_eval_at_test_time(refused: Refused, trained: Path) -> None:
 
 def test_export(refused: Refused, trained: Path) -> None:
     assert "only count models can be exported" in refused("export", trained, "x.arpa")
+    assert "has the ending of no format" in refused("export", trained, "x.bin")
+    assert "unknown format 'arp'; did you mean 'arpa'?" in refused("export", trained, "x", "--to", "arp")
 
 
 @pytest.mark.parametrize(

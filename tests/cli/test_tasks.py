@@ -79,7 +79,7 @@ def test_verbs_that_need_a_language_model(unrolled: Command, refused: Callable[.
     assert refused("generate", "run") == f"{is_one}; use a run of a language model."
     assert refused("compress", "run", text / "test.txt").startswith(is_one)
     assert refused("inspect", "gates", "run").startswith(f"{is_one}; use a run of a neural language model")
-    assert refused("export", "run", "x.arpa").startswith(f"{is_one}, and only count models")
+    assert refused("export", "run", "x.arpa").startswith(f"{is_one}, and only count models can be exported as ARPA")
     assert refused("eval", "run", "--precision", "bf16").startswith(f"{is_one}; leave out --precision")
 
 

@@ -209,6 +209,15 @@ def _study(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     return Case(["tune", *verb])
 
 
+def _folder(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
+    """A folder of transformers with a damaged file, imported or told of."""
+    theirs = Path(shutil.copytree(draw.choice(seeds.folders), folder / "theirs"))
+    _damage_file(theirs / draw.choice(sorted(path.name for path in theirs.iterdir())), draw)
+    if draw.random() < 0.2:
+        return Case(["info", f"hf:{theirs}", "--json"])
+    return Case(["import", theirs, "--out", folder / "run", "--json"])
+
+
 def _corpus(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     """A text, trained on, measured, scored or compressed."""
     data = (seeds.text / "test.txt").read_bytes()
@@ -251,4 +260,5 @@ KINDS: dict[str, Callable[[random.Random, Seeds, Path], Case]] = {
     "tables": _table,
     "texts": _corpus,
     "studies": _study,
+    "folders": _folder,
 }

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+from fuzz.folders import make_folders
 from train.runs import experiment, make_text, write_text
 from unrolled.compare.tune import Board, begin
 from unrolled.compare.tune.memory import open_memory
@@ -27,7 +28,7 @@ _OTHERS = ("of", "and", "under", "over", "hill", "memory")
 class Seeds(NamedTuple):
     """home: what all of it lies in. text: a folder with train.txt, valid.txt and test.txt. chars, bytes, made,
     words, counts: finished runs, two neural ones of text, one of a synthetic problem and two of counts; begun: one that
-    can be resumed. packed: container by its run. study: a search that is complete."""
+    can be resumed. packed: container by its run. study: a search that is complete. folders: of transformers."""
 
     home: Path
     text: Path
@@ -46,6 +47,7 @@ class Seeds(NamedTuple):
     arpa: Path
     recipe: Path
     study: Path
+    folders: tuple[Path, Path]
 
 
 def make_seeds(home: Path) -> Seeds:
@@ -96,7 +98,7 @@ def make_seeds(home: Path) -> Seeds:
     return Seeds(
         home, text, runs["chars"], runs["bytes"], runs["made"], home / "begun", runs["words"], runs["counts"], packed,
         plain, home / "chars.tsv", home / "ensemble", pairs, table, home / "a.arpa", recipe,
-        _study(home, text),
+        _study(home, text), make_folders(home, runs["chars"]),
     )  # fmt: skip
 
 

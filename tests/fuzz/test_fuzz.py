@@ -59,6 +59,7 @@ def test_whole_inputs_are_accepted(seeds: Seeds) -> None:
         *(["decompress", made, packed, "--out", folder / f"{made.name}.txt"] for made, packed in run_of.items()),
         ["difference", seeds.scores, seeds.scores, "--json"],
         ["pairs", seeds.chars, seeds.pairs, "--json", *device],
+        *(["import", theirs, "--out", folder / f"of_{theirs.name}", "--json"] for theirs in seeds.folders),
         ["pairs", seeds.words, seeds.home / "pairs.zip", "--json", *device],
         ["score", seeds.words, seeds.table, "--column", "word", "--break", "sentence", *device],
     ):

@@ -29,6 +29,7 @@ def main() -> None:
         evaluate,
         export,
         generate,
+        importing,
         info,
         inspect,
         pairs,

@@ -27,6 +27,7 @@ from unrolled.cli.common import (
     table,
     use_threads,
 )
+from unrolled.cli.harness import OF_HARNESS, measure_harness
 from unrolled.cli.points import OF_POINTS, measure_at
 from unrolled.cli.tasks import OF_TASKS, check_alone, measure_task
 
@@ -49,7 +50,9 @@ def evaluate(
     denominator: Annotated[
         str, typer.Option(help="scored, or fed: count the skipped first tokens too, as AWD-LSTM's code does.")
     ] = "scored",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tokens.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many tokens; with --harness documents of each task.")
+    ] = None,
     temperature: TemperatureOption = 1.0,
     dynamic: DynamicOption = None,
     cache: CacheOption = None,
@@ -70,6 +73,15 @@ def evaluate(
     ] = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Rows of each point; 1,000 by default.")] = None,
     free: Annotated[bool, typer.Option(help="Points: the model runs on its own answers.")] = False,
+    harness: Annotated[
+        str | None, typer.Option(help="Tasks of the lm-evaluation-harness, by name, with commas between.")
+    ] = None,
+    include_path: Annotated[
+        Path | None, typer.Option(help="Folder with task files of your own; they can run code.")
+    ] = None,
+    prepare: Annotated[
+        str | None, typer.Option(help="Harness: spelling of texts for a vocabulary of words: ptb, split or none.")
+    ] = None,
     weights: WeightsOption = "saved",
     dtype: DtypeOption = "float32",
     per_token: Annotated[
@@ -93,6 +105,8 @@ def evaluate(
     Example: unrolled eval runs/x --predict cache=500 --set cache.theta=0.6
 
     Example: unrolled eval runs/mqar --points length=64,128,512
+
+    Example: unrolled eval runs/x --harness lambada_openai,blimp --limit 200 --json
     """
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
@@ -117,6 +131,12 @@ def evaluate(
         quantize=quantize,
     )  # fmt: skip
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+    if harness is not None or include_path is not None or prepare is not None:
+        check_alone(context, *OF_HARNESS, why="tasks of the harness have a protocol of their own")
+        measure_harness(
+            opened, harness, include_path, limit, prepare, PredictorConfig.parse(asked), dtype, record, json
+        )
+        return
     if points or rows is not None or free:
         check_alone(context, *OF_POINTS, why="points of a synthetic problem have options of their own")
         measure_at(opened, points or [], rows, free, split, record, json)

@@ -10,32 +10,34 @@ from unrolled.cli.common import JsonOption, app, emit, write
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="A run directory of a count model.")],
-    file: Annotated[Path, typer.Argument(help="What to write: a name that ends in .arpa or .arpa.gz.")],
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    out: Annotated[Path, typer.Argument(help="What to write: a file, whose ending may say the format, or a folder.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Format: arpa (count models), huggingface (a folder for transformers); absent: by the file's ending."
+        ),
+    ] = None,
+    remote_code: Annotated[
+        bool, typer.Option("--remote-code", help="huggingface: add the file by which transformers finds the classes.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a model in a format that other tools read.
+    """Write a model in a format that other programs read.
 
-    Count models: the ARPA format of SRILM and KenLM.
+    arpa, for names that end in .arpa or .arpa.gz: count models, in the format of SRILM and KenLM.
+
+    huggingface: neural language models, as a folder with safetensors, tokenizer, generation config and model card.
 
     Example: unrolled export runs/kn5-ptb kn5.arpa.gz
-    """
-    from unrolled.core.errors import UsageError
-    from unrolled.core.files import ready_output
-    from unrolled.counts import write_arpa
-    from unrolled.runs import Run
-    from unrolled.task import ClosedTask
-    from unrolled.tokenizer.arpa import arpa_words
 
-    opened = Run(run, "cpu")
-    if not issubclass(opened.task_class, ClosedTask):
-        noun = opened.task_class.noun
-        raise UsageError(f"{run} is {noun}, and only count models can be exported (as .arpa or .arpa.gz).")
-    if not file.name.removesuffix(".gz").endswith(".arpa"):
-        raise UsageError(f"{file}: a count model is written as .arpa or .arpa.gz; name the file so.")
-    ready_output(file)
-    write_arpa(opened.ngrams, arpa_words(opened.tokenizer), file)
+    Example: unrolled export runs/x exported --to huggingface
+    """
+    from unrolled.runs import Run
+    from unrolled.serve.export import export_run
+
+    done = export_run(Run(run, "cpu"), out, to, {"remote_code": remote_code})
     if json:
-        emit({"file": str(file), "order": opened.ngrams.config.order, "vocabulary": opened.tokenizer.vocab_size})
-        return
-    write(f"{opened.ngrams.config.order}-gram model of {opened.tokenizer.vocab_size:,} words written to {file}")
+        emit(done.record)
+    else:
+        write(done.sentence)

@@ -1,6 +1,6 @@
 """``unrolled cells`` and ``unrolled info``."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,11 +59,55 @@ def cells(
 
 
 @app.command()
-def info(json: JsonOption = False) -> None:
-    """Say what this installation is and where it looks for things.
+def info(
+    model: Annotated[
+        str | None, typer.Argument(help="hf:FOLDER or hf:OWNER/NAME: what a folder of transformers holds.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what this installation is and where it looks for things, or what a folder of transformers holds.
 
     Example: unrolled info --json
+
+    Example: unrolled info hf:exported
     """
+    result = _installation() if model is None else _model(model)
+    if json:
+        emit(result)
+        return
+    for key, value in result.items():
+        if isinstance(value, dict):
+            write(f"{key}:")
+            for name, title in value.items():
+                write(f"  {name}: {title}")
+        else:
+            write(f"{key.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _model(source: str) -> dict[str, Any]:
+    """What is known of a folder without its weights."""
+    from unrolled.core.errors import UsageError
+    from unrolled.model.lm import count_params
+    from unrolled.serve.hf.read import opened_folder
+
+    if not source.startswith("hf:"):
+        raise UsageError(f"{source} names no folder of transformers; write hf:{source}.")
+    found = opened_folder(source.removeprefix("hf:"))
+    return {
+        "folder": str(found.folder),
+        "model_type": found.kind,
+        "layout": found.layout or "unrolled",
+        "cells": list(dict.fromkeys(cell.name for cell in found.config.layer_cells())),
+        "layers": found.config.layers,
+        "width": found.config.layer_widths()[-1],
+        "vocabulary": found.symbols,
+        "parameters": count_params(found.config, found.symbols),
+        "tied": found.config.embedding.tied,
+    }
+
+
+def _installation() -> dict[str, Any]:
+    """Versions, what is fast here, folders, names."""
     import os
 
     import torch
@@ -79,7 +123,7 @@ def info(json: JsonOption = False) -> None:
     from unrolled.train.recipes import list_recipes
 
     fast = torch.cuda.is_available() or fast_products()
-    result = {
+    return {
         **environment(),
         "bf16_products": "fast" if fast else "emulated here, no faster than float32",
         "native_library": why_no_library() or f"built, uses {instruction_sets()[0]}",
@@ -91,13 +135,3 @@ def info(json: JsonOption = False) -> None:
         "tokenizers": list(TOKENIZERS),
         "recipes": list_recipes(),
     }
-    if json:
-        emit(result)
-        return
-    for key, value in result.items():
-        if isinstance(value, dict):
-            write(f"{key}:")
-            for name, title in value.items():
-                write(f"  {name}: {title}")
-        else:
-            write(f"{key.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")

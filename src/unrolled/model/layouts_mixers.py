@@ -213,8 +213,9 @@ MIXER_LAYOUTS: dict[str, Layout] = {
 }
 """``mamba``, ``mamba2``, ``rwkv4``: ``state_dict()`` of transformers' MambaForCausalLM, Mamba2ForCausalLM and
 RwkvForCausalLM; the model is a residual stack with the norms of theirs, ``rms`` with ``norm_epsilon = 1e-5``, or
-``layer`` with ``input_norm = "layer"`` and the cells ``rwkv4, rwkv4_channel``. transformers normalises Mamba-2 over all
-groups at once, so that the two agree for one group alone. ``rwkv7``: the public RWKV-x070 files, cells
+``layer`` with ``input_norm = "layer"`` and the cells ``rwkv4, rwkv4_channel``. ``mamba`` with ``norms`` is
+FalconMambaForCausalLM. transformers normalises each group of Mamba-2 from 5.23 on; where a release normalises all at
+once, the two agree for one group alone. ``rwkv7``: the public RWKV-x070 files, cells
 ``rwkv7, rwkv7_channel``. ``xlstm``: ``state_dict()`` of transformers' xLSTMForCausalLM with separate weights
 (``weight_mode = "single"``), as those of xLSTM 7B are; the cell is ``matrix_lstm`` of form ``large`` in a residual
 stack with ``norm = "rms"``, ``mlp_kind = "swiglu"``, ``mlp_bias = false`` and the published hidden width as ``mlp``

@@ -30,6 +30,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
         "bpe": "unrolled.tokenizer.subword:BPETokenizer",
         "unigram": "unrolled.tokenizer.subword:UnigramTokenizer",
         "symbols": "unrolled.tokenizer.symbols:SymbolTokenizer",
+        "pretrained": "unrolled.tokenizer.pretrained:PretrainedTokenizer",
     },
 )
 

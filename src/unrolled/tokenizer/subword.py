@@ -14,10 +14,10 @@ from unrolled.core.errors import UsageError
 from unrolled.data.tokens import Encoded
 from unrolled.tokenizer.base import Tokenizer
 
-__all__ = ["BPETokenizer", "UnigramTokenizer"]
+__all__ = ["BPETokenizer", "UnigramTokenizer", "byte_letters", "byte_level"]
 
 
-def _byte_letters() -> dict[str, int]:
+def byte_letters() -> dict[str, int]:
     """The letters by which byte-level tokenizers write the 256 bytes (GPT-2's table)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [value for value in range(256) if value not in plain]
@@ -39,7 +39,7 @@ class _Subword(Tokenizer):
         # The description decides, not the engine that was trained: reading it rounds scores.
         self._state = state
         self._engine = engine = _engine(state, self.kind)
-        letters = _byte_letters()
+        letters = byte_letters()
         size = engine.get_vocab_size()
         names = [engine.id_to_token(index) or "" for index in range(size)]
         pieces = [bytes(letters[letter] for letter in name) for name in names]
@@ -116,9 +116,14 @@ def _engine(state: dict[str, Any], kind: str) -> Engine:
     return engine
 
 
+def byte_level(use_regex: bool = True) -> Any:
+    """Text to the letters of its bytes, cut into words where ``use_regex``."""
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
+
+
 def _plain_engine(model: Any = None) -> Engine:
     engine = Engine(model or models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    engine.pre_tokenizer = byte_level()  # type: ignore[assignment]
     return engine
 
 

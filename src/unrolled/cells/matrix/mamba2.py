@@ -43,8 +43,8 @@ class Mamba2(MatrixCell):
 
     The norm is over the channels of a group, after the gate. e^A starts uniform on [1, 16], b such that softplus(b) is
     log-uniform on [0.001, 0.1], D at 1; none of the three is decayed. In the convolution and matrices torch's own
-    starts. transformers starts e^A at 1...H and normalises over all groups at once. The blocks of ``weight`` are z, x'
-    (E each), B, C (G K each), δ (H), with E = ``expand`` N channels.
+    starts. transformers starts e^A at 1...H. The blocks of ``weight`` are z, x' (E each), B, C (G K each), δ (H), with
+    E = ``expand`` N channels.
 
     Parameters (2E + 2GK + H)I + (E + 2GK)(C + 1) + 3H + E + NE.
     """

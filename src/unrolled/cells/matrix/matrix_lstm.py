@@ -1,5 +1,6 @@
 """The LSTM with a matrix memory (mLSTM of xLSTM)."""
 
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -33,6 +34,12 @@ class MatrixLSTMConfig(HeadsConfig):
     blocks: int = Field(
         default=4, ge=1, le=1 << 16, description="rows of the blocks of the matrices of q, k and v (block)"
     )
+    keys: float = Field(default=0.5, gt=0, le=16, description="width of q and of k, as a multiple of the width (large)")
+
+
+def _share(config: Any) -> Fraction:
+    """``keys`` as a ratio of small numbers."""
+    return Fraction(config.keys).limit_denominator(64)
 
 
 class LSTMState(NamedTuple):
@@ -67,13 +74,15 @@ class MatrixLSTM(MatrixCell):
 
     Form ``block``, E = 2N channels: [x', z] = W x; u = SiLU(conv(x')); q, k from u and v from x' by block-diagonal
     matrices; ĩ, f̃ from [q, k, v]; h = W_o((norm(r) + l ⊙ u) ⊙ SiLU(z)). Form ``large`` (the 7B model, Beck et al.
-    2025): q, k of N/2, v, o of N, ĩ, f̃ from x, both capped by 15 tanh(·/15), h = W_o(norm(r) ⊙ σ(o)). The norm takes
-    the mean of each head off, with 10⁻⁵ beside the variance in ``block`` and 10⁻⁶ in ``large``; the gains are 1 + w in
-    the public code of ``block``, w here. The blocks of ``weight`` in ``large`` are q, k, v, o, ĩ, f̃. Starts of the
-    public code: matrices of the input N(0, 2/5N), W_o N(0, (2/(L√N))²), gates' matrices 0, bias of f 3...6 over the
-    heads, of i N(0, 0.1²), in ``large`` -10. The public code takes E up to a multiple of 64.
+    2025): q, k of A = ``keys`` N, v, o of N, ĩ, f̃ from x, both capped by 15 tanh(·/15), h = W_o(norm(r) ⊙ σ(o)).
+    The norm takes the mean of each head off, with 10⁻⁵ beside the variance in ``block`` and 10⁻⁶ in ``large``; the
+    gains are 1 + w in the public code of ``block``, w here. The blocks of ``weight`` in ``large`` are q, k, v, o,
+    ĩ, f̃. Starts of the public code: matrices of the input N(0, 2/5N), W_o N(0, (2/(L√N))²), gates' matrices 0,
+    bias of f 3...6 over the heads, of i N(0, 0.1²), in ``large`` -10. The public code takes E up to a multiple of
+    64.
 
-    Parameters block: 2EI + EN + 3EB + (C + 1)E + 6EH + 2H + 2E, with blocks of B rows.
+    Parameters block: 2EI + EN + 3EB + (C + 1)E + 6EH + 2H + 2E, with blocks of B rows; large: 2(A + N + H)I + N² + N
+    + 2H.
     """
 
     Config = MatrixLSTMConfig
@@ -81,6 +90,7 @@ class MatrixLSTM(MatrixCell):
         MatrixLSTMConfig(heads=2),
         MatrixLSTMConfig(heads=1, kernel=2, blocks=2),
         MatrixLSTMConfig(heads=2, form="large"),
+        MatrixLSTMConfig(heads=2, form="large", keys=0.25),
     )
     EQUATION = "C = f*C + e^i k v'; r = C' q / max(|n q|, 1)"
 
@@ -99,7 +109,7 @@ class MatrixLSTM(MatrixCell):
             self.through = nn.Parameter(torch.empty(channels))
             self.norm = HeadNorm(heads, values, "layer", gain="channels")
         else:
-            self.weight = nn.Parameter(torch.empty(3 * width + 2 * heads, in_width))
+            self.weight = nn.Parameter(torch.empty(self._rows(config, width), in_width))
             self.norm = HeadNorm(heads, values, "layer", gain="channels", epsilon=1e-6)
         self.reset_parameters()
 
@@ -133,17 +143,17 @@ class MatrixLSTM(MatrixCell):
 
     @classmethod
     def head_sizes(cls, config: Any, width: int) -> tuple[int, int, int]:
-        """block: 2N / H keys and values; large: N / 2H keys, N / H values."""
+        """block: 2N / H keys and values; large: A / H keys, N / H values."""
         heads = config.heads
         if config.form == "block":
             return heads, 2 * width // heads, 2 * width // heads
-        return heads, width // 2 // heads, width // heads
+        return heads, round(width * _share(config)) // heads, width // heads
 
     @classmethod
     def width_multiple(cls, config: Any) -> int:
-        """Whole heads, and whole blocks; in ``large`` two values for each key."""
+        """Whole heads, and whole blocks; in ``large`` whole keys of a head."""
         if config.form == "large":
-            return 2 * config.heads
+            return _share(config).denominator * config.heads
         return next(
             n for n in range(1, config.heads * config.blocks + 1) if not (2 * n % config.heads or 2 * n % config.blocks)
         )
@@ -161,7 +171,8 @@ class MatrixLSTM(MatrixCell):
         """q, k, v, the gates' pre-activations (i, f), and what the output needs."""
         width, heads = self.width, self.config.heads
         if self.conv is None:
-            sizes = (width // 2, width // 2, width, width, 2 * heads)
+            keys = heads * self.head_sizes(self.config, width)[1]
+            sizes = (keys, keys, width, width, 2 * heads)
             q, k, v, o, pre = self.linear("weight", x).split(sizes, -1)
             return q, k, v, _CAP * torch.tanh((pre + self.gate_bias) / _CAP), (o,)
         inside, z = self.linear("weight", x).chunk(2, -1)
@@ -196,11 +207,16 @@ class MatrixLSTM(MatrixCell):
         return self.linear("out", self.gated(y, z, self.through, mixed)), LSTMState(*end, cache)
 
     @classmethod
+    def _rows(cls, config: Any, width: int) -> int:
+        """Of ``weight`` in ``large``: q, k, v, o, ĩ, f̃."""
+        return 2 * (config.heads * cls.head_sizes(config, width)[1] + width + config.heads)
+
+    @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
-        """block: 2EI + EN + 3EB + (C + 1)E + 6EH + 2H + 2E; large: (3N + 2H)I + N² + N + 2H."""
+        """block: 2EI + EN + 3EB + (C + 1)E + 6EH + 2H + 2E; large: 2(A + N + H)I + N² + N + 2H."""
         heads = config.heads
         if config.form == "large":
-            return (3 * width + 2 * heads) * in_width + width * width + width + 2 * heads
+            return cls._rows(config, width) * in_width + width * width + width + 2 * heads
         inside = 2 * width
         return inside * (2 * in_width + width + 3 * config.blocks + config.kernel + 1 + 6 * heads + 2) + 2 * heads
 
@@ -209,7 +225,7 @@ class MatrixLSTM(MatrixCell):
         """Two for each number of a matrix, and 2 H K V to read."""
         heads = config.heads
         if config.form == "large":
-            return 2 * ((3 * width + 2 * heads) * in_width + width * width) + cls.read_flops(config, width)
+            return 2 * (cls._rows(config, width) * in_width + width * width) + cls.read_flops(config, width)
         inside = 2 * width
         products = inside * (2 * in_width + width + 3 * config.blocks + 6 * heads)
         return 2 * products + cls.read_flops(config, width)

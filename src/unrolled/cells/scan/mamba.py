@@ -39,6 +39,9 @@ class MambaConfig(CellConfig):
     expand: float = Field(default=2.0, gt=0, le=1024, description="channels, as a multiple of the width")
     states: int = Field(default=16, ge=1, description="states of a channel")
     kernel: int = Field(default=4, ge=2, description="inputs that the convolution sees")
+    norms: bool = Field(
+        default=False, description="l, B and C divided by their root mean square, without gains (Falcon Mamba)"
+    )
 
 
 class Mamba(MixerCell):
@@ -53,14 +56,20 @@ class Mamba(MixerCell):
     The input is discretised by Euler's rule, as in the published code, where the paper has a zero-order hold. Starts: A
     is -1 ... -S in every channel, D ones, W_δ uniform within rank^-1/2, b_δ such that δ is log-uniform on [0.001, 0.1]
     but at least 0.0001, the rank of l a sixteenth of the input's width; W_out is divided by √L in a stack of L layers.
-    α, D and b_δ are not decayed. The published block has a norm by root mean square in front and no MLP.
+    α, D and b_δ are not decayed. With ``norms`` (Zuo et al. 2024, arXiv:2410.05355) l, B and C are each divided by
+    the root of their mean square and 10⁻⁶, as in the public code of Falcon Mamba. The published block has a norm by
+    root mean square in front and no MLP.
 
     Parameters, with E channels, S states, rank R and kernel K: 2EI + E(K + 1) + E(R + 2S) + E(R + 1) + E(S + 1) + NE.
     """
 
     Config = MambaConfig
     State = ExpandedState
-    EXAMPLES = (MambaConfig(states=4), MambaConfig(expand=1.5, states=3, kernel=3))
+    EXAMPLES = (
+        MambaConfig(states=4),
+        MambaConfig(expand=1.5, states=3, kernel=3),
+        MambaConfig(states=5, kernel=2, norms=True),
+    )
     EQUATION = "s = exp(δA)*s + δ u B; h = W((s C + D*u) * silu(z))"
     operation = "diag_scan_expanded"
     recurrent_weights = ("weight_x",)
@@ -114,6 +123,8 @@ class Mamba(MixerCell):
         u, z = self.linear("weight", x).chunk(2, -1)
         u, cache = self.conv(u, state.conv, given.reset, self.wish_for("causal_conv"), self.name)
         low, b, c = self.linear("weight_x", u).split((self.weight_delta.shape[1], states, states), -1)
+        if self.config.norms:
+            low, b, c = (part * (part.square().mean(-1, keepdim=True) + 1e-6).rsqrt() for part in (low, b, c))
         delta = softplus(self.linear("weight_delta", low, "bias_delta"))
         start = state.s.unflatten(-1, (-1, states))
         y, last = diag_scan_expanded(u, delta, -self.log_a.exp(), b, c, "zoh", start, given.reset, self.wish, self.name)
