@@ -13,7 +13,7 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import load_tensors
 from unrolled.optim import learning_rate_factor
 from unrolled.runs import Run
-from unrolled.train import Clock, Reporter, loop, resume, train
+from unrolled.train import Clock, Reporter, budget, loop, pace, resume, train
 from unrolled.train.config import TrainConfig
 from unrolled.train.loop import Trainer
 from unrolled.train.progress import Progress
@@ -45,7 +45,7 @@ def test_accumulation_reads_more_for_a_step(text: Path, tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_the_plan(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in its second phase; time spent before the call does not count."""
-    monkeypatch.setattr(loop, "REVISIONS", ())
+    monkeypatch.setattr(pace, "REVISIONS", ())
 
     class Killer(Reporter):
         def step(self, progress: Progress, nats: float, lr: float) -> None:
@@ -73,7 +73,7 @@ def test_time_budgets_are_revised(text: Path, tmp_path: Path, monkeypatch: pytes
     done = record(run(text, tmp_path / "run", train={"cpu_minutes": 0.015, "validations": 1, "valid_tokens": 50}))
     plans = done["plans"]
     assert plans[0] == [0, 10**6]
-    assert 2 <= len(plans) <= 1 + len(loop.REVISIONS)
+    assert 2 <= len(plans) <= 1 + len(budget.REVISIONS)
     assert plans[-1][1] == done["steps"] < 10**5
     monkeypatch.undo()
     assert record(run(text, tmp_path / "steps", train={"steps": 30}))["plans"] == [[0, 30]]
@@ -190,7 +190,7 @@ def test_best_weights_are_kept(
     quick = Validator.quick
 
     def copied(self: Validator, step: int) -> Any:
-        seen[step] = {n: p.detach().clone() for n, p in self._model.named_parameters()}
+        seen[step] = {n: p.detach().clone() for n, p in self._window.model.named_parameters()}
         return quick(self, step)
 
     monkeypatch.setattr(Validator, "quick", copied)
