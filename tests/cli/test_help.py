@@ -44,6 +44,7 @@ VERBS = [
     ["corpora", "get"],
     ["corpora", "check"],
     ["corpora", "show"],
+    ["corpora", "build"],
 ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 OLD = {
-    "pairs": [["--task", "blimp"], ["--prepare", "none"], ["--normalize", "tokens"]],
+    "pairs": [["--task", "blimp"], ["--normalize", "tokens"]],
     "ensemble": [["--ensemble", "folder"]],
     "difference": [["--against", "b.tsv"]],
 }

@@ -161,7 +161,7 @@ def test_a_zombie_writes_nothing(tmp_path: Path, no_fsync: None, monkeypatch: py
     board, steps, told = Board(lock), [0], []
     original = loop.train_step
 
-    def slept(*arguments: Any) -> Any:
+    def slept(*arguments: Any, **options: Any) -> Any:
         steps[0] += 1
         if steps[0] == 3:
             (claim,) = (lock.folder / "claims").glob("*.json")
@@ -170,7 +170,7 @@ def test_a_zombie_writes_nothing(tmp_path: Path, no_fsync: None, monkeypatch: py
                 '{"nonce": "another", "host": "there"}'
             )
             before.update({path: path.stat().st_mtime_ns for path in lock.folder.rglob("*") if path.is_file()})
-        return original(*arguments)
+        return original(*arguments, **options)
 
     before: dict[Path, int] = {}
     monkeypatch.setattr(loop, "train_step", slept)
@@ -189,11 +189,11 @@ def test_a_stop_saves_and_frees_the_job(tmp_path: Path, no_fsync: None, monkeypa
     lock, steps = registered(tmp_path, SMALL), [0]
     original = loop.train_step
 
-    def stopped(*arguments: Any) -> Any:
+    def stopped(*arguments: Any, **options: Any) -> Any:
         steps[0] += 1
         if steps[0] == 3:
             signal.raise_signal(signal.SIGINT)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(loop, "train_step", stopped)
     with pytest.raises(StoppedError):

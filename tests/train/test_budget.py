@@ -14,7 +14,7 @@ from unrolled.core.tree import load_tensors
 from unrolled.optim import learning_rate_factor
 from unrolled.runs import Run
 from unrolled.train import Clock, Reporter, budget, loop, pace, resume, train
-from unrolled.train.config import TrainConfig
+from unrolled.train.config import PhaseConfig, TrainConfig
 from unrolled.train.loop import Trainer
 from unrolled.train.progress import Progress
 from unrolled.train.validation import Validator
@@ -149,12 +149,12 @@ def test_valid_tokens_limits_every_validation(text: Path, tmp_path: Path) -> Non
 def test_a_revised_plan_skips_no_validation(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan shrinks from 40 to 36 steps just before the validation that was due at step 10."""
 
-    def revise(trainer: Trainer) -> bool:
-        if trainer.progress.phase_step == 10:
-            trainer.progress.phase_steps = 36
+    def revise(_: pace.Pace, phase: PhaseConfig, progress: Progress) -> bool:
+        if progress.phase_step == 10:
+            progress.phase_steps = 36
         return False
 
-    monkeypatch.setattr(Trainer, "_revise", revise)
+    monkeypatch.setattr(pace.Pace, "revise", revise)
     values = {"steps": 40, "validations": 4}
     steps = [e["step"] for e in events(run(text, tmp_path / "run", train=values)) if e["type"] == "valid"]
     assert steps == [10, 18, 27, 36]

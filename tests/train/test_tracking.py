@@ -23,11 +23,11 @@ def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     original, steps = loop.train_step, [0]
 
-    def stopped(*arguments: Any) -> Any:
+    def stopped(*arguments: Any, **options: Any) -> Any:
         steps[0] += 1
         if steps[0] == step:
             signal.raise_signal(signal.SIGINT)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(loop, "train_step", stopped)
 

@@ -5,7 +5,6 @@ __all__ = ["moved"]
 _PAIRS = "minimal pairs are a verb of their own: unrolled pairs RUN blimp"
 _MOVED = {
     ("eval", "--task"): _PAIRS,
-    ("eval", "--prepare"): _PAIRS,
     ("eval", "--normalize"): _PAIRS,
     ("eval", "--ensemble"): "mixing models is a verb of its own: unrolled ensemble FOLDER",
     ("eval", "--against"): "comparing is a verb of its own: write the model's tokens with --per-token, then unrolled "
