@@ -23,7 +23,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("rg_lru", {"heads": 2}), ("rg_lru", {"decay": "paper"}), ("rg_lru", {"expand": 2.0}),
     ("rwkv4_channel", {"factor": 2.0}), ("aaren", {"heads": 2}),
     ("gateloop", {"heads": 2}), ("gateloop", {"gate": "head"}), ("mamba", {"expand": 1.0}), ("mamba", {"states": 3}),
-    ("mamba", {"kernel": 2}), ("longhorn", {"form": "exact"}), ("longhorn", {"expand": 1}), ("longhorn", {"states": 3}),
+    ("mamba", {"kernel": 2}), ("mamba", {"norms": True}),
+    ("longhorn", {"form": "exact"}), ("longhorn", {"expand": 1}), ("longhorn", {"states": 3}),
     ("longhorn", {"kernel": 2}),
 ]  # fmt: skip
 

@@ -26,6 +26,7 @@ def test_the_files(exported: Path, remote: Path):
         "tokenizer_config.json", "unrolled.json", "unrolled_tokenizer.json",
     }  # fmt: skip
     assert {file.name for file in remote.iterdir()} - names == {"modeling_unrolled.py"}
+    assert len({file.stat().st_mode for file in exported.iterdir()}) == 1
     config = json.loads((exported / "config.json").read_text())
     assert (config["model_type"], config["tie_word_embeddings"]) == ("unrolled", False)
     assert json.loads((exported / "tokenizer_config.json").read_text())["padding_side"] == "left"
@@ -62,6 +63,17 @@ def test_loaded_by_name(exported: Path, hf_run: Path):
     assert bool((found[..., size:] == -torch.inf).all())
     loss = model(**batch, labels=batch["input_ids"]).loss
     torch.testing.assert_close(loss, -expected[0, :-1].gather(1, torch.tensor(ids[1:])[:, None]).mean())
+
+
+@torch.no_grad()
+def test_labels_are_of_the_tokenizer(exported: Path, hf_run: Path):
+    """In texts that were joined, the start is the symbol that it stands for; padding counts nothing."""
+    model, own = loaded(exported), Run(hf_run).tokenizer
+    start, padding, real = model.config.bos_token_id, model.config.pad_token_id, own.start_id
+    ids = torch.tensor([[start, *own.encode("the cat"), start, *own.encode("a"), padding]])
+    told = torch.tensor([[-100, *own.encode("the cat"), real, *own.encode("a"), -100]])
+    assert torch.equal(model(ids, labels=ids).loss, model(ids, labels=told).loss)
+    assert float(model(ids, labels=ids).loss) < 20
 
 
 def test_generation_and_pipeline_write_what_generate_writes(exported: Path, hf_run: Path):

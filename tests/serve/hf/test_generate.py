@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from serve.hf.models import CACHE, FIVE, V, cache_of, five, ids
+from serve.hf.models import CACHE, FIVE, V, cache_of, five, ids, loaded, model_of
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.hf import UnrolledCache
@@ -121,6 +121,30 @@ def test_a_state_is_saved_and_one_row_restored(name, tmp_path):
     torch.testing.assert_close(model(text[1:2, :2], cache=kept).logits, expected, atol=2e-5, rtol=1e-5)
 
 
+@MODELS
+@torch.no_grad()
+def test_in_bf16(name, tmp_path):
+    """All parameters and states in bf16; the text in pieces is nearly the whole."""
+    model, text = five(name), ids(2, 9)
+    model.save_pretrained(tmp_path)
+    low = loaded(tmp_path, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in low.parameters()} == {torch.bfloat16}
+    assert (low.lm.head.weight is low.lm.embedding.weight) == model.config.tie_word_embeddings
+    whole, exact = low(text).logits.float(), model(text).logits
+    assert 0 < float((whole - exact).abs().mean()) < 0.5 * float(exact.std())
+    first = low(text[:, :6])
+    later = low(text[:, 6:], cache=cache_of(first)).logits.float()
+    assert float((later - whole[:, 6:]).abs().mean()) < 0.5 * float(exact.std())
+    assert low.generate(text, **GREEDY).shape == (2, 17)
+
+
+@pytest.mark.parametrize("name", ["lru", "s4", "urn"])
+def test_a_type_that_is_too_narrow_is_refused(name, tmp_path):
+    model_of(name).save_pretrained(tmp_path)
+    with pytest.raises(UnrolledError, match=r"does not compute in bfloat16; load it with dtype=torch\.float32"):
+        loaded(tmp_path, dtype=torch.bfloat16)
+
+
 def test_caches_that_do_not_fit():
     model, text = five("lstm"), ids(2, 5)
     cache = cache_of(model(text))
@@ -161,8 +185,6 @@ def test_a_position_of_zero_begins_a_text():
 @torch.no_grad()
 def test_a_head_that_remembers_words():
     """The pointer's words are carried, padding is none of them, and positions of zero forget them."""
-    from serve.hf.models import model_of
-
     model, text = model_of("lstm", head={"name": "pointer", "length": 4}), ids(2, 9)
     whole = model(text).logits
     first = model(text[:, :4])

@@ -75,7 +75,8 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
         """As of every model of transformers.
 
         Raises:
-            UnrolledError: weights that are missing, not expected, or of other shapes.
+            UnrolledError: weights that are missing, not expected, or of other shapes; a narrow ``dtype`` in which the
+                cells do not compute (complex states have none).
         """
         wanted = options.pop("output_loading_info", False)
         try:
@@ -90,6 +91,8 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
                 raise UnrolledError(f"the weights do not fit the config ({kind}: {names[0]}); export the run again.")
         for module, key, value in model._constants.values():
             getattr(module, key).copy_(value)  # memory given anew
+        if model.dtype not in (torch.float32, torch.float64):
+            _try_narrow(model)
         return (model, info) if wanted else model
 
     def train(self, mode: bool = True) -> "UnrolledForCausalLM":
@@ -256,3 +259,16 @@ class UnrolledForCausalLM(PreTrainedModel, GenerationMixin):
 def _kept(value: Tensor, last: int | Tensor) -> Tensor:
     """The columns that are asked for."""
     return value[:, -last:] if isinstance(last, int) and last else value if isinstance(last, int) else value[:, last]
+
+
+@torch.no_grad()
+def _try_narrow(model: UnrolledForCausalLM) -> None:
+    """Raises UnrolledError where a few tokens show that a model does not compute in its narrow type."""
+    ids = torch.arange(8, device=model.lm.device).unsqueeze(0) % model.lm.vocab_size
+    try:
+        sound = bool(model.eval()(ids, use_cache=False).logits[..., : model.lm.vocab_size].isfinite().all())
+    except (RuntimeError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        name = str(model.dtype).removeprefix("torch.")
+        raise UnrolledError(f"this model does not compute in {name}; load it with dtype=torch.float32.")

@@ -62,6 +62,8 @@ def export_hugging_face(run: Run, out: Path, options: Mapping[str, Any]) -> Expo
         save_tokenizer(run.tokenizer, part / OWN_TOKENIZER)
         write_json(part / ABOUT, _about(run))
         (part / "README.md").write_text(card(run, remote), encoding="utf-8")
+        for file in part.iterdir():  # safetensors are written for their owner alone
+            file.chmod(part.joinpath("README.md").stat().st_mode)
         if remote:
             (part / f"{_MODULE}.py").write_text(_CODE, encoding="utf-8")
     size = sum(file.stat().st_size for file in out.iterdir())
