@@ -12,19 +12,37 @@ from unrolled.cli.common import JsonOption, app, emit, write
 def export(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     out: Annotated[Path, typer.Argument(help="What to write: a file, whose ending may say the format, or a folder.")],
-    to: Annotated[str | None, typer.Option(help="Format: arpa (count models); absent: by the file's ending.")] = None,
+    to: Annotated[str | None, typer.Option(help="Format: arpa or onnx; absent: by the file's ending.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="onnx: weights as 8-bit integers.")] = False,
+    batch: Annotated[
+        str | None, typer.Option(help="onnx: rows of a call, dynamic (any number) or N.", show_default="dynamic")
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="onnx: logits as the first output.")] = False,
+    log_prob: Annotated[
+        bool, typer.Option("--log-prob", help="onnx: log-probabilities as the first output; so it is anyway.")
+    ] = False,
+    verify: Annotated[
+        int | None,
+        typer.Option(min=0, help="onnx: tokens of text to compare with the model first; 0: none.", show_default="200"),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Write a model in a format that other programs read.
 
     arpa, for names that end in .arpa or .arpa.gz: count models, in the format of SRILM and KenLM.
 
+    onnx, for names that end in .onnx: one step of a neural model, token and state in, log-probabilities and state out.
+    Nothing is written where the exported step is not the model, on text of its own.
+
     Example: unrolled export runs/kn5-ptb kn5.arpa.gz
+
+    Example: unrolled export runs/ptb step.onnx --int8
     """
     from unrolled.runs import Run
     from unrolled.serve.export import export_run
 
-    done = export_run(Run(run, "cpu"), out, to)
+    options = {"int8": int8, "batch": batch, "logits": logits, "log_prob": log_prob, "verify": verify}
+    done = export_run(Run(run, "cpu"), out, to, options)
     if json:
         emit(done.record)
     else:

@@ -51,6 +51,13 @@ _ROWS = (
         "count models, in the format of SRILM and KenLM",
         "unrolled.serve.arpa:export_arpa",
     ),
+    Export(
+        "onnx",
+        (".onnx",),
+        "neural language models, one step with the state as inputs and outputs",
+        "unrolled.serve.onnx.write:export_onnx",
+        ("int8", "batch", "logits", "log_prob", "verify"),
+    ),
 )
 
 EXPORTS: dict[str, Export] = {row.name: row for row in _ROWS}
