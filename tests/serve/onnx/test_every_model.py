@@ -116,7 +116,7 @@ def test_logits_and_a_fixed_number_of_rows() -> None:
 
 @needs_library
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", ["lstm", "mamba", "rwkv7", "hyperlstm"])
+@pytest.mark.parametrize("cell", ["lstm", "mamba", "rwkv7", "gru"])
 def test_integers_are_those_of_the_decoder(cell: str) -> None:
     torch.manual_seed(0)
     head = {"name": "softmax", "init_scale": 8.0}
@@ -127,5 +127,5 @@ def test_integers_are_those_of_the_decoder(cell: str) -> None:
     step = exported_step(model, int8=True)
     ours, plain = PackedPredictor(model, 0, quantize="int8"), largest_error(step, model)
     # one integer that is rounded the other way, of a number that lies between two, is more than float32's own error
-    assert largest_error(step, model, ours) < min(0.02, plain)
+    assert largest_error(step, model, ours) < plain / 2
     assert 1e-4 < plain < 0.5

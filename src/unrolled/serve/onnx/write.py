@@ -19,7 +19,7 @@ from unrolled.serve.onnx.step import Step, plain_model
 from unrolled.serve.onnx.verify import Verified, steps_to_verify, verify
 from unrolled.tokenizer import Tokenizer, tokenizer_value
 
-__all__ = ["described", "export_onnx", "made_step"]
+__all__ = ["described", "export_onnx", "made_step", "pieces_text"]
 
 _STEPS = 200
 _MOST = 2**31 - 1  # of one file of this kind, a protocol buffer
@@ -115,7 +115,15 @@ def _metadata(run: Run, int8: bool) -> dict[str, str]:
         "end_id": str(tokenizer.end_id if ends else -1),
         "vocab_size": str(tokenizer.vocab_size),
         "protocol": json.dumps(protocol),
+        "pieces": pieces_text(tokenizer),
     }
+
+
+def pieces_text(tokenizer: Tokenizer) -> str:
+    """The bytes of each id as hexadecimal digits, with spaces between; a + before those that have a space before them,
+    unless a blank or the text's beginning is there; a - for one without text."""
+    implied = tokenizer.tables.implied
+    return " ".join(("+" if implied[i] else "") + (one.hex() or "-") for i, one in enumerate(tokenizer.pieces))
 
 
 def _numbers(value: Tensor) -> str:
