@@ -28,6 +28,7 @@ VERBS = [
     ["tune", "status"],
     ["tune", "report"],
     ["tune", "best"],
+    ["watch"],
     ["compress"],
     ["decompress"],
     ["inspect", "recovery"],

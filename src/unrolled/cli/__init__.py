@@ -35,6 +35,7 @@ def main() -> None:
         score,
         train,
         tune,
+        watch,
     )
 
     # at the end Python would look through all that torch has loaded for garbage, which takes most of a second
