@@ -12,8 +12,8 @@ from unrolled.cli.common import JsonOption, app, emit, write
 def export(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     out: Annotated[Path, typer.Argument(help="What to write: a file, whose ending may say the format, or a folder.")],
-    to: Annotated[str | None, typer.Option(help="Format: arpa or onnx; absent: by the file's ending.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="onnx: weights as 8-bit integers.")] = False,
+    to: Annotated[str | None, typer.Option(help="Format: arpa, onnx or web; absent: by the file's ending.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="onnx, web: weights as 8-bit integers.")] = False,
     batch: Annotated[
         str | None, typer.Option(help="onnx: rows of a call, dynamic (any number) or N.", show_default="dynamic")
     ] = None,
@@ -23,7 +23,12 @@ def export(
     ] = False,
     verify: Annotated[
         int | None,
-        typer.Option(min=0, help="onnx: tokens of text to compare with the model first; 0: none.", show_default="200"),
+        typer.Option(
+            min=0, help="onnx, web: tokens of text to compare with the model first; 0: none.", show_default="200"
+        ),
+    ] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="web: the folder node_modules/onnxruntime-web/dist of your npm install.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -34,14 +39,25 @@ def export(
     onnx, for names that end in .onnx: one step of a neural model, token and state in, log-probabilities and state out.
     Nothing is written where the exported step is not the model, on text of its own.
 
+    web: a folder with a page that runs the model in the browser, by your own onnxruntime-web.
+
     Example: unrolled export runs/kn5-ptb kn5.arpa.gz
 
     Example: unrolled export runs/ptb step.onnx --int8
+
+    Example: unrolled export runs/ptb page --to web --runtime node_modules/onnxruntime-web/dist
     """
     from unrolled.runs import Run
     from unrolled.serve.export import export_run
 
-    options = {"int8": int8, "batch": batch, "logits": logits, "log_prob": log_prob, "verify": verify}
+    options = {
+        "int8": int8,
+        "batch": batch,
+        "logits": logits,
+        "log_prob": log_prob,
+        "verify": verify,
+        "runtime": runtime,
+    }
     done = export_run(Run(run, "cpu"), out, to, options)
     if json:
         emit(done.record)

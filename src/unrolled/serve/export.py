@@ -58,6 +58,13 @@ _ROWS = (
         "unrolled.serve.onnx.write:export_onnx",
         ("int8", "batch", "logits", "log_prob", "verify"),
     ),
+    Export(
+        "web",
+        (),
+        "neural language models of bytes, characters or words, as a page that runs in the browser",
+        "unrolled.serve.web.write:export_web",
+        ("int8", "runtime", "verify"),
+    ),
 )
 
 EXPORTS: dict[str, Export] = {row.name: row for row in _ROWS}

@@ -69,6 +69,10 @@ class OnnxStep:
         """The id fed before the first token."""
         return int(self.metadata["start_id"])
 
+    def forms(self) -> list[tuple[str, str, list[int]]]:
+        """Of each field of the state its name, its type and the shape of a row."""
+        return [(name, np.dtype(dtype).name, list(shape)) for name, (dtype, shape) in self._forms.items()]
+
     def initial(self, batch: int = 1) -> dict[str, np.ndarray]:
         """The state before the first token."""
         found = {}
