@@ -101,7 +101,8 @@ def test_a_line_that_is_being_written_and_a_damaged_log(make: Make) -> None:
 
 
 def test_a_folder_of_runs_and_nothing_is_written(make: Make, tmp_path: Path) -> None:
-    make("runs/a", 3), make("runs/b", 4)
+    make("runs/a", 3)
+    make("runs/b", 4)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     for folder in [tmp_path, *tmp_path.rglob("*/")]:
         folder.chmod(0o555)
