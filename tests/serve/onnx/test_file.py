@@ -30,6 +30,10 @@ def test_it_says_all_that_a_program_needs(tiny_run: Path, exported: tuple[Path, 
     assert step.metadata["model_id"] == record["model_id"]
     assert (step.start_id, step.metadata["end_id"]) == (run.tokenizer.start_id, "-1")
     assert list(step.initial(2)) == step.metadata["state"].split() == list(record["state"])
+    graph = pytest.importorskip("onnx").load(file).graph
+    sizes = [[one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim] for value in graph.input]
+    assert sizes == [["batch", 1], *(["batch", *shape] for shape in record["state"].values())]
+    assert [value.name for value in graph.output] == ["log_prob", *(f"{name}.next" for name in step.state)]
     (tmp_path / "tokenizer.json").write_text(json.dumps(step.tokenizer))
     assert load_tokenizer(tmp_path / "tokenizer.json").fingerprint() == run.tokenizer.fingerprint()
     assert json.loads(step.metadata["protocol"])["precision"] == "float32"
@@ -72,6 +76,26 @@ def test_a_step_that_is_not_the_model_is_not_written(
 def test_equal_runs_give_equal_bytes(tiny_run: Path, exported: tuple[Path, dict], tmp_path: Path) -> None:
     export_run(Run(tiny_run, "cpu"), tmp_path / "again.onnx", options={"verify": 0})
     assert (tmp_path / "again.onnx").read_bytes() == exported[0].read_bytes()
+
+
+def test_a_file_that_was_changed_is_refused(exported: tuple[Path, dict]) -> None:
+    onnx = pytest.importorskip("onnx")
+
+    def changed(name: str, value: str) -> bytes:
+        model = onnx.load(exported[0])
+        for entry in model.metadata_props:
+            entry.value = value if entry.key == name else entry.value
+        return model.SerializeToString()
+
+    for name, value, sentence in (
+        ("format", "another", "is no step of unrolled"),
+        ("format_version", "99", "is of a newer format"),
+        ("format_version", "new", "says about itself is damaged"),
+        ("state", "0.h 0.q", "says about itself is damaged"),
+        ("initial.0.h", "0 0", "says about itself is damaged"),
+    ):
+        with pytest.raises(UnrolledError, match=sentence):
+            OnnxStep(changed(name, value))
 
 
 def test_refusals(tiny_run: Path, tmp_path: Path) -> None:

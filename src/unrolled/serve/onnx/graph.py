@@ -61,7 +61,20 @@ def onnx_graph(step: Step, batch: int | None = None) -> Any:
         reason = " ".join(str(error).split("## Exception summary")[-1].split())[:300]
         raise UnrolledError(f"the model cannot be written in ONNX: {reason}") from error
     assert made is not None
-    return made.model_proto
+    return _named(made.model_proto)
+
+
+def _named(proto: Any) -> Any:
+    """The graph with its one size that varies called ``batch``, and without the tracer's notes on what is inside."""
+    graph = proto.graph
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if size.HasField("dim_param"):
+                size.dim_param = "batch"
+    for node in graph.node:
+        del node.metadata_props[:]
+    return proto
 
 
 def _recorded(module: torch.nn.Module, inputs: tuple[Tensor, ...], batch: int | None) -> torch.export.ExportedProgram:

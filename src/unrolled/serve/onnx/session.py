@@ -52,12 +52,16 @@ class OnnxStep:
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         if self.metadata.get("format") != FORMAT:
             raise UnrolledError(f"{name} is no step of unrolled; write one with `unrolled export RUN step.onnx`.")
-        if int(self.metadata["format_version"]) > VERSION:
+        try:
+            version, self.state = int(self.metadata["format_version"]), self.metadata["state"].split()
+            given = {one.name: one for one in self._session.get_inputs()}
+            self._forms = {name: (_TYPES[given[name].type], given[name].shape[1:]) for name in self.state}
+            self.initial()
+        except (KeyError, ValueError, TypeError) as error:
+            raise UnrolledError(f"what {name} says about itself is damaged; export it again.") from error
+        if version > VERSION:
             raise UnrolledError(f"{name} is of a newer format; use the release that wrote it.")
-        self.state = self.metadata["state"].split()
         self.scores = self._session.get_outputs()[0].name
-        given = {one.name: one for one in self._session.get_inputs()}
-        self._forms = {name: (_TYPES[given[name].type], given[name].shape[1:]) for name in self.state}
 
     @property
     def tokenizer(self) -> dict[str, Any]:
