@@ -42,3 +42,13 @@ def test_it_follows_until_the_end(unrolled: Command, trained: Path) -> None:
 
 def test_refusals(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "there is no folder" in refused("watch", tmp_path / "none")
+
+
+def test_a_comparison_that_has_not_begun(unrolled: Command, tmp_path: Path) -> None:
+    from compare.plans import registered
+
+    registered(tmp_path)
+    code, out, _ = unrolled("watch", tmp_path / "out", "--once")
+    assert code == 0
+    assert out.startswith(f"{tmp_path / 'out'}: 0 of ")
+    assert "0 under way; 0.0 CPU hours spent" in out

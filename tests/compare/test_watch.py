@@ -117,6 +117,29 @@ def test_a_folder_of_runs_and_nothing_is_written(make: Make, tmp_path: Path) -> 
         list(watched_folders([tmp_path / "none"]))
 
 
+def test_runs_of_a_comparison_say_who_trains_them(make: Make, tmp_path: Path) -> None:
+    from compare.plans import registered
+    from unrolled.compare import Board
+    from unrolled.compare.claims import Claims
+
+    board = Board(registered(tmp_path))
+    job = board.known()[0]
+    make(f"out/runs/{job.id}", 4)
+    claims = Claims(board.folder)
+    claim = claims.take(job.id)
+    assert claim is not None
+    value = json.loads(claim.path.read_text())
+    claim.path.write_text(json.dumps({**value, "host": "elsewhere", "boot": "another"}))
+    found = look([board.folder])
+    claim._stop()
+    assert (found["runs"][0]["machine"], found["runs"][0]["status"]) == ("elsewhere", "running")
+    assert list(found["comparisons"][0]["running"]) == [job.id]
+    assert found["comparisons"][0]["done"] == 0
+    old = time.time() - 3600
+    os.utime(claim.path, (old, old))
+    assert look([board.folder])["runs"][0]["machine"] == ""
+
+
 def test_bars() -> None:
     assert sparkline([3.0, 2.0, 1.0]) == "█▅▁"
     assert sparkline([2.0, 2.0]) == "▁▁"
