@@ -5,7 +5,7 @@ import torch
 
 from serve.onnx.beside import VOCABULARY, exported_step, largest_error, tiny_model
 from unrolled.cells import CELLS
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.kernels.cpu import why_no_library
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.model.heads import HEADS
@@ -129,3 +129,13 @@ def test_integers_are_those_of_the_decoder(cell: str) -> None:
     # one integer that is rounded the other way, of a number that lies between two, is more than float32's own error
     assert largest_error(step, model, ours) < plain / 2
     assert 1e-4 < plain < 0.5
+
+
+@pytest.mark.slow
+def test_a_cell_that_fixes_its_rows_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = CELLS["rnn"].step
+    monkeypatch.setattr(CELLS["rnn"], "step", lambda self, pre, state, w, tap: original(
+        self, pre + torch.zeros(len(pre), 1), state, w, tap
+    ))  # fmt: skip
+    with pytest.raises(UnrolledError, match=r"cannot be written in ONNX: .*batch"):
+        exported_step(tiny_model(cell="rnn"))
