@@ -29,6 +29,7 @@ VERBS = [
     ["tune", "status"],
     ["tune", "report"],
     ["tune", "best"],
+    ["watch"],
     ["compress"],
     ["decompress"],
     ["inspect", "recovery"],

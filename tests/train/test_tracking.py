@@ -113,3 +113,44 @@ def test_what_cannot_be_tracked(text: Path, tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UnrolledError, match=r"needs tensorboard; pip install 'unrolled\[track\]'"):
         make_trackers(["tensorboard"], tmp_path)
     assert set(TRACKERS) == {"tensorboard", "stdout-json"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_run_that_was_killed_is_one_series_in_each_tracker(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines after the state that was saved last are there when a run is killed, and are written anew by the resumed
+    one."""
+
+    class Killed(BaseException):
+        pass
+
+    original, steps = loop.train_step, [0]
+
+    def killed(*arguments: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 33:
+            raise Killed
+        return original(*arguments)
+
+    run, trackers = tmp_path / "run", [name for name in TRACKERS if name != "tensorboard" or _has_tensorboard()]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", killed)
+        with pytest.raises(Killed):
+            train(experiment(text, train={"log_every": 1}), run, track=trackers)
+    before = [line["step"] for line in events(run) if line["type"] == "train"]
+    capsys.readouterr()
+    resume(run, track=trackers)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    told = [line["step"] for line in lines if line["type"] == "train"]
+    assert told == list(range(1, len(told) + 1))
+    assert len(told) > len(before) == 32
+    if _has_tensorboard():
+        assert [step for step, _ in series(run)["train/nats"]] == told
+
+
+def _has_tensorboard() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("tensorboard") is not None

@@ -72,6 +72,8 @@ class Cell(nn.Module):
         normed: whether a residual stack puts its norm before the cell.
         even_steps: whether every step takes as many operations; else :meth:`flops_per_token` is their mean over steps.
         parameter_rules: parameter's name -> how it is trained, where that differs from the rest.
+        no_graph: why one step is no fixed graph of operations (a loop whose length depends on what is read, say), so
+            that it cannot be exported as one; None where it is.
         hands: names of the values that the cell hands to the layers above, within a window. Such a cell's ``forward``
             takes one more argument, ``handed``, a mapping name -> tensor (batch, time, ...): what cells below have put
             there, and where it puts its own; an empty one where it stands alone.
@@ -94,6 +96,7 @@ class Cell(nn.Module):
     normed: bool = True
     even_steps: bool = True
     parameter_rules: Mapping[str, ParameterRule] = {}
+    no_graph: str | None = None
     hands: tuple[str, ...] = ()
 
     def __init__(self, in_width: int, width: int, config: Any):

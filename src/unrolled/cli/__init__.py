@@ -37,6 +37,7 @@ def main() -> None:
         score,
         train,
         tune,
+        watch,
     )
 
     if world_size() > 1:  # torch's engine warns, from each process, of what is meant

@@ -102,10 +102,21 @@ def _lines(folder: Path, kind: str) -> list[dict[str, Any]]:
         try:
             value = parse_json(line)
             if value["type"] == kind:
-                found[int(value["step"])] = {key: value[key] for key in ("tokens", "cpu", "nats")}
+                kept = {key: value[key] for key in ("step", "tokens", "cpu", "nats")}
+                found[int(value["step"])] = {**kept, "wall": value.get("wall", value["cpu"])}
         except (ValueError, KeyError, TypeError) as error:
             raise UnrolledError(f"{path} is damaged; delete {folder}, and run it again.") from error
     return [found[step] for step in sorted(found)]
+
+
+def train_lines(folder: Path) -> list[dict[str, Any]]:
+    """step, tokens, wall, cpu and nats of every line about training. Raises UnrolledError for a damaged log."""
+    return _lines(folder, "train")
+
+
+def valid_lines(folder: Path) -> list[dict[str, Any]]:
+    """The same of every validation."""
+    return _lines(folder, "valid")
 
 
 def validations(folder: Path) -> Iterator[dict[str, Any]]:

@@ -58,6 +58,20 @@ _ROWS = (
         "unrolled.serve.hf.write:export_hugging_face",
         ("remote_code",),
     ),
+    Export(
+        "onnx",
+        (".onnx",),
+        "neural language models, one step with the state as inputs and outputs",
+        "unrolled.serve.onnx.write:export_onnx",
+        ("int8", "batch", "logits", "log_prob", "verify"),
+    ),
+    Export(
+        "web",
+        (),
+        "neural language models of bytes, characters or words, as a page that runs in the browser",
+        "unrolled.serve.web.write:export_web",
+        ("int8", "runtime", "verify"),
+    ),
 )
 
 EXPORTS: dict[str, Export] = {row.name: row for row in _ROWS}

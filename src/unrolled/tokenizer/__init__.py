@@ -2,7 +2,7 @@
 
 import os
 import reprlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -19,6 +19,7 @@ __all__ = [
     "Tokenizer",
     "load_tokenizer",
     "save_tokenizer",
+    "tokenizer_value",
 ]
 
 TOKENIZERS: Registry[type[Tokenizer]] = Registry(
@@ -40,17 +41,19 @@ AnyTokenizerConfig = Annotated[SerializeAsAny[Config], BeforeValidator(TOKENIZER
 _MOST_FILE = 128 << 20  # the largest vocabulary of subwords, 2^20, takes 90 MB with its merges
 
 
+def tokenizer_value(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a tokenizer's file holds, as plain JSON values."""
+    return {
+        "kind": "tokenizer",
+        "version": tokenizer.version,
+        "config": tokenizer.config.model_dump(mode="json"),
+        "state": tokenizer.to_json(),
+    }
+
+
 def save_tokenizer(tokenizer: Tokenizer, path: str | os.PathLike[str]) -> None:
     """Write a tokenizer as one JSON file, atomically."""
-    write_json(
-        path,
-        {
-            "kind": "tokenizer",
-            "version": tokenizer.version,
-            "config": tokenizer.config.model_dump(mode="json"),
-            "state": tokenizer.to_json(),
-        },
-    )
+    write_json(path, tokenizer_value(tokenizer))
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:

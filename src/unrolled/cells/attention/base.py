@@ -110,7 +110,7 @@ class AttentionCell(MixerCell):
         elif positions == "alibi":
             steps = torch.arange(keys.shape[1], device=q.device, dtype=q.dtype)
             level = -steps.unsqueeze(1) * slopes(q.shape[2]).to(q)
-            options["level"] = level.expand(len(q), -1, -1)
+            options["level"] = level.expand(q.shape[0], -1, -1)
         y, _ = bias_attention(q, keys, values, turned.first, backend=self.wish, subject=self.name, **options)
         return y
 

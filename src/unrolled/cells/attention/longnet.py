@@ -87,6 +87,7 @@ class LongNet(AttentionCell):
         LongNetConfig(heads=4, segments=(16, 32, 64), dilations=(1, 2, 4), offsets="paper", sub_norm=True),
         LongNetConfig(heads=2, segments=(16,), dilations=(1,), detach=True),
     )
+    no_graph = "which tokens a branch keeps, and how many, depends on where the document stands"
     EQUATION = "y = softmax over segments of ever fewer tokens"
     even_steps = False
 

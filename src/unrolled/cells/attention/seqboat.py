@@ -99,6 +99,7 @@ class SeqBoat(SystemCell):
         SeqBoatConfig(modes=2, shared=4, value_factor=1.5, window=2),
         SeqBoatConfig(modes=1, shared=2, window=3, attention="relu2", bias="simple", distances=4),
     )
+    no_graph = "it computes attention for the tokens that it chooses alone"
     EQUATION = "y = silu(b + p a W(r * att) + x), attention where p1 > p0"
     State = SeqBoatState  # type: ignore[assignment]
     even_steps = False

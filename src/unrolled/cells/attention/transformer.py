@@ -174,7 +174,7 @@ class Transformer(AttentionCell):
         """Those of the places (batch, time)."""
         if self.learned is None:
             return sinusoid(place.double(), self.width)
-        if int(place.max()) >= len(self.learned):
+        if not torch.compiler.is_exporting() and int(place.max()) >= len(self.learned):
             raise UsageError(
                 f"a document goes on beyond the {len(self.learned)} learned positions; raise model.cell.places, reset "
                 "at "

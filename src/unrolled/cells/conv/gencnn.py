@@ -202,7 +202,7 @@ class GenCNN(MixerCell):
     @staticmethod
     def _count(fill: Tensor, time: int, reset: Tensor | None) -> Tensor:
         """(batch, time): words of the document up to each token, without those that were folded before the window."""
-        steps = torch.arange(1, time + 1, device=fill.device).expand(len(fill), -1)
+        steps = torch.arange(1, time + 1, device=fill.device).expand(fill.shape[0], -1)
         count = fill.unsqueeze(1) + steps
         if reset is None:
             return count
@@ -214,12 +214,14 @@ class GenCNN(MixerCell):
         time, block = count.shape[1], self.block
         folds = (count >= self.newest + block) & ((count - self.newest) % block == 0)
         order = folds.cumsum(1)
-        rows = torch.arange(len(count), device=count.device)
+        rows = torch.arange(count.shape[0], device=count.device)
         documents = torch.zeros_like(count) if reset is None else reset.cumsum(1)
         # a summary belongs to the document of its block; that which is carried in to what comes before a reset
         found, owner = [carry], torch.zeros_like(documents[:, 0])
         owners = [owner]
-        for k in range(1, int(order[:, -1].max()) + 1):
+        # a recorded step is the same whatever is read: as many folds as the window may have
+        most = time if torch.compiler.is_exporting() else int(order[:, -1].max())
+        for k in range(1, most + 1):
             at = (order < k).sum(1).clamp_max(time - 1)
             document = documents[rows, at]
             # the block's oldest word lies as deep in the words as its fold in the window; rows without so many folds

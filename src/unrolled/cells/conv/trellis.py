@@ -189,7 +189,7 @@ class TrellisNet(MixerCell):
         """One window of the class's equations."""
         exact, lstm = self.config.carry == "exact", self.config.unit == "lstm"
         of_input, of_levels = self.weights() if self._settled is None else self._settled
-        cache = state.x if exact else x.new_zeros(len(x), max(self.dilations), self.in_width)
+        cache = state.x if exact else x.new_zeros(x.shape[0], max(self.dilations), self.in_width)
         reach = None if given.reset is None else reach_of(given.reset, cache.shape[1])
         injected = [self._inject(x, cache, reach, d, of_input) for d in distinct(self.dilations)]
         held: list[Any] = [state.levels_h, state.levels_c] if lstm else [state.levels_h, None]

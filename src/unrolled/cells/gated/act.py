@@ -81,7 +81,7 @@ class _Loop(StepCell):
     def step(self, pre: Any, state: Any, w: Weights, tap: Tap) -> tuple[Tensor, Any]:
         """Steps of the repeated cell until every row is done."""
         inner, enough = w.scope("cell"), 1 - self.config.epsilon
-        reached = leaves(state)[0].new_zeros(len(leaves(state)[0]), 1)
+        reached = leaves(state)[0].new_zeros(leaves(state)[0].shape[0], 1)
         cost, running, means = torch.zeros_like(reached), torch.ones_like(reached, dtype=torch.bool), None
         for n in range(1, self.config.cap + 1):
             y, state = self.cell.step(pre[min(n, 2) - 1], state, inner, silent)
@@ -128,6 +128,7 @@ class ACT(MixerCell):
         ACTConfig(cap=2, epsilon=0.001, cell=GRUConfig()),
         ACTConfig(cap=1, cell=RNNConfig()),
     )
+    no_graph = "it takes as many steps for a token as its halting unit wants"
     EQUATION = "y = sum of p_n y_n over n steps of the wrapped cell, p from a halting unit"
     operation = "cell_loop"
     hands = ("cost",)

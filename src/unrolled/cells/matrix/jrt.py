@@ -195,7 +195,7 @@ class JRT(MatrixCell):
 
 def _places(fill: Tensor, reset: Tensor | None, time: int) -> tuple[Tensor, Tensor]:
     """The place of each token in its document, from 0, and a number of that document, (batch, time) both."""
-    steps = torch.arange(time, device=fill.device).expand(len(fill), time)
+    steps = torch.arange(time, device=fill.device).expand(fill.shape[0], time)
     before = fill.unsqueeze(1) + steps
     if reset is None:
         return before, torch.zeros_like(steps)

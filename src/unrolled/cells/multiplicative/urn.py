@@ -44,6 +44,7 @@ class URN(StepCell):
     Config = URNConfig
     State = HiddenState
     EXAMPLES = (URNConfig(), URNConfig(rank=1))
+    no_graph = "its matrices are exponentials of matrices made of what is read, which ONNX does not have"
     EQUATION = "h = exp(S(x)) h, S skew-symmetric"
 
     def __init__(self, in_width: int, width: int, config: URNConfig):

@@ -27,7 +27,7 @@ class Caches:
     def split(self, held: Tensor) -> list[Tensor]:
         """(batch, numbers) as a list of (batch, steps, width)."""
         parts = held.split(self.sizes, 1)
-        return [part.view(len(held), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [part.view(held.shape[0], *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     @staticmethod
     def join(parts: Sequence[Tensor]) -> Tensor:

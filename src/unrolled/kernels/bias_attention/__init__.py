@@ -84,11 +84,11 @@ def bias_attention(
     always = 0
     if memory is not None:
         always = memory[0].shape[1]
-        k, v = (torch.cat([m.expand(len(q), -1, -1, -1), x], 1) for m, x in zip(memory, (k, v), strict=True))
+        k, v = (torch.cat([m.expand(q.shape[0], -1, -1, -1), x], 1) for m, x in zip(memory, (k, v), strict=True))
         first = q.new_full(q.shape[:2], 0, dtype=torch.int64) if first is None else first
         first = first + always
         if level is not None:
-            level = torch.cat([level.new_zeros(len(level), always, level.shape[2]), level], 1)
+            level = torch.cat([level.new_zeros(level.shape[0], always, level.shape[2]), level], 1)
     parts = [part if part is None else part.to(work) for part in (q, k, v, level, bias)]
     q, k, v, level, bias = parts  # type: ignore[assignment]
     factor = q.shape[-1] ** -0.5 if scale is None else scale

@@ -78,6 +78,6 @@ def attend_torch(given: Inputs) -> tuple[Tensor, None]:
     some = seen.any(-1, keepdim=True)
     mask = seen | ~some  # a query that sees nothing would become NaN; its output is put to zero below
     if bias is not None:
-        mask = bias.expand(len(q), heads, time, keys).masked_fill(~mask, -torch.inf)
+        mask = bias.expand(q.shape[0], heads, time, keys).masked_fill(~mask, -torch.inf)
     y = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=given.scale)
     return (y * some).transpose(1, 2), None

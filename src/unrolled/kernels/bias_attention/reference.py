@@ -60,7 +60,7 @@ def attend(given: Inputs) -> tuple[Tensor, Tensor | None]:
             between = given.level[:, own : own + 1] - given.level[:, : own + 1]
             s = torch.cat([s[:, : given.always], s[:, given.always :] + between[:, given.always :]], 1)
         if given.bias is not None:
-            whole = given.bias.expand(len(q), q.shape[2], time, keys)
+            whole = given.bias.expand(q.shape[0], q.shape[2], time, keys)
             s = s + whole[:, :, t, : own + 1].transpose(1, 2)
         so_far = place[: own + 1].view(1, -1, 1)
         seen = torch.ones_like(s, dtype=torch.bool)  # (batch, keys so far, heads)

@@ -88,9 +88,9 @@ def _check(x: Tensor, weight: Tensor, cache: Tensor | None, dilation: int, group
         raise UsageError(
             f"a weight {tuple(weight.shape)} has {width // of} groups at width {width}; let groups fit it."
         )
-    if cache is not None and cache.shape != (len(x), lost, width):
+    if cache is not None and cache.shape != (x.shape[0], lost, width):
         raise UsageError(
-            f"the cache of this convolution is {(len(x), lost, width)}, not {tuple(cache.shape)}; "
+            f"the cache of this convolution is {(x.shape[0], lost, width)}, not {tuple(cache.shape)}; "
             "pass on what it returned."
         )
 

@@ -31,6 +31,7 @@ class Head(nn.Module):
             a vocabulary of 23 or more.
         projected_width: width after the head's own projection, where its dropout acts; None without one.
         streams: vectors side by side in h, see :meth:`unrolled.cells.Cell.streams`.
+        has_logits: whether the log-probabilities are one softmax of :meth:`logits`.
         logit_scale: multiplies every logit over the vocabulary, see :meth:`tempered`.
     """
 
@@ -38,6 +39,7 @@ class Head(nn.Module):
     EXAMPLES: ClassVar[tuple[HeadConfig, ...]]
     projected_width: int | None = None
     streams: int = 1
+    has_logits: ClassVar[bool] = False
     logit_scale: float = 1.0
 
     def __init__(self, in_width: int, vocab_size: int, config: Any, tied: nn.Parameter | None = None):
@@ -112,4 +114,12 @@ class Head(nn.Module):
         Args:
             masks: as in :meth:`loss`, in shapes that fit h.
         """
+        raise NotImplementedError
+
+    def learn(self, h: Tensor, ids: Tensor, state: Any) -> Any:
+        """The head's state after the tokens ids (batch,), each of which followed its h (batch, in_width)."""
+        return state
+
+    def logits(self, h: Tensor) -> Tensor:
+        """What log_prob normalises, (..., V); of heads that have :attr:`has_logits`."""
         raise NotImplementedError

@@ -82,6 +82,11 @@ class PointerHead(MatrixHead):
         ids = torch.zeros(batch, length, device=device, dtype=torch.int64)
         return PointerState(keys, ids, torch.zeros(batch, 1, device=device, dtype=torch.int64))
 
+    def learn(self, h: Tensor, ids: Tensor, state: PointerState) -> PointerState:
+        """See :meth:`Head.learn`."""
+        keys, known = torch.cat([state.keys, h.unsqueeze(1)], 1), torch.cat([state.ids, ids.unsqueeze(1)], 1)
+        return PointerState(keys[:, 1:], known[:, 1:], (state.fill + 1).clamp_max(self.config.length))
+
     def _attention(self, h: Tensor, keys: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of the positions' shares and of the gate.
 
@@ -150,7 +155,7 @@ class PointerHead(MatrixHead):
         masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, PointerState]:
         """See :meth:`Head.loss`; the reported nats are without the gate's term."""
-        state = state if state is not None else self.initial_state(len(h), h.device, h.dtype)
+        state = state if state is not None else self.initial_state(h.shape[0], h.device, h.dtype)
         gate, mass, new = self._mass(h, targets, state, reset)
         inputs = [self.project(h, masks).flatten(0, 1), gate.flatten(), mass.flatten()]
         parameters = [p for p in (self.weight, self.scaled_bias) if p is not None]

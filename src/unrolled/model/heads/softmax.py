@@ -57,6 +57,7 @@ class SoftmaxHead(MatrixHead):
     """
 
     Config = SoftmaxConfig
+    has_logits = True
     EXAMPLES = (
         SoftmaxConfig(),
         SoftmaxConfig(project=4, bias=False),
@@ -151,10 +152,16 @@ class SoftmaxHead(MatrixHead):
 
     def log_prob(self, h: Tensor, state: None = None, masks: SoftmaxMasks | None = None) -> tuple[Tensor, None]:
         """See :meth:`Head.log_prob`; always the full softmax."""
-        h = self._read(h, masks)
+        return torch.log_softmax(self._logits(self._read(h, masks)), -1), None
+
+    def logits(self, h: Tensor) -> Tensor:
+        """See :meth:`Head.logits`."""
+        return self._logits(self._read(h, None))
+
+    def _logits(self, h: Tensor) -> Tensor:
         if self.config.cap is None:
-            return self.softmax(h), None
-        return torch.log_softmax(self.capped(self.linear(h, self.weight, self.bias)), -1), None
+            return self.linear(h, self.weight, self.scaled_bias)
+        return self.capped(self.linear(h, self.weight, self.bias))
 
     def capped(self, logits: Tensor) -> Tensor:
         """Logits (..., V) under the cap, where there is one, times ``logit_scale``."""

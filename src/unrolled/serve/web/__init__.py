@@ -1,0 +1,1 @@
+"""A folder with a page that runs a model in the browser."""
