@@ -127,11 +127,11 @@ def test_a_run_that_was_killed_is_one_series_in_each_tracker(
 
     original, steps = loop.train_step, [0]
 
-    def killed(*arguments: Any) -> Any:
+    def killed(*arguments: Any, **options: Any) -> Any:
         steps[0] += 1
         if steps[0] == 33:
             raise Killed
-        return original(*arguments)
+        return original(*arguments, **options)
 
     run, trackers = tmp_path / "run", [name for name in TRACKERS if name != "tensorboard" or _has_tensorboard()]
     with monkeypatch.context() as patch:

@@ -108,11 +108,11 @@ def test_cpu_hours_leave_room_for_the_confirmation(tmp_path: Path, no_fsync: Non
 def test_a_stop_saves_and_frees_the_trial(tmp_path: Path, no_fsync: None, monkeypatch: pytest.MonkeyPatch) -> None:
     board, steps, original = begun(tmp_path, short()), [0], loop.train_step
 
-    def stopped(*arguments: Any) -> Any:
+    def stopped(*arguments: Any, **options: Any) -> Any:
         steps[0] += 1
         if steps[0] == 4:
             signal.raise_signal(signal.SIGINT)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(loop, "train_step", stopped)
     with pytest.raises(StoppedError):
