@@ -10,7 +10,7 @@ TESTS = """
 import subprocess, sys, time
 import pytest
 
-def work(seconds=0.1):
+def work(seconds=0.2):
     began = time.process_time()
     while time.process_time() - began < seconds:
         pass
@@ -18,7 +18,7 @@ def work(seconds=0.1):
 def test_short(): pass
 def test_waits(): time.sleep(0.1)
 def test_long(): work()
-CHILD = "import time\\nwhile time.process_time() < 0.1: pass"
+CHILD = "import time\\nwhile time.process_time() < 0.2: pass"
 def test_child(): subprocess.run([sys.executable, "-c", CHILD], check=True)
 @pytest.mark.slow
 def test_marked(): work()
