@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from train.group import Ended, launch
 from train.runs import events, experiment, write_text
+from unrolled.train import ExperimentConfig
 
 CLOSE = 1e-12
 
@@ -111,6 +112,31 @@ def test_four_processes_equal_one(kind: str, replicas: int, text: Path, tmp_path
     right(launch(1, config, tmp_path / "one"))
     right(launch(4, config, tmp_path / "four"))
     check_close(tmp_path / "one", tmp_path / "four")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_the_final_score_is_that_of_one(kind: str, text: Path, tmp_path: Path) -> None:
+    config = setup("lstm", text, kind=kind)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"final_eval": True})})
+    exact = []
+    for world in (1, 2):
+        right(launch(world, config, tmp_path / str(world)))
+        exact.append(json.loads((tmp_path / str(world) / "record.json").read_text())["valid_exact"])
+    assert exact[0]["tokens"] == exact[1]["tokens"]
+    assert abs(exact[0]["nats"] - exact[1]["nats"]) < 1e-9
+
+
+def test_targets_that_do_not_count(tmp_path: Path) -> None:
+    """Of rows whose number of targets differs from process to process."""
+    config = ExperimentConfig.parse({
+        "task": {"name": "made", "rows": 8, "valid_rows": 16, "problem": "flipflop"},
+        "model": {"width": 8, "cell": "lstm"},
+        "train": {"steps": 10, "validations": 2, "log_every": 1, "threads": 1, "parallel": {"shards": 2}},
+    })  # fmt: skip
+    for world in (1, 2):
+        right(launch(world, config, tmp_path / str(world)))
+    check_close(tmp_path / "1", tmp_path / "2")
 
 
 def test_shards_have_masks_of_their_own(text: Path, tmp_path: Path) -> None:
