@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from train.group import Ended, launch
 from train.runs import events, experiment, write_text
+from unrolled.core.errors import UnrolledError
+from unrolled.runs import Run
 from unrolled.train import ExperimentConfig
 
 CLOSE = 1e-12
@@ -209,6 +211,8 @@ def test_dropped_states_begin_anew(text: Path, tmp_path: Path) -> None:
     right(launch(2, kept, tmp_path / "whole"))
     assert launch(2, dropped, tmp_path / "run", signals={0: (signal.SIGTERM, 9)}).codes == [143, 143]
     right(launch(2, dropped, tmp_path / "run", again=True))
+    with pytest.raises(UnrolledError, match="parts of several processes"):
+        _ = Run(tmp_path / "run", "cpu", weights="raw").weights_file
     first, second = losses(tmp_path / "run"), losses(tmp_path / "whole")
     assert first[:9] == second[:9]
     assert first[-2:] != second[-2:]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_spread", "like", "local", "span", "whole"]
+__all__ = ["copy_rows", "is_spread", "like", "local", "span", "whole"]
 
 
 def is_spread(value: Tensor) -> bool:

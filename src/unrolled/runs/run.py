@@ -160,6 +160,11 @@ class Run:
         states = saved_states(self.path)
         if not states:
             raise UnrolledError(f"{self.path} has no training state, which holds the raw weights; use the saved ones.")
+        if not (states[-1] / STATE_TENSORS).exists():
+            raise UnrolledError(
+                f"the training state of {self.path} is in the parts of several processes, which only training reads; "
+                "use the saved weights."
+            )
         return states[-1] / STATE_TENSORS
 
     @cached_property

@@ -113,6 +113,8 @@ class Trainer:
         with agreed():
             initial = self.task.initial_state(self.model)
             self.state = checkpoint.restore(self.out, self._kept(), self.progress.averaging, initial)
+        if self.config.train.parallel.carried == "drop":
+            self.report.note("carried states were not saved and begin anew: the run does not go on exactly")
         self.metrics.begin(self.progress.metrics_bytes)
         self.agreement.meet()
 
