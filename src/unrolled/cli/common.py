@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,8 @@ __all__ = [
     "QuantizeOption",
     "SamplesOption",
     "SettingsOption",
+    "StateOption",
+    "StateOutOption",
     "TemperatureOption",
     "ThreadsOption",
     "WeightsOption",
@@ -76,6 +79,13 @@ DynamicOption = Annotated[
 ]
 CacheOption = Annotated[
     int | None, typer.Option("--cache", min=1, help="Continuous cache of so many tokens.", show_default=False)
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", help="Go on from the state of a text that --state-out or a server wrote."),
+]
+StateOutOption = Annotated[
+    Path | None, typer.Option("--state-out", help="Write the state after the text here, to go on from.")
 ]
 QuantizeOption = Annotated[
     str | None, typer.Option("--quantize", help="Weights in fewer bits: bf16 or int8.", show_default=False)

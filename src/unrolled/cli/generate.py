@@ -15,6 +15,8 @@ from unrolled.cli.common import (
     PredictOption,
     QuantizeOption,
     SettingsOption,
+    StateOption,
+    StateOutOption,
     app,
     at_test_time,
     emit,
@@ -59,6 +61,8 @@ def generate(
             "the prompt too; may be given several times."
         ),
     ] = None,
+    state: StateOption = None,
+    state_out: StateOutOption = None,
     quantize: QuantizeOption = None,
     predict: PredictOption = None,
     settings: SettingsOption = None,
@@ -77,8 +81,11 @@ def generate(
     Example: unrolled generate runs/x --stop "\\n\\n"
 
     Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
+
+    Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
     """
     from unrolled.core.errors import UsageError
+    from unrolled.core.files import ready_output
     from unrolled.data.reading import read_plain
     from unrolled.generate import SamplerConfig
     from unrolled.runs import Run
@@ -95,7 +102,11 @@ def generate(
     opened = Run(run, device, backend, precision)
     stops = [with_escapes(given_text(one, "a stop text")) for one in stop or ()]
     options, _ = at_test_time(predict, settings, quantize=quantize, clamp=clamp or None)
-    print_generation(opened, text, tokens, sampler, stops, samples, json, options)
+    if state_out is not None:
+        if samples > 1:
+            raise UsageError("--state-out is the state after one text; leave out --samples.")
+        ready_output(state_out, *([] if state is None else [state]))
+    print_generation(opened, text, tokens, sampler, stops, samples, json, options, state, state_out)
 
 
 def print_generation(
@@ -107,15 +118,25 @@ def print_generation(
     samples: int = 1,
     json: bool = False,
     predict: Mapping[str, Any] | None = None,
+    state: Path | None = None,
+    state_out: Path | None = None,
 ) -> None:
-    """Generate over a run and print: one sample as it comes, several when they are whole."""
-    from unrolled.evaluate import open_predictor
+    """Generate over a run and print: one sample as it comes, several when they are whole.
+
+    Args:
+        state: file of the state to go on from. state_out: file for the state after the text, of one sample.
+    """
+    from unrolled.evaluate import open_predictor, state_form
     from unrolled.generate import generate as whole
     from unrolled.generate import stream
-    from unrolled.predict import PredictorConfig
+    from unrolled.predict import KeptState, PredictorConfig
+    from unrolled.predict.state_files import read_state, write_state
 
     with open_predictor(run, PredictorConfig.parse(predict or {}), stepwise=True) as predictor:
-        arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples)
+        form = None if state is None and state_out is None else state_form(run, predictor)
+        begun = None if form is None else form.begin() if state is None else read_state(state, form)
+        ends: dict[tuple[int, int], KeptState] | None = None if state_out is None else {}
+        arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples, begun, ends)
         if json:
             emit([done._asdict() for done in whole(*arguments)])
         elif samples > 1:
@@ -128,3 +149,5 @@ def print_generation(
                 write(piece.text, "")
                 sys.stdout.flush()
             write("")
+        if ends is not None and state_out is not None and form is not None:
+            write_state(state_out, ends[0, 0], form)

@@ -19,6 +19,8 @@ from unrolled.cli.common import (
     QuantizeOption,
     SamplesOption,
     SettingsOption,
+    StateOption,
+    StateOutOption,
     TemperatureOption,
     ThreadsOption,
     WeightsOption,
@@ -33,7 +35,7 @@ from unrolled.core.terminal import for_stream
 if TYPE_CHECKING:
     from unrolled.data.plain import Reading
     from unrolled.evaluate import ScoreConfig, Scored, TextBlock, Unit, WordTable
-    from unrolled.predict import Predictor
+    from unrolled.predict import KeptState, Predictor
     from unrolled.tokenizer import Tokenizer
 
 _END = "<end>"
@@ -74,6 +76,11 @@ def score(
     ends: Annotated[
         bool | None, typer.Option("--ends/--no-ends", help="Rows for line ends; by default for running text only.")
     ] = None,
+    close: Annotated[
+        bool, typer.Option("--close/--open", help="The text ends where it ends; or another part of it may follow.")
+    ] = True,
+    state: StateOption = None,
+    state_out: StateOutOption = None,
     window: Annotated[int, typer.Option(min=1, help="Tokens at once; does not change the figures.")] = 512,
     temperature: TemperatureOption = 1.0,
     dynamic: DynamicOption = None,
@@ -105,9 +112,10 @@ def score(
     from unrolled.core.files import open_output, ready_output
     from unrolled.core.registry import unknown_name
     from unrolled.data.reading import text_part
-    from unrolled.evaluate import ScoreConfig, WordTable, open_predictor
+    from unrolled.evaluate import ScoreConfig, WordTable, open_predictor, state_form
     from unrolled.evaluate.of_run import DTYPES
     from unrolled.predict import PredictorConfig
+    from unrolled.predict.state_files import read_state, write_state
     from unrolled.runs import Run
 
     for name, value, known in (("format", form, ("tsv", "jsonl")), ("dtype", dtype, DTYPES)):
@@ -115,7 +123,7 @@ def score(
             raise unknown_name(name, value, known)
     config = ScoreConfig.parse({
         "unit": unit, "reset": reset, "boundary": boundary, "entropy": entropy, "rank": rank, "top_k": top_k,
-        "window": window,
+        "window": window, "close": close,
     })  # fmt: skip
     table = None
     if words or column is not None or keep or line_by is not None:
@@ -128,8 +136,13 @@ def score(
     names = files or ["-"]
     for name in names:
         text_part(name)
-    if out is not None:
-        ready_output(out, *names)
+    if state is not None:
+        config.check_goes_on()
+    if (state is not None or state_out is not None) and len(names) > 1:
+        raise UsageError("a state is that of one text; give one file with --state and --state-out.")
+    for path in (out, state_out):
+        if path is not None:
+            ready_output(path, *names, *([] if state is None else [state]))
     use_threads(threads)
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     options, _ = at_test_time(
@@ -139,6 +152,9 @@ def score(
     texts = _Texts(opened.tokenizer, config, table, tuple(names), ends, "exact" if exact else "text")
     in_json = json or form == "jsonl"
     with open_predictor(opened, PredictorConfig.parse(options), DTYPES[dtype]) as predictor:
+        kept = None if state is None and state_out is None else state_form(opened, predictor)
+        if kept is not None:
+            texts.begun = kept.begin() if state is None else read_state(state, kept)
 
         def to(file: TextIO) -> None:
             if not in_json:
@@ -151,6 +167,8 @@ def score(
         else:
             with open_output(out) as file:
                 to(file)
+        if kept is not None and state_out is not None:
+            write_state(state_out, texts.after["after"], kept)
     say(texts.summary())
 
 
@@ -174,6 +192,8 @@ class _Texts:
         self.reading: Reading = reading
         self.words, self.line_ends, self.tokens, self.nats, self.of_words = 0, 0, 0, 0.0, 0.0
         self._unit: Unit | None = None
+        self.begun: KeptState | None = None
+        self.after: dict[str, KeptState] = {}
 
     def columns(self) -> list[str]:
         """Names of what a row holds."""
@@ -193,7 +213,7 @@ class _Texts:
         for name in self.names:
             predictor.restore()  # a text does not depend on those before it
             blocks = _then(self._blocks(name), before_reading)
-            for scored in score_text(predictor, self.tokenizer, blocks, self.config):
+            for scored in score_text(predictor, self.tokenizer, blocks, self.config, self.begun, self.after):
                 self._count(scored)
                 if scored.unit.kind == "word" or self.ends:
                     row = self._row(name, scored)

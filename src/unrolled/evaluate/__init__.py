@@ -4,7 +4,7 @@ from unrolled.evaluate.bootstrap import Difference, paired_difference
 from unrolled.evaluate.ensemble import Ensemble, compare_files, fit_ensemble
 from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
 from unrolled.evaluate.of_run import evaluate_run
-from unrolled.evaluate.opening import open_predictor
+from unrolled.evaluate.opening import open_predictor, state_form
 from unrolled.evaluate.per_token import PerToken, PerTokenHeader, PerTokenWriter, read_per_token
 from unrolled.evaluate.result import EvalResult, Protocol
 from unrolled.evaluate.text import (
@@ -52,4 +52,5 @@ __all__ = [
     "read_text",
     "read_words",
     "score_text",
+    "state_form",
 ]

@@ -14,11 +14,11 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, sha256_file
 from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
-from unrolled.predict import NeuralPredictor, Predictor, PredictorConfig, adapt
+from unrolled.predict import NeuralPredictor, Predictor, PredictorConfig, StateForm, adapt
 from unrolled.runs import Run
 from unrolled.task import ClosedTask
 
-__all__ = ["RunSource", "open_predictor"]
+__all__ = ["RunSource", "open_predictor", "state_form"]
 
 
 def open_predictor(
@@ -37,6 +37,19 @@ def open_predictor(
         UsageError: settings that the model or its corpus cannot serve. UnrolledError: damaged files.
     """
     return adapt(_plain(run, dtype), config or PredictorConfig(), RunSource(run, progress), stepwise)
+
+
+def state_form(run: Run, predictor: Predictor) -> StateForm:
+    """What the states of texts are made of that a predictor of a run reads, in whatever process.
+
+    The id of the model is the folder's name and 12 hexadecimal digits of a checksum of all that a distribution depends
+    on: weights, vocabulary, settings at test time, precision.
+    """
+    weights = run.identity() if issubclass(run.task_class, ClosedTask) else sha256_file(run.weights_file)
+    model = run.config.model.model_dump(mode="json", exclude={"compute"})
+    told = [weights, run.tokenizer.fingerprint(), model, predictor.kind, predictor.options, predictor.precision]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    return StateForm(f"{run.path.resolve().name}@{digest}", predictor)
 
 
 def _plain(run: Run, dtype: torch.dtype) -> Predictor:

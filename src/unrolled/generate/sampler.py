@@ -7,8 +7,12 @@ from pydantic import Field
 from torch import Tensor
 
 from unrolled.core.config import Config
+from unrolled.core.random import RandomStreams
 
-__all__ = ["SamplerConfig", "draw", "filter_log_prob"]
+__all__ = ["SamplerConfig", "draw", "filter_log_prob", "generator_of"]
+
+
+_AT_ONCE = 1 << 16
 
 
 class SamplerConfig(Config):
@@ -62,6 +66,16 @@ def filter_log_prob(log_prob: Tensor, config: SamplerConfig) -> Tensor:
     if config.min_p:
         kept = _keep(kept, kept.exp() >= config.min_p * kept.amax(-1, keepdim=True).exp())
     return kept
+
+
+def generator_of(seed: int, sample: int, drawn: int = 0) -> torch.Generator:
+    """What the tokens of a text are drawn by: a stream of its own for each sample, ``drawn`` numbers of which were
+    used by the part of the text before."""
+    made = RandomStreams(seed).generator("sample", sample)
+    while drawn > 0:
+        torch.rand(min(drawn, _AT_ONCE), generator=made, dtype=torch.float64)
+        drawn -= _AT_ONCE
+    return made
 
 
 def draw(log_prob: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

@@ -10,11 +10,17 @@ class StopWatch:
 
     Args:
         stop: strings that end the text; none of them empty.
+        held: what was held back of the text before.
     """
 
-    def __init__(self, stop: Sequence[str]):
+    def __init__(self, stop: Sequence[str], held: str = ""):
         self._stop = tuple(stop)
-        self._held = ""
+        self._held = held
+
+    @property
+    def held(self) -> str:
+        """What is held back, since it may begin a stop string."""
+        return self._held
 
     def push(self, text: str) -> tuple[str, bool]:
         """What may be shown now, and whether a stop string has come (nothing after it is ever shown)."""

@@ -1,22 +1,18 @@
 """Text from any predictor, streamed as it comes."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.random import RandomStreams
-from unrolled.core.tree import map_tree, repeat_rows, select_rows
-from unrolled.generate.sampler import SamplerConfig, draw, filter_log_prob
-from unrolled.generate.stopping import StopWatch
-from unrolled.predict import Predictor, check_vocabulary
+from unrolled.core.tree import map_tree, repeat_rows, select_rows, to
+from unrolled.generate.row import FinishReason, TextRow
+from unrolled.generate.sampler import SamplerConfig, draw, filter_log_prob, generator_of
+from unrolled.predict import KeptState, Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["FinishReason", "Generation", "Piece", "generate", "stream"]
-
-FinishReason = Literal["length", "stop", "end"]
-"""Why a text ended: ``max_tokens``, a stop string, or an end symbol that stands for no text."""
 
 _CHUNK = 512
 
@@ -51,26 +47,10 @@ class Generation(NamedTuple):
 
 
 class _Row:
-    """One text under way."""
+    """One text under way, and whose it is."""
 
-    def __init__(self, prompt: int, sample: int, ids: list[int], tokenizer: Tokenizer, stop: Sequence[str]):
-        self.prompt, self.sample, self.count = prompt, sample, 0
-        self._decoder, self._watch = tokenizer.decoder(ids[-1] if ids else None), StopWatch(stop)
-        end = tokenizer.end_id
-        self._end = end if end is not None and not tokenizer.pieces[end] else None
-
-    def push(self, token: int, max_tokens: int) -> tuple[str, FinishReason | None]:
-        """The text that a token adds, and why the row is now finished, if it is."""
-        self.count += 1
-        text, stopped = self._watch.push(self._decoder.push(token))
-        if stopped:
-            return text, "stop"
-        if token != self._end and self.count < max_tokens:
-            return text, None
-        last, stopped = self._watch.push(self._decoder.finish())
-        if stopped:
-            return text + last, "stop"
-        return text + last + self._watch.finish(), "end" if token == self._end else "length"
+    def __init__(self, prompt: int, sample: int, text: TextRow, generator: torch.Generator):
+        self.prompt, self.sample, self.text, self.generator = prompt, sample, text, generator
 
 
 def stream(
@@ -81,6 +61,8 @@ def stream(
     sampler: SamplerConfig | None = None,
     stop: Sequence[str] = (),
     samples: int = 1,
+    state: KeptState | None = None,
+    ends: dict[tuple[int, int], KeptState] | None = None,
 ) -> Iterator[Piece]:
     """Continue prompts, token by token.
 
@@ -88,12 +70,18 @@ def stream(
     seed and the number of the sample, so a text does not depend on what else is in the batch. Memory does not
     grow with the length of the text. An empty prompt is a text's beginning.
 
+    A text can be written in parts: with ``state`` the prompts go on from where a text stopped, and ``ends`` is
+    given the state after each. Where the state is wanted, what may begin a stop string or a character stays in it
+    when ``max_tokens`` is reached, and is shown with the next part, so that parts and whole are the same text.
+
     Args:
         prompts: texts to continue, of any lengths.
         max_tokens: tokens drawn for each text at most.
         sampler: default: temperature 1, no filter, seed 0.
         stop: strings that end a text; they are not shown, not even in part.
         samples: texts for each prompt, side by side.
+        state: what the prompts go on from; absent: a text's beginning.
+        ends: to put the state after each text into, by the numbers of its prompt and sample.
     Raises:
         UsageError: a prompt that the tokenizer cannot read; ``max_tokens`` or ``samples`` below 1; an empty
             stop string. Raised by the call itself, before the first piece is asked for.
@@ -108,8 +96,16 @@ def stream(
     coded = [tokenizer.encode(prompt) for prompt in prompts]
     if not coded:
         raise UsageError("there is no prompt; give one, or an empty one for a text from its beginning.")
-    rows = [_Row(number, sample, ids, tokenizer, stop) for number, ids in enumerate(coded) for sample in range(samples)]
-    return _advance(predictor, coded, rows, max_tokens, sampler or SamplerConfig(), samples)
+    sampler = sampler or SamplerConfig()
+    begun = KeptState("", None) if state is None else state
+    rows = []
+    for number, ids in enumerate(coded):
+        # a prompt ends what was kept back, and a seed begins anew after it
+        before = begun._replace(last=ids[-1], drawn=0, pending=b"", held="") if ids else begun
+        for sample in range(samples):
+            text = TextRow(tokenizer, max_tokens, stop, before, keep=ends is not None)
+            rows.append(_Row(number, sample, text, generator_of(sampler.seed, sample, before.drawn)))
+    return _advance(predictor, coded, rows, sampler, samples, begun, ends)
 
 
 def generate(
@@ -120,13 +116,15 @@ def generate(
     sampler: SamplerConfig | None = None,
     stop: Sequence[str] = (),
     samples: int = 1,
+    state: KeptState | None = None,
+    ends: dict[tuple[int, int], KeptState] | None = None,
 ) -> list[Generation]:
     """The texts of :func:`stream`, whole: ``samples`` for the first prompt, then those for the second..."""
     texts = [""] * (len(prompts) * samples)
     tokens: list[list[int]] = [[] for _ in texts]
     nats = [0.0] * len(texts)
     reasons: list[FinishReason] = ["length"] * len(texts)
-    for piece in stream(predictor, tokenizer, prompts, max_tokens, sampler, stop, samples):
+    for piece in stream(predictor, tokenizer, prompts, max_tokens, sampler, stop, samples, state, ends):
         place = piece.prompt * samples + piece.sample
         texts[place] += piece.text
         tokens[place].append(piece.token)
@@ -140,38 +138,46 @@ def _advance(
     predictor: Predictor,
     prompts: list[list[int]],
     rows: list[_Row],
-    max_tokens: int,
     sampler: SamplerConfig,
     samples: int,
+    begun: KeptState,
+    ends: dict[tuple[int, int], KeptState] | None,
 ) -> Iterator[Piece]:
-    streams = RandomStreams(sampler.seed)
-    generators = [streams.generator("sample", row.sample) for row in rows]
-    state = repeat_rows(read_prompts(predictor, prompts), samples)
+    first = None if begun.tree is None else predictor.own_form(begun.tree)
+    state = repeat_rows(read_prompts(predictor, prompts, first), samples)
     while rows:
         log_prob = predictor.predict(state).log_prob
         if not bool(log_prob.amax(-1).isfinite().all()):
             raise UnrolledError("the model gives no finite probabilities; its weights are damaged or diverged.")
         filtered = filter_log_prob(log_prob, sampler)
         # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
-        ids = filtered.argmax(-1).cpu() if sampler.temperature == 0 else draw(filtered, generators)
+        greedy = sampler.temperature == 0
+        ids = filtered.argmax(-1).cpu() if greedy else draw(filtered, [row.generator for row in rows])
         nats = log_prob.gather(1, ids.to(log_prob.device).unsqueeze(1)).squeeze(1).tolist()
-        alive = []
+        alive, done = [], []
         for index, (row, token) in enumerate(zip(rows, ids.tolist(), strict=True)):
-            text, reason = row.push(token, max_tokens)
+            text, reason = row.text.push(token)
             yield Piece(row.prompt, row.sample, token, nats[index], text, reason)
-            if reason is None:
-                alive.append(index)
+            (alive if reason is None else done).append(index)
+        if ends is not None and done:
+            after = predictor.observe(state, ids.to(predictor.device))
+            for index in done:
+                row = rows[index]
+                tree = to(predictor.shared_form(select_rows(after, torch.tensor([index]))), "cpu")
+                ends[row.prompt, row.sample] = row.text.after(begun, len(prompts[row.prompt]), tree)
         if not alive:
             return
-        if len(alive) < len(rows):
-            rows, generators = [rows[i] for i in alive], [generators[i] for i in alive]
-            chosen = torch.tensor(alive)
+        if done:
+            rows, chosen = [rows[i] for i in alive], torch.tensor(alive)
             state, ids = select_rows(state, chosen), ids[chosen]
         state = predictor.observe(state, ids.to(predictor.device))
 
 
-def read_prompts(predictor: Predictor, prompts: Sequence[Sequence[int]]) -> Any:
+def read_prompts(predictor: Predictor, prompts: Sequence[Sequence[int]], state: Any = None) -> Any:
     """The state after prompts of any lengths (0 included), one row each, in their order.
+
+    Args:
+        state: of one row, which each of them goes on from; absent: a text's beginning.
 
     Rows are sorted by length and read together as far as the shortest goes, then without it, and so on: no
     row ever reads padding, and each reads exactly what it would read alone.
@@ -179,7 +185,8 @@ def read_prompts(predictor: Predictor, prompts: Sequence[Sequence[int]]) -> Any:
     if predictor.lockstep and len({len(prompt) for prompt in prompts}) > 1:
         raise UsageError(f"with {predictor.kind} all prompts must have as many tokens; give them one at a time.")
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    state, order, done, finished = predictor.begin(len(prompts)), by_length, 0, []
+    state = predictor.begin(len(prompts)) if state is None else repeat_rows(state, len(prompts))
+    order, done, finished = by_length, 0, []
     while order:
         length = len(prompts[order[0]])
         ids = torch.tensor([list(prompts[i][done:length]) for i in order], dtype=torch.int64)

@@ -9,6 +9,7 @@ from unrolled.predict.config import PredictorConfig, adapt
 from unrolled.predict.counts import CountState, KneserNeyPredictor
 from unrolled.predict.dynamic import DynamicPredictor, DynamicState
 from unrolled.predict.gradients import gradient_statistics
+from unrolled.predict.kept import KeptState, OtherModelError, StateForm
 from unrolled.predict.monte_carlo import MonteCarloConfig, MonteCarloPredictor
 from unrolled.predict.packed import PackedPredictor
 from unrolled.predict.static import NeuralPredictor, NeuralState
@@ -26,11 +27,13 @@ __all__ = [
     "CountState",
     "DynamicPredictor",
     "DynamicState",
+    "KeptState",
     "KneserNeyPredictor",
     "MonteCarloConfig",
     "MonteCarloPredictor",
     "NeuralPredictor",
     "NeuralState",
+    "OtherModelError",
     "PackedPredictor",
     "Prediction",
     "Predictor",
@@ -38,6 +41,7 @@ __all__ = [
     "Scores",
     "Search",
     "Source",
+    "StateForm",
     "WrappedPredictor",
     "adapt",
     "check_vocabulary",

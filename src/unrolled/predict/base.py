@@ -128,6 +128,24 @@ class Predictor(ABC):
             state = self.observe(state, ids[:, t])
         return state
 
+    def shared_form(self, state: Any) -> Any:
+        """The state in the form that it has for every predictor of this model and these settings, however their weights
+        are kept: what is saved, and what another process goes on from. This one's own by default."""
+        return state
+
+    def own_form(self, shared: Any) -> Any:
+        """The inverse of :meth:`shared_form`."""
+        return shared
+
+    def twin(self) -> "Predictor | None":
+        """The same predictor for one of several threads that serve many texts: the weights are shared, the memory that
+        it works in is not, and where that can be had a row's numbers do not depend on how its text is cut.
+
+        Returns:
+            itself where no call keeps anything; None where it serves one thread at a time only.
+        """
+        return None
+
     def restore(self) -> None:  # noqa: B027  (most predictors change nothing)
         """Undo what reading has changed in the model; nothing, but for predictors that learn."""
 

@@ -75,6 +75,19 @@ class CachePredictor(WrappedPredictor):
         """See :attr:`Predictor.options`."""
         return {**self.inner.options, "cache": self.config.model_dump(mode="json", exclude={"name"})}
 
+    def shared_form(self, state: CacheState) -> CacheState:
+        """See :meth:`Predictor.shared_form`."""
+        return state._replace(base=self.inner.shared_form(state.base))
+
+    def own_form(self, shared: CacheState) -> CacheState:
+        """See :meth:`Predictor.own_form`."""
+        return shared._replace(base=self.inner.own_form(shared.base))
+
+    def twin(self) -> Predictor | None:
+        """See :meth:`Predictor.twin`."""
+        inner = self.inner.twin()
+        return None if inner is None else CachePredictor(inner, self.config)
+
     def begin(self, batch: int, first: Tensor | None = None) -> CacheState:
         """See :meth:`Predictor.begin`."""
         base = self.inner.begin(batch, first)

@@ -34,6 +34,10 @@ class KneserNeyPredictor(Predictor):
         self.vocab_size = model.vocab_size
         self.start_id = model.config.start_id
 
+    def twin(self) -> Predictor | None:
+        """See :meth:`Predictor.twin`."""
+        return self
+
     def begin(self, batch: int, first: Tensor | None = None) -> CountState:
         """See :meth:`Predictor.begin`."""
         read = np.full(batch, self.start_id) if first is None else first.numpy()

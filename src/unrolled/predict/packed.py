@@ -1,5 +1,6 @@
 """A language model with its weights packed for reading one token after another, as they are or in fewer bits."""
 
+import copy
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,7 +14,7 @@ from unrolled.model import LanguageModel, ModelState
 from unrolled.model.heads.softmax import SoftmaxHead
 from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Source
 from unrolled.predict.base import Prediction, Predictor
-from unrolled.predict.packed_layers import packed_model
+from unrolled.predict.packed_layers import packed_model, packed_twin
 from unrolled.predict.packed_program import PackedBody, PackedSoftmax, Quantize, one_program, why_not_packed
 from unrolled.predict.static import NeuralPredictor, NeuralState
 
@@ -32,6 +33,10 @@ class PackedPredictor(NeuralPredictor):
     Args:
         model, start_id, temperature: as for :class:`NeuralPredictor`. quantize: see :data:`Quantize`; None: the weights
             as they are, and the figures are those of :class:`NeuralPredictor` up to rounding.
+
+    Attributes:
+        by_steps: whether windows are read step by step in full precision too. What a row gives is then the same to the
+            last bit, however a text is cut and whatever the other rows are, where all cells go step by step.
     Raises:
         UsageError: the weights of this model cannot be prepared.
     """
@@ -42,6 +47,7 @@ class PackedPredictor(NeuralPredictor):
             remedy = "" if quantize is None else "; leave out quantize"
             raise UsageError(f"the weights cannot be prepared: {reason}{remedy}.")
         self.quantize: Quantize | None = quantize
+        self.by_steps = quantize is not None
         self._products: Products = _PRODUCTS[quantize]
         program = one_program(model)
         super().__init__(model if program else packed_model(model, self._products), start_id, temperature)
@@ -61,6 +67,27 @@ class PackedPredictor(NeuralPredictor):
     def options(self) -> dict[str, Any]:
         """See :attr:`Predictor.options`."""
         return super().options if self.quantize is None else {**super().options, "quantize": self.quantize}
+
+    def shared_form(self, state: NeuralState) -> NeuralState:
+        """See :meth:`Predictor.shared_form`."""
+        return state if self._body is None else state._replace(cells=self._apart(state.cells[0]))
+
+    def own_form(self, shared: NeuralState) -> NeuralState:
+        """See :meth:`Predictor.own_form`."""
+        return shared if self._body is None else shared._replace(cells=(_side_by_side(shared.cells),))
+
+    def twin(self) -> "PackedPredictor":
+        """See :meth:`Predictor.twin`."""
+        made = copy.copy(self)
+        made.by_steps = True
+        if self._body is None:
+            made.model = packed_twin(self.model)
+        else:
+            made._body = self._body.twin()
+            made._restarting = None if self._restarting is None else self._restarting.twin()
+        if isinstance(self._head, PackedSoftmax):
+            made._head = self._head.twin()
+        return made
 
     def predict(self, state: NeuralState) -> Prediction:
         """See :meth:`Predictor.predict`."""
@@ -86,15 +113,20 @@ class PackedPredictor(NeuralPredictor):
     def _read(self, ids: Tensor, cells: tuple[Any, ...], reset: Tensor | None = None) -> tuple[Tensor, tuple[Any, ...]]:
         if self._body is None:
             return super()._read(ids, cells, reset)
-        if self.quantize is None:  # over a window the input products are better made all at once
-            parts = iter(cells[0].split(self._widths, 1))
-            raw, after = super()._read(ids, map_tree(lambda _: next(parts), self._form), reset)
+        if self.quantize is None and (not self.by_steps or reset is not None):
+            # over a window the input products are better made all at once
+            raw, after = super()._read(ids, self._apart(cells[0]), reset)
             return raw, (_side_by_side(after),)
         body = self._body
         if reset is not None:
             body = self._restarting = self._restarting or PackedBody(self.model, self._products, reset=True)
         raw, state = body(ids, cells[0], reset)
         return raw, (state,)
+
+    def _apart(self, cells: Tensor) -> tuple[Any, ...]:
+        """One State a layer."""
+        parts = iter(cells.split(self._widths, 1))
+        return map_tree(lambda _: next(parts), self._form)
 
 
 def _side_by_side(cells: tuple[Any, ...]) -> Tensor:

@@ -5,7 +5,8 @@ is what the cells compute anyway. A cell that goes step by step is a program of 
 """
 
 import copy
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,14 +21,17 @@ from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel
 from unrolled.model.blocks.glue import TensorGlue
 
-__all__ = ["packed_model"]
+__all__ = ["packed_model", "packed_twin"]
 
 
 class _Matrix:
     """x W^T (+ b) from packed weights."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, products: Products):
-        self._step = prepare_chain(library(), [weight.detach()], None if bias is None else bias.detach(), products)
+    def __init__(self, step: Prepared):
+        self._step = step
+
+    def twin(self) -> "_Matrix":
+        return _Matrix(self._step.twin())
 
     def __call__(self, x: Tensor) -> Tensor:
         ready = self._step.ready(1, x.numel() // x.shape[-1])
@@ -36,27 +40,41 @@ class _Matrix:
         return ready.last.clone().view(*x.shape[:-1], -1)
 
 
-class _Matrices:
-    """Products by matrix, each packed when it is first asked for. A block-diagonal one stays as it is."""
+class Matrices:
+    """Products by matrix, each packed when it is first asked for. A block-diagonal one stays as it is.
 
-    def __init__(self, products: Products):
-        self._products: Products = products
+    Args:
+        shared: those of another thread, whose packed weights these have too.
+    """
+
+    def __init__(self, products: Products, shared: "Matrices | None" = None):
+        self.products: Products = products
+        self._shared = shared
+        self._lock = threading.Lock()
         self._made: dict[tuple[int, int], _Matrix] = {}
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
         """x weight^T (+ bias); None for what is not packed."""
         if weight.dim() != 2:
             return None
+        return self._packed(weight, bias)(x)
+
+    def _packed(self, weight: Tensor, bias: Tensor | None) -> _Matrix:
         key = id(weight), id(bias)
-        if key not in self._made:
-            self._made[key] = _Matrix(weight, bias, self._products)
-        return self._made[key](x)
+        with self._lock:
+            if key not in self._made:
+                if self._shared is not None:
+                    self._made[key] = self._shared._packed(weight, bias).twin()
+                else:
+                    rest = None if bias is None else bias.detach()
+                    self._made[key] = _Matrix(prepare_chain(library(), [weight.detach()], rest, self.products))
+            return self._made[key]
 
 
 class _Glue(TensorGlue):
     """What stands between the cells, with packed matrices."""
 
-    def __init__(self, compute: Compute, matrices: _Matrices):
+    def __init__(self, compute: Compute, matrices: Matrices):
         super().__init__(compute)
         self._matrices = matrices
 
@@ -80,6 +98,12 @@ class _Step:
 
         self._plain, self._restarting = prepared(False), prepared(True)
 
+    def twin(self) -> "_Step":
+        """The same with memory of its own, for another thread."""
+        made = copy.copy(self)
+        made._plain, made._restarting = self._plain.twin(), self._restarting.twin()
+        return made
+
     def __call__(self, x: Tensor, state: Any, reset: Tensor | None = None, noise: Any = None) -> tuple[Tensor, Any]:
         """See :meth:`unrolled.cells.Cell.forward`; noise is that of zoneout in evaluation, which the program has."""
         given = {"x": x.transpose(0, 1)}
@@ -98,18 +122,37 @@ def packed_model(model: LanguageModel, products: Products) -> LanguageModel:
     Raises:
         Unsupported: a cell with a step that the native library cannot follow.
     """
-    matrices = _Matrices(products)
 
-    def layer(cell: Cell) -> nn.Module:
+    def layer(cell: Cell, linear: Any) -> nn.Module:
         made: Any = cell.settled() if isinstance(cell, MixerCell) else copy.copy(cell)
         if isinstance(cell, StepCell):
             made.forward = _Step(cell, model.config.dropout.zoneout, products)
         else:
-            made.packed = matrices.linear
+            made.packed = linear
         return made
 
-    stack = _with(model.stack, "layers", nn.ModuleList(layer(cell) for cell in model.stack.cells()))
-    stack.glue = lambda: _Glue(model.config.compute, matrices)
+    return _assembled(model, Matrices(products), layer)
+
+
+def packed_twin(model: LanguageModel) -> LanguageModel:
+    """What :func:`packed_model` made, for another thread: the packed weights are shared, working memory is not."""
+    shared: Any = model.stack.matrices
+
+    def layer(cell: Cell, linear: Any) -> nn.Module:
+        made: Any = copy.copy(cell)
+        if isinstance(cell, StepCell):
+            made.forward = made.forward.twin()
+        else:
+            made.packed = linear
+        return made
+
+    return _assembled(model, Matrices(shared.products, shared), layer)
+
+
+def _assembled(model: LanguageModel, matrices: Matrices, layer: Callable[[Cell, Any], nn.Module]) -> LanguageModel:
+    made = nn.ModuleList(layer(cell, matrices.linear) for cell in model.stack.cells())
+    stack = _with(model.stack, "layers", made)
+    stack.matrices, stack.glue = matrices, lambda: _Glue(model.config.compute, matrices)
     return _with(model, "stack", stack)
 
 

@@ -1,5 +1,6 @@
 """The two programs of packed weights: embedding and cells, and the softmax."""
 
+import copy
 from typing import Any, Literal
 
 import torch
@@ -65,6 +66,12 @@ class PackedBody:
         self.table = (model.embedding.times(model.embedding.weight) if plain else model.embedding.table()).detach()
         self.step = Prepared(library(), *_trace(model, reset), products)
 
+    def twin(self) -> "PackedBody":
+        """The same with memory of its own, for another thread."""
+        made = copy.copy(self)
+        made.step = self.step.twin()
+        return made
+
     def __call__(self, ids: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
         """The outputs (batch, time, width) and the state. ids, reset: (batch, time)."""
         given = {"x": torch.nn.functional.embedding(ids.t(), self.table)}
@@ -99,6 +106,12 @@ class PackedSoftmax:
         matrices = [head.weight] if head.projection is None else [head.projection, head.weight]
         self.step = prepare_chain(library(), matrices, head.bias, products)
         self.temperature, self.cap = temperature, head.config.cap
+
+    def twin(self) -> "PackedSoftmax":
+        """The same with memory of its own, for another thread."""
+        made = copy.copy(self)
+        made.step = self.step.twin()
+        return made
 
     def log_prob(self, h: Tensor, state: None = None) -> tuple[Tensor, None]:
         """See ``Head.log_prob``."""

@@ -52,6 +52,10 @@ class NeuralPredictor(Predictor):
         """See :attr:`Predictor.options`."""
         return {} if self.temperature == 1.0 else {"temperature": self.temperature}
 
+    def twin(self) -> Predictor | None:
+        """See :meth:`Predictor.twin`."""
+        return self
+
     @torch.no_grad()
     def begin(self, batch: int, first: Tensor | None = None) -> NeuralState:
         """See :meth:`Predictor.begin`."""

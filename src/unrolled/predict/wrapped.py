@@ -52,6 +52,14 @@ class WrappedPredictor(Predictor):
         """The inner predictor's."""
         return self.inner.model
 
+    def shared_form(self, state: Any) -> Any:
+        """See :meth:`Predictor.shared_form`; of a state that is the inner predictor's."""
+        return self.inner.shared_form(state)
+
+    def own_form(self, shared: Any) -> Any:
+        """See :meth:`Predictor.own_form`; of a state that is the inner predictor's."""
+        return self.inner.own_form(shared)
+
     def restore(self) -> None:
         """See :meth:`Predictor.restore`."""
         self.inner.restore()

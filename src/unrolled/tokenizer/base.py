@@ -150,13 +150,14 @@ class Tokenizer(ABC):
         """The text of a sequence; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
-    def decoder(self, previous: int | None = None) -> "Decoder":
+    def decoder(self, previous: int | None = None, pending: bytes = b"") -> "Decoder":
         """A decoder for tokens that arrive one by one.
 
         Args:
             previous: the id before the first, None at the start of a text.
+            pending: bytes before the first that begin a character.
         """
-        return Decoder(self, previous)
+        return Decoder(self, previous, pending)
 
     def token(self, index: int) -> str:
         """A readable name of an id: its text, with control characters and stray bytes escaped."""
@@ -177,11 +178,17 @@ class Tokenizer(ABC):
 class Decoder:
     """Text of tokens that arrive one by one; never emits part of a UTF-8 character."""
 
-    def __init__(self, tokenizer: Tokenizer, previous: int | None = None):
+    def __init__(self, tokenizer: Tokenizer, previous: int | None = None, pending: bytes = b""):
         self._pieces = tokenizer.pieces
         self._tables = tokenizer.tables
         self._closed = previous is None or bool(self._tables.closes[previous])
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._utf8.decode(pending)
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes that begin a character which is not whole yet."""
+        return self._utf8.getstate()[0]
 
     def bytes_of(self, index: int) -> bytes:
         """The bytes that the next token adds. Raises UnrolledError for an id outside the vocabulary."""

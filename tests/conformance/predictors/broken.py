@@ -191,6 +191,13 @@ class RefusesWithoutRemedy(_Sound):
         return super().apply(inner, config, source)
 
 
+class KeepsAPart(Uniform):
+    """What is shared of its state lacks the last output."""
+
+    def shared_form(self, state: Any) -> Any:
+        return state._replace(hidden=torch.zeros_like(state.hidden))
+
+
 class HidesHidden(Uniform):
     """Its predictions have no hidden states, which it does not say."""
 
@@ -210,5 +217,6 @@ BROKEN: dict[str, tuple[type[Adapter], ...]] = {
     "record": (adapter(KeepsQuiet), adapter(SaysAnother)),
     "pairs": (NeedsTheModel, adapter(IgnoresResetsInWindows)),
     "count_models": (RefusesWithoutRemedy, adapter(TooMuch)),
+    "state_travels": (adapter(KeepsAPart),),
     "what_it_says_of_itself": (adapter(HidesHidden), adapter(Uniform, gives_hidden=False)),
 }

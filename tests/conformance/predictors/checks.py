@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
-from unrolled.predict import ADAPTERS, Predictor, PredictorConfig, adapt
+from unrolled.predict import ADAPTERS, KeptState, Predictor, PredictorConfig, StateForm, adapt
 
 from .build import BATCH, IDS, TIME, Case, copied, counts, parameters, reader, registered, source, tolerance
 
@@ -223,6 +223,25 @@ def check_count_models(case: Case) -> None:
     state = predictor.consume(predictor.begin(BATCH), IDS)
     sums = predictor.predict(state).log_prob.exp().sum(1)
     close(sums, torch.ones_like(sums), "the sum of probabilities", 1e-6)
+
+
+def check_state_travels(case: Case) -> None:
+    """A row's state in bytes is gone on from by another predictor of the same settings, and by a twin, as by itself."""
+    predictor = case()
+    if not predictor.independent or predictor.lockstep:
+        return  # a row is not all that such a text goes on from
+    state = predictor.consume(predictor.begin(BATCH), IDS)
+    form = StateForm("m@0", predictor)
+    tree_of_row = predictor.shared_form(tree.select_rows(state, torch.tensor([1])))
+    kept = form.unpack(form.pack(KeptState("m@0", tree_of_row, TIME, int(IDS[1, -1]))))
+    for other in (case(), predictor.twin()):
+        if other is None:
+            continue
+        here, there = state, other.own_form(kept.tree)
+        for t in range(3):
+            wanted, found = predictor.predict(here).log_prob[1:2], other.predict(there).log_prob
+            close(found, wanted, f"{t} tokens after the state travelled", tolerance(predictor))
+            here, there = predictor.observe(here, IDS[:, t]), other.observe(there, IDS[1:2, t])
 
 
 def check_what_it_says_of_itself(case: Case) -> None:

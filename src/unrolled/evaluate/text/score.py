@@ -1,85 +1,24 @@
 """Surprisal of a text's words or tokens, as the text is read."""
 
-import math
+import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from unrolled.core.config import Config
-from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.errors import UnrolledError
+from unrolled.core.tree import to
+from unrolled.evaluate.text.scored import ScoreConfig, Scored
 from unrolled.evaluate.text.words import TextBlock, Unit
-from unrolled.predict import Predictor, check_vocabulary
+from unrolled.predict import KeptState, Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
-__all__ = ["ScoreConfig", "Scored", "score_text"]
+__all__ = ["score_text"]
 
 # log-probabilities held at once
 _HELD = 1 << 21
-
-
-class ScoreConfig(Config):
-    """What is told of a text, and where the state restarts."""
-
-    unit: Literal["word", "token"] = Field(default="word", description="what one row is about")
-    reset: Literal["none", "line", "document"] = Field(
-        default="none",
-        description="where the state restarts: nowhere within a text, at every line, or at the first line after blank "
-        "ones",
-    )
-    boundary: Literal["leading", "trailing"] = Field(
-        default="leading",
-        description="to which word the end of a word is counted: to the next, with the space that its first token "
-        "holds, or to the word itself",
-    )
-    entropy: bool = Field(default=False, description="entropy of the distribution that the (first) token comes from")
-    rank: bool = Field(default=False, description="rank of the (first) token, 1 for the likeliest; ties share the best")
-    top_k: int | None = Field(default=None, ge=1, description="the so many likeliest tokens in its place")
-    window: int = Field(default=512, ge=1, description="tokens scored at once; never changes a surprisal, but for "
-                        "Monte-Carlo dropout, whose masks last one window")  # fmt: skip
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ScoreConfig":
-        if self.unit == "token" and self.boundary == "trailing":
-            raise UsageError("boundary = trailing is about the ends of words; it does not go with rows for tokens.")
-        return self
-
-    @property
-    def whole(self) -> bool:
-        """Whether whole distributions are needed."""
-        return self.entropy or self.rank or self.top_k is not None or self.boundary == "trailing"
-
-
-class Scored(NamedTuple):
-    """A word, a line end or a token.
-
-    Attributes:
-        text: the word, a newline, nothing for the end of a text; for a token its readable name.
-        unit: the word or line end that it is, or is part of.
-        offset: characters of the text before it, or before the token.
-        tokens: how many it consists of. unknown: whether one of them is the unknown symbol.
-        nats: surprisal, the sum over its tokens.
-        entropy: nats, rank, and top: (name, probability) of the likeliest tokens, all in the place of its first token;
-            None where they were not asked for.
-    """
-
-    text: str
-    unit: Unit
-    offset: int
-    tokens: int
-    unknown: bool
-    nats: float
-    entropy: float | None = None
-    rank: int | None = None
-    top: tuple[tuple[str, float], ...] | None = None
-
-    @property
-    def bits(self) -> float:
-        """Surprisal in bits."""
-        return self.nats / math.log(2)
 
 
 class _Tokens(NamedTuple):
@@ -102,9 +41,18 @@ class _Measures(NamedTuple):
 
 
 def score_text(
-    predictor: Predictor, tokenizer: Tokenizer, blocks: Iterable[TextBlock], config: ScoreConfig | None = None
+    predictor: Predictor,
+    tokenizer: Tokenizer,
+    blocks: Iterable[TextBlock],
+    config: ScoreConfig | None = None,
+    state: KeptState | None = None,
+    ends: dict[str, KeptState] | None = None,
 ) -> Iterator[Scored]:
     """Score a text from its beginning, in memory that does not grow with its length.
+
+    Args:
+        state: of the text before, which this one goes on from; absent: it is a text's beginning.
+        ends: to put the state after the text into, as ``after``, when all of it has been scored.
 
     The start symbol is fed, so that the first word is scored too; the text is closed as an evaluation closes it (an
     open last line gets its end symbol, a document its own). Every token belongs to exactly one word or line end: that
@@ -125,10 +73,14 @@ def score_text(
             numbers.
     """
     check_vocabulary(predictor, tokenizer.vocab_size)
-    return _Scoring(predictor, tokenizer, config or ScoreConfig()).rows(_tokens(tokenizer, blocks))
+    config = config or ScoreConfig()
+    if state is not None:
+        config.check_goes_on()
+    scoring = _Scoring(predictor, tokenizer, config, state)
+    return scoring.scored(_tokens(tokenizer, blocks, config.close), ends)
 
 
-def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock]) -> Iterator[_Tokens]:
+def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock], close: bool) -> Iterator[_Tokens]:
     """Tokens with their units; spaces at the end of a block wait for the unit that follows."""
     blanks = tokenizer.blanks
     spaces = np.array([not piece.strip(blanks) for piece in tokenizer.pieces])
@@ -150,7 +102,7 @@ def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock]) -> Iterator[_Toke
             yield _Tokens(ids[:whole], owners[:whole], offsets[:whole], units)
         ids, offsets = ids[whole:], offsets[whole:]
         last = units[-1] if units else last
-    closing = tokenizer.end_document(data).ids if data else none
+    closing = tokenizer.end_document(data).ids if data and close else none
     ids = np.concatenate([ids, closing])
     if len(ids):
         offsets = np.concatenate([offsets, np.full(len(closing), place)])
@@ -197,8 +149,8 @@ class _Row:
 
 
 class _Scoring:
-    def __init__(self, predictor: Predictor, tokenizer: Tokenizer, config: ScoreConfig):
-        self.predictor, self.tokenizer, self.config = predictor, tokenizer, config
+    def __init__(self, predictor: Predictor, tokenizer: Tokenizer, config: ScoreConfig, begun: KeptState | None):
+        self.predictor, self.tokenizer, self.config, self.begun = predictor, tokenizer, config, begun
         self.unknown = getattr(tokenizer, "unk_id", None)
         between = tokenizer.blanks + b"\n"
         opening = [not piece or piece[0] in between for piece in tokenizer.pieces]
@@ -206,9 +158,18 @@ class _Scoring:
         self.window = config.window
         if config.whole:
             self.window = max(1, min(config.window, _HELD // tokenizer.vocab_size))
-        self.state = predictor.begin(1)
+        self.state = predictor.begin(1) if begun is None else predictor.own_form(begun.tree)
+        self.read, self.last = 0, None if begun is None else begun.last
 
-    def rows(self, parts: Iterable[_Tokens]) -> Iterator[Scored]:
+    def scored(self, parts: Iterable[_Tokens], ends: dict[str, KeptState] | None) -> Iterator[Scored]:
+        """The rows, and at last the state after the text."""
+        yield from self._rows(parts)
+        if ends is not None:
+            model, before = ("", 0) if self.begun is None else (self.begun.model, self.begun.tokens)
+            tree = to(self.predictor.shared_form(self.state), "cpu")
+            ends["after"] = KeptState(model, tree, before + self.read, self.last, issued=time.time())
+
+    def _rows(self, parts: Iterable[_Tokens]) -> Iterator[Scored]:
         trailing, row = self.config.boundary == "trailing", None
         for part in parts:
             previous = -1
@@ -249,6 +210,7 @@ class _Scoring:
 
     def _measure(self, part: _Tokens, window: slice) -> _Measures:
         ids = torch.from_numpy(part.ids[window]).to(self.predictor.device).unsqueeze(0)
+        self.read, self.last = self.read + ids.shape[1], int(part.ids[window][-1])
         reset = self._resets(part, window)
         if self.config.whole:
             log_prob, self.state = self.predictor.distributions(self.state, ids, reset)

@@ -4,6 +4,7 @@ A stack of cells is one program: the input products are inside it, since there i
 states are one tensor side by side. A chain of products (the output layer) is another.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +22,9 @@ from unrolled.kernels.cpu import Call, Library, Products
 
 __all__ = ["Between", "Prepared", "Ready", "prepare_chain", "trace_stack"]
 
-# Calls that are kept ready, one for each number of steps and rows.
-_READY = 4
+# Calls that are kept ready, one for each number of steps and rows: of windows, and of single steps, which take little
+# memory and come with as many rows as there are texts at the moment.
+_READY, _READY_STEPS = 4, 64
 
 
 class Ready(NamedTuple):
@@ -71,10 +73,17 @@ class Prepared:
         key = steps, batch, torch.get_num_threads()
         found = self._ready.get(key)
         if found is None:
-            if len(self._ready) >= _READY:
-                self._ready.pop(next(iter(self._ready)))
+            alike = [one for one in self._ready if (one[0] == 1) == (steps == 1)]
+            if len(alike) >= (_READY_STEPS if steps == 1 else _READY):
+                self._ready.pop(alike[0])
             found = self._ready[key] = self._prepare(steps, batch)
         return found
+
+    def twin(self) -> "Prepared":
+        """The same step with memory of its own, for another thread; the packed weights are shared."""
+        made = copy.copy(self)
+        made._ready = {}
+        return made
 
     def _prepare(self, steps: int, batch: int) -> Ready:
         program, compiled = self._compiled.forward, self._compiled

@@ -1,0 +1,62 @@
+"""One text that is written: from tokens to what may be shown of it."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from unrolled.generate.stopping import StopWatch
+from unrolled.predict import KeptState
+from unrolled.tokenizer import Tokenizer
+
+__all__ = ["FinishReason", "TextRow"]
+
+FinishReason = Literal["length", "stop", "end"]
+"""Why a text ended: ``max_tokens``, a stop string, or an end symbol that stands for no text."""
+
+
+class TextRow:
+    """A text under way.
+
+    Args:
+        tokenizer: of its model. max_tokens: after so many it is finished. stop: strings that end it.
+        before: the state that it goes on from; of it what was kept back and the last token count here.
+        keep: whether what is kept back when ``max_tokens`` is reached stays so, for a next part, and is not shown.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, max_tokens: int, stop: Sequence[str], before: KeptState, keep: bool = False
+    ):
+        self.count, self.last, self._most, self._keep = 0, before.last, max_tokens, keep
+        self.decoder, self._watch = tokenizer.decoder(before.last, before.pending), StopWatch(stop, before.held)
+        end = tokenizer.end_id
+        self._end = end if end is not None and not tokenizer.pieces[end] else None
+
+    def push(self, token: int) -> tuple[str, FinishReason | None]:
+        """The text that a token adds, and why the text is now finished, if it is."""
+        self.count, self.last = self.count + 1, token
+        text, stopped = self._watch.push(self.decoder.push(token))
+        if stopped:
+            return text, "stop"
+        if token != self._end and self.count < self._most:
+            return text, None
+        if token != self._end and self._keep:
+            return text, "length"
+        rest, stopped = self.finish()
+        return text + rest, "stop" if stopped else "end" if token == self._end else "length"
+
+    def finish(self) -> tuple[str, bool]:
+        """What was kept back, when no more comes, and whether it ends in a stop string."""
+        last, stopped = self._watch.push(self.decoder.finish())
+        return (last, True) if stopped else (last + self._watch.finish(), False)
+
+    def after(self, begun: KeptState, read: int, tree: Any) -> KeptState:
+        """The state after the text so far.
+
+        Args:
+            begun: what it went on from. read: tokens of the prompt before it. tree: its tensors, in the shared form.
+        """
+        drawn = self.count if read else begun.drawn + self.count
+        return KeptState(
+            begun.model, tree, begun.tokens + read + self.count, self.last, drawn, self.decoder.pending,
+            self._watch.held, time.time(),
+        )  # fmt: skip
