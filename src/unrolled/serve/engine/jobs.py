@@ -1,0 +1,155 @@
+"""What is asked of the engine, and what it answers, piece by piece."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from unrolled.core.errors import UnrolledError
+from unrolled.evaluate import ScoreConfig, Scored
+from unrolled.generate import SamplerConfig
+from unrolled.predict import KeptState
+from unrolled.serve.engine.served import Served
+
+__all__ = [
+    "Completion", "Ended", "Event", "Failed", "Job", "Probed", "Reading", "Rows", "ScoreJob", "Told",
+    "TookTooLongError", "Wrote",
+]  # fmt: skip
+
+
+class Probed(NamedTuple):
+    """A token of a prompt or a text. token: its id; nats: its log-probability; top: (id, log-probability) of the
+    likeliest in its place."""
+
+    token: int
+    nats: float
+    top: tuple[tuple[int, float], ...]
+
+
+class Told(NamedTuple):
+    """The tokens of a prompt that was measured, or a part of them."""
+
+    tokens: list[Probed]
+
+
+class Wrote(NamedTuple):
+    """A token of a text that is written. sample: which text. text: what may be shown now. reason: set with the last
+    one; the token is None where a text ends without another. state: after the text, with the last one, where it is
+    wanted."""
+
+    sample: int
+    token: Probed | None
+    text: str
+    reason: str | None
+    state: KeptState | None
+
+
+class Rows(NamedTuple):
+    """Rows of a text that is scored."""
+
+    rows: list[Scored]
+
+
+class Ended(NamedTuple):
+    """All is done. state: after what was read, where that was asked for."""
+
+    state: KeptState | None
+
+
+class Failed(NamedTuple):
+    """Nothing more comes."""
+
+    error: Exception
+
+
+Event = Told | Wrote | Rows | Ended | Failed
+
+
+class Job:
+    """Something asked of a model. What it is given is its own, so that nothing of one request reaches another.
+
+    Args:
+        served: the model. before: the state to go on from. deadline: of the clock ``time.monotonic``.
+
+    Attributes:
+        weight: how many texts it writes at once. cancelled: set from any thread when nobody waits for it any more.
+    """
+
+    weight = 1
+
+    def __init__(self, served: Served, before: KeptState, deadline: float):
+        self.served, self.before, self.deadline = served, before, deadline
+        self.cancelled = False
+        self.hear: Callable[[Event], None] = _nobody
+
+
+class TookTooLongError(UnrolledError):
+    """The time of a request is over."""
+
+    def __init__(self) -> None:
+        super().__init__("the request took longer than this server allows; send a shorter text.")
+
+
+def _nobody(event: Event) -> None:
+    raise AssertionError("nobody listens to this job")
+
+
+class Reading(Job):
+    """Tokens to read.
+
+    Args:
+        ids: the tokens. measure: how many of the likeliest tokens are told in the place of each; None: nothing is told.
+    """
+
+    def __init__(
+        self, served: Served, before: KeptState, deadline: float, ids: Sequence[int], measure: int | None = None
+    ):
+        super().__init__(served, before, deadline)
+        self.ids, self.measure, self.done = list(ids), measure, 0
+        self.state: Any = None  # of the thread that reads, in its predictor's own form
+
+    def after(self) -> KeptState:
+        """The state after all of ids, but for its tensors."""
+        before = self.before
+        if not self.ids:
+            return before
+        return before._replace(tokens=before.tokens + len(self.ids), last=self.ids[-1], drawn=0, pending=b"", held="")
+
+
+class Completion(Reading):
+    """A prompt to read and texts to write after it.
+
+    Args:
+        samples: how many texts; max_tokens: of each. sampler, stop, bias: how they are written; bias (V,) is added to
+            the log-probabilities before anything else. top: how many of the likeliest tokens are told. keep: whether
+            the state after each text is wanted.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        before: KeptState,
+        deadline: float,
+        ids: Sequence[int],
+        measure: int | None,
+        samples: int,
+        max_tokens: int,
+        sampler: SamplerConfig,
+        stop: Sequence[str] = (),
+        bias: Tensor | None = None,
+        top: int = 0,
+        keep: bool = False,
+    ):
+        super().__init__(served, before, deadline, ids, measure)
+        self.samples, self.max_tokens, self.sampler, self.stop = samples, max_tokens, sampler, tuple(stop)
+        self.bias, self.top, self.keep = bias, top, keep
+        self.weight = samples
+        self.left = samples  # texts that are not finished
+
+
+class ScoreJob(Job):
+    """A text to score. blocks: its parts, as for :func:`unrolled.evaluate.score_text`."""
+
+    def __init__(self, served: Served, before: KeptState | None, deadline: float, blocks: Any, config: ScoreConfig):
+        super().__init__(served, served.begun if before is None else before, deadline)
+        self.blocks, self.config, self.goes_on = blocks, config, before is not None

@@ -1,0 +1,316 @@
+"""Threads that do the work: some read prompts and write texts, one scores."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from unrolled.core.errors import UnrolledError
+from unrolled.core.tree import map_tree, repeat_rows, select_rows
+from unrolled.evaluate import score_text
+from unrolled.serve.engine.batch import MOST_ROWS, Batch, Row, likeliest
+from unrolled.serve.engine.jobs import (
+    Completion,
+    Ended,
+    Failed,
+    Job,
+    Probed,
+    Reading,
+    Rows,
+    ScoreJob,
+    Told,
+    TookTooLongError,
+)
+from unrolled.serve.engine.served import Served
+
+__all__ = ["Scorer", "ShutDownError", "Worker"]
+
+# Tokens of a prompt that are read at once, prompts that are read side by side, log-probabilities held at once.
+_CHUNK, _BESIDE, _HELD = 128, 8, 1 << 21
+# Seconds of reading between two steps of writing where nobody writes.
+_ALONE = 0.05
+
+
+class ShutDownError(UnrolledError):
+    """The server ends before the work is done."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is being shut down; send the request again, to it or to another.")
+
+
+class _Thread(threading.Thread):
+    """A thread with a box of jobs. flush: called after each turn, so that what was said in it can be told at once."""
+
+    def __init__(self, name: str, flush: Callable[[], None]):
+        super().__init__(name=name, daemon=True)
+        self._box: deque[Job] = deque()
+        self._bell = threading.Condition()
+        self._ended, self._flush = False, flush
+        self.reason: str | None = None
+        self.busy = 0.0  # seconds of work so far
+
+    def put(self, job: Job) -> None:
+        """Give it a job."""
+        with self._bell:
+            self._box.append(job)
+            self._bell.notify()
+
+    def shut(self, reason: str | None) -> None:
+        """End: texts with ``reason`` and their states, the rest with a :class:`ShutDownError`."""
+        with self._bell:
+            self.reason, self._ended = reason, True
+            self._bell.notify()
+
+    def run(self) -> None:
+        """Turn after turn, until :meth:`shut`."""
+        torch.set_num_threads(1)
+        while True:
+            with self._bell:
+                while not (self._box or self.has_work() or self._ended):
+                    self._bell.wait()
+                new, ended = list(self._box), self._ended
+                self._box.clear()
+            began = time.perf_counter()
+            for job in new:
+                self.admit(job)
+            if ended:
+                self.give_up()
+                self._flush()
+                return
+            self.turn()
+            self.busy += time.perf_counter() - began
+            self._flush()
+
+    def has_work(self) -> bool:
+        """Whether there is anything to do without another job."""
+        raise NotImplementedError
+
+    def admit(self, job: Job) -> None:
+        """Take a job."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        """Do a little of everything."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """End all jobs."""
+        raise NotImplementedError
+
+
+class Worker(_Thread):
+    """Reads prompts and writes texts.
+
+    A turn is one step of every text, then as much reading as half of the time that took, so that texts go on evenly
+    whatever is read beside them.
+
+    Args:
+        number: which of the threads; it has the predictors of that number.
+    """
+
+    def __init__(self, number: int, flush: Callable[[], None]):
+        super().__init__(f"engine-{number}", flush)
+        self._number = number
+        self._reading: dict[Served, deque[Reading]] = {}
+        self._batches: dict[Served, list[Batch]] = {}
+        self._per_token: dict[Served, float] = {}
+        self.written, self.read, self.steps = 0, 0, deque[tuple[int, float]](maxlen=4096)
+
+    def has_work(self) -> bool:
+        """See :class:`_Thread`."""
+        return any(self._reading.values()) or any(self._batches.values())
+
+    def admit(self, job: Job) -> None:
+        """See :class:`_Thread`."""
+        assert isinstance(job, Reading)
+        self._reading.setdefault(job.served, deque()).append(job)
+
+    def turn(self) -> None:
+        """See :class:`_Thread`."""
+        began = time.perf_counter()
+        wrote = 0
+        for served, batches in self._batches.items():
+            wrote += self._write(served, batches)
+        spent = time.perf_counter() - began
+        self.written += wrote
+        end = time.perf_counter() + (spent / 2 if wrote else _ALONE)
+        while any(self._reading.values()):
+            for served, waiting in self._reading.items():
+                if waiting:
+                    self._read(served, waiting, end - time.perf_counter())
+            if time.perf_counter() >= end:
+                break
+
+    def _write(self, served: Served, batches: list[Batch]) -> int:
+        wrote = 0
+        now = time.monotonic()
+        with served.lock:
+            for batch in list(batches):
+                batch.end(now, None)
+                began = time.perf_counter()
+                try:
+                    count = batch.step()
+                except Exception as error:  # of one batch: the others, and the server, go on
+                    _fail([row.job for row in batch.rows], error)
+                    batch.rows, batch.state, count = [], None, 0
+                if count:
+                    self.steps.append((count, time.perf_counter() - began))
+                wrote += count
+        batches[:] = _joined([batch for batch in batches if batch.rows])
+        return wrote
+
+    def _read(self, served: Served, waiting: deque[Reading], seconds: float) -> None:
+        """Read a chunk of the prompts that came first."""
+        now = time.monotonic()
+        chosen = [waiting[place] for place in range(min(_BESIDE, len(waiting)))]
+        for job in chosen:
+            if job.cancelled or now > job.deadline:
+                waiting.remove(job)
+                if not job.cancelled:
+                    _fail([job], TookTooLongError())
+        chosen = [job for job in chosen if job in waiting]
+        if chosen and chosen[0].measure is not None:
+            chosen = chosen[:1]
+        chosen = [job for job in chosen if (job.measure is None) == (chosen[0].measure is None)]
+        if not chosen:
+            return
+        try:
+            with served.lock:
+                self._chunk(served, chosen, seconds)
+        except Exception as error:
+            _fail(chosen, error)
+            for job in chosen:
+                waiting.remove(job)
+            return
+        for job in chosen:
+            if job.done == len(job.ids):
+                waiting.remove(job)
+                self._finish(served, job)
+
+    def _chunk(self, served: Served, jobs: list[Reading], seconds: float) -> None:
+        predictor = served.writers[self._number]
+        for job in jobs:
+            if job.state is None:
+                job.state = predictor.own_form(job.before.tree)
+        steps = min(len(job.ids) - job.done for job in jobs)
+        each = self._per_token.get(served, 0.0)
+        allowed = int(seconds / (each * len(jobs))) if each else _CHUNK
+        steps = min(steps, max(8, min(_CHUNK, allowed)))
+        first = jobs[0]
+        if first.measure is not None:
+            steps = max(1, min(steps, _HELD // served.tokenizer.vocab_size))
+        if not steps:
+            return
+        ids = torch.tensor([job.ids[job.done : job.done + steps] for job in jobs], dtype=torch.int64)
+        began = time.perf_counter()
+        state = map_tree(lambda *parts: torch.cat(parts), *(job.state for job in jobs))
+        if first.measure is None:
+            state = predictor.consume(state, ids)
+        else:
+            log_prob, state = predictor.distributions(state, ids)
+            own = log_prob[0].gather(1, ids[0].unsqueeze(1)).squeeze(1).tolist()
+            tops = [likeliest(one, first.measure) if first.measure else () for one in log_prob[0]]
+            first.hear(Told([Probed(*one) for one in zip(ids[0].tolist(), own, tops, strict=True)]))
+        for index, job in enumerate(jobs):
+            job.state = state if len(jobs) == 1 else select_rows(state, torch.tensor([index]))
+            job.done += steps
+        self.read += ids.numel()
+        took = (time.perf_counter() - began) / ids.numel()
+        self._per_token[served] = took if not each else 0.8 * each + 0.2 * took
+
+    def _finish(self, served: Served, job: Reading) -> None:
+        """A prompt has been read."""
+        if isinstance(job, Completion):
+            state = repeat_rows(job.state, job.samples) if job.samples > 1 else job.state
+            rows = [Row(job, sample, job.after()) for sample in range(job.samples)]
+            batches = self._batches.setdefault(served, [])
+            while rows:
+                batch = next((one for one in batches if len(one.rows) < MOST_ROWS), None)
+                if batch is None:
+                    batch = Batch(served.writers[self._number])
+                    batches.append(batch)
+                room = MOST_ROWS - len(batch.rows)
+                batch.add(rows[:room], map_tree(lambda value, room=room: value[:room], state))
+                rows, state = rows[room:], map_tree(lambda value, room=room: value[room:], state)
+            job.state = None
+            return
+        tree = served.writers[self._number].shared_form(job.state)
+        job.hear(Ended(job.after()._replace(tree=map_tree(lambda value: value.clone(), tree), issued=time.time())))
+
+    def give_up(self) -> None:
+        """See :class:`_Thread`."""
+        for waiting in self._reading.values():
+            _fail(waiting, ShutDownError())
+        for batches in self._batches.values():
+            for batch in batches:
+                batch.end(time.monotonic(), self.reason or "shutdown")
+
+
+class Scorer(_Thread):
+    """Scores texts, a window of each in turn."""
+
+    def __init__(self, flush: Callable[[], None]):
+        super().__init__("scorer", flush)
+        self._jobs: deque[tuple[ScoreJob, Any, dict[str, Any]]] = deque()
+        self.read = 0
+
+    def has_work(self) -> bool:
+        """See :class:`_Thread`."""
+        return bool(self._jobs)
+
+    def admit(self, job: Job) -> None:
+        """See :class:`_Thread`."""
+        assert isinstance(job, ScoreJob)
+        ends: dict[str, Any] = {}
+        served = job.served
+        begun = job.before if job.goes_on else None
+        rows = score_text(served.reader, served.tokenizer, job.blocks, job.config, begun, ends)
+        self._jobs.append((job, rows, ends))
+
+    def turn(self) -> None:
+        """See :class:`_Thread`."""
+        job, rows, ends = self._jobs.popleft()
+        if job.cancelled:
+            return
+        found = []
+        try:
+            if time.monotonic() > job.deadline:
+                raise TookTooLongError
+            with job.served.lock:
+                for row in rows:
+                    found.append(row)
+                    self.read += row.tokens
+                    if len(found) >= job.config.window:
+                        break
+                else:
+                    job.hear(Rows(found))
+                    job.hear(Ended(ends["after"]._replace(model=job.served.id)))
+                    return
+        except Exception as error:
+            _fail([job], error)
+            return
+        job.hear(Rows(found))
+        self._jobs.append((job, rows, ends))
+
+    def give_up(self) -> None:
+        """See :class:`_Thread`."""
+        _fail([job for job, *_ in self._jobs], ShutDownError())
+
+
+def _fail(jobs: Any, error: Exception) -> None:
+    for job in dict.fromkeys(jobs):
+        job.cancelled = True
+        job.hear(Failed(error))
+
+
+def _joined(batches: list[Batch]) -> list[Batch]:
+    """Fewer batches where their rows fit into one."""
+    batches.sort(key=lambda batch: len(batch.rows))
+    while len(batches) > 1 and len(batches[0].rows) + len(batches[1].rows) <= MOST_ROWS:
+        first = batches.pop(0)
+        batches[0].take(first)
+        batches.sort(key=lambda batch: len(batch.rows))
+    return batches
