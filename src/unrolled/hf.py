@@ -6,9 +6,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("exported")
 """
 
-from unrolled.serve.hf.extra import require
+from unrolled.core.extras import require
 
-require("transformers")
+require("hf", "transformers")
 
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 

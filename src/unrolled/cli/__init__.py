@@ -35,6 +35,7 @@ def main() -> None:
         pairs,
         probe,
         score,
+        serve,
         train,
         tune,
         watch,

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from unrolled.predict import KeptState, Predictor
     from unrolled.tokenizer import Tokenizer
 
-_END = "<end>"
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -197,17 +196,14 @@ class _Texts:
 
     def columns(self) -> list[str]:
         """Names of what a row holds."""
-        config, by_word = self.config, self.config.unit == "word"
-        wanted = [
-            *(["file"] if len(self.names) > 1 else []), *(self.table.keep if self.table else ()),
-            "line", "index", "offset", "word", "tokens" if by_word else "token", "unknown", "surprisal_bits",
-        ]  # fmt: skip
-        asked = (("entropy_bits", config.entropy), ("rank", config.rank), ("top", config.top_k is not None))
-        return wanted + [name for name, on in asked if on]
+        from unrolled.evaluate.text.rows import row_columns
+
+        return row_columns(self.config, self.table.keep if self.table else (), len(self.names) > 1)
 
     def rows(self, predictor: "Predictor", before_reading: Callable[[], None]) -> Iterator[dict[str, Any]]:
         """One mapping of column to value for each row. before_reading: called when all that was read has been given."""
         from unrolled.evaluate import score_text
+        from unrolled.evaluate.text.rows import row_of
 
         columns = self.columns()
         for name in self.names:
@@ -216,8 +212,7 @@ class _Texts:
             for scored in score_text(predictor, self.tokenizer, blocks, self.config, self.begun, self.after):
                 self._count(scored)
                 if scored.unit.kind == "word" or self.ends:
-                    row = self._row(name, scored)
-                    yield {column: row[column] for column in columns}
+                    yield row_of(scored, columns, self.table.keep if self.table else (), name)
 
     def _blocks(self, name: str) -> Iterator["TextBlock"]:
         from unrolled.data.reading import text_part
@@ -227,17 +222,6 @@ class _Texts:
         if self.table is not None:
             return read_words(part, self.table, spaced=bool(tokenizer.tables.implied.any()))
         return read_text(part, not tokenizer.reads_bytes, tokenizer.blanks, self.reading, "--exact")
-
-    def _row(self, name: str, scored: "Scored") -> dict[str, Any]:
-        unit, keep = scored.unit, self.table.keep if self.table else ()
-        # a line end that no row of the table stands for has nothing to keep
-        kept = dict(zip(keep, unit.kept or ("",) * len(keep), strict=True))
-        return {
-            **kept, "file": name, "line": unit.line, "index": unit.index, "offset": scored.offset,
-            "word": unit.text or _END, "token": scored.text, "tokens": scored.tokens, "unknown": scored.unknown,
-            "surprisal_bits": scored.bits, "rank": scored.rank, "top": scored.top,
-            "entropy_bits": None if scored.entropy is None else scored.entropy / math.log(2),
-        }  # fmt: skip
 
     def _count(self, scored: "Scored") -> None:
         self.tokens, self.nats = self.tokens + scored.tokens, self.nats + scored.nats

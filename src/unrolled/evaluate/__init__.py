@@ -20,6 +20,7 @@ from unrolled.evaluate.text import (
     read_pairs,
     read_text,
     read_words,
+    score_ids,
     score_text,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "read_per_token",
     "read_text",
     "read_words",
+    "score_ids",
     "score_text",
     "state_form",
 ]

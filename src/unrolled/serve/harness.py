@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.extras import require
 from unrolled.core.registry import nearest, shown, unknown_name
 from unrolled.evaluate import open_predictor
 from unrolled.evaluate.text.spelling import PREPARATIONS
 from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
-from unrolled.serve.hf.extra import require
 
 __all__ = ["run_harness"]
 
@@ -42,7 +42,7 @@ def run_harness(
         UsageError: an unknown task or preparation; a word-level vocabulary without one. UnrolledError: the extra is
             missing; a task whose data cannot be had.
     """
-    require("lm_eval")
+    require("hf", "lm_eval")
     if prepare is not None and prepare not in PREPARATIONS:
         raise unknown_name("preparation", prepare, PREPARATIONS)
     if include is not None and not include.is_dir():

@@ -196,9 +196,13 @@ class Decoder:
             raise UnrolledError(
                 f"token id {index} is outside the vocabulary of {len(self._pieces)}; another tokenizer?"
             )
-        separator = b" " if self._tables.implied[index] and not self._closed else b""
+        found = self.alternative(index)
         self._closed = bool(self._tables.closes[index])
-        return separator + self._pieces[index]
+        return found
+
+    def alternative(self, index: int) -> bytes:
+        """The bytes that a token of the vocabulary would add here, if it came next."""
+        return (b" " if self._tables.implied[index] and not self._closed else b"") + self._pieces[index]
 
     def push(self, index: int) -> str:
         """The characters that this token completes, perhaps none."""

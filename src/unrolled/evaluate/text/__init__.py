@@ -2,7 +2,7 @@
 
 from unrolled.evaluate.text.pair_files import Pair, read_pairs
 from unrolled.evaluate.text.pairs import PairsConfig, PairsResult, compare_pairs
-from unrolled.evaluate.text.score import score_text
+from unrolled.evaluate.text.score import score_ids, score_text
 from unrolled.evaluate.text.scored import ScoreConfig, Scored
 from unrolled.evaluate.text.word_tables import WordTable, read_words
 from unrolled.evaluate.text.words import TextBlock, Unit, read_text
@@ -20,5 +20,6 @@ __all__ = [
     "read_pairs",
     "read_text",
     "read_words",
+    "score_ids",
     "score_text",
 ]

@@ -1,21 +1,21 @@
 """Surprisal of a text's words or tokens, as the text is read."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.core.errors import UnrolledError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import to
 from unrolled.evaluate.text.scored import ScoreConfig, Scored
 from unrolled.evaluate.text.words import TextBlock, Unit
 from unrolled.predict import KeptState, Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
-__all__ = ["score_text"]
+__all__ = ["score_ids", "score_text"]
 
 # log-probabilities held at once
 _HELD = 1 << 21
@@ -78,6 +78,34 @@ def score_text(
         config.check_goes_on()
     scoring = _Scoring(predictor, tokenizer, config, state)
     return scoring.scored(_tokens(tokenizer, blocks, config.close), ends)
+
+
+def score_ids(
+    predictor: Predictor,
+    tokenizer: Tokenizer,
+    ids: Sequence[int],
+    config: ScoreConfig,
+    state: KeptState | None = None,
+    ends: dict[str, KeptState] | None = None,
+) -> Iterator[Scored]:
+    """Score tokens in place of a text: one row for each; see :func:`score_text`. Lines are not counted.
+
+    Raises:
+        UsageError: rows for words; ids outside of the vocabulary.
+    """
+    check_vocabulary(predictor, tokenizer.vocab_size)
+    if config.unit != "token" or config.reset != "none":
+        raise UsageError("of ids the rows are about tokens; say unit = token, and leave out reset.")
+    odd = next((one for one in ids if not 0 <= one < tokenizer.vocab_size), None)
+    if odd is not None:
+        raise UsageError(f"the id {odd} lies outside of the vocabulary of {tokenizer.vocab_size:,}; leave it out.")
+    decoder, offset, offsets, units = tokenizer.decoder(None if state is None else state.last), 0, [], []
+    for number, one in enumerate(ids, 1):
+        offsets.append(offset)
+        units.append(Unit("", "word", 1, number, offset, 0))
+        offset += len(decoder.push(one))
+    part = _Tokens(np.array(ids, np.int64), np.arange(len(ids)), np.array(offsets, np.int64), units)
+    return _Scoring(predictor, tokenizer, config, state).scored([part] if len(ids) else [], ends)
 
 
 def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock], close: bool) -> Iterator[_Tokens]:

@@ -1,12 +1,12 @@
 """What is asked of the engine, and what it answers, piece by piece."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from unrolled.core.errors import UnrolledError
-from unrolled.evaluate import ScoreConfig, Scored
+from unrolled.evaluate import ScoreConfig, Scored, TextBlock, score_ids, score_text
 from unrolled.generate import SamplerConfig
 from unrolled.predict import KeptState
 from unrolled.serve.engine.served import Served
@@ -148,8 +148,29 @@ class Completion(Reading):
 
 
 class ScoreJob(Job):
-    """A text to score. blocks: its parts, as for :func:`unrolled.evaluate.score_text`."""
+    """A text to score.
 
-    def __init__(self, served: Served, before: KeptState | None, deadline: float, blocks: Any, config: ScoreConfig):
+    Args:
+        before: the state that it goes on from; None: it is a text's beginning.
+        blocks: of the text, as for :func:`unrolled.evaluate.score_text`.
+        ids: in place of a text, as for :func:`unrolled.evaluate.score_ids`.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        before: KeptState | None,
+        deadline: float,
+        config: ScoreConfig,
+        blocks: Iterable[TextBlock] = (),
+        ids: Sequence[int] | None = None,
+    ):
         super().__init__(served, served.begun if before is None else before, deadline)
-        self.blocks, self.config, self.goes_on = blocks, config, before is not None
+        self.config, self.goes_on, self._blocks, self._ids = config, before is not None, blocks, ids
+
+    def rows(self, ends: dict[str, KeptState]) -> Iterator[Scored]:
+        """The rows, and at last the state after the text into ``ends``."""
+        served, begun = self.served, self.before if self.goes_on else None
+        if self._ids is not None:
+            return score_ids(served.reader, served.tokenizer, self._ids, self.config, begun, ends)
+        return score_text(served.reader, served.tokenizer, self._blocks, self.config, begun, ends)

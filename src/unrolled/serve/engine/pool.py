@@ -5,7 +5,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
@@ -35,7 +35,7 @@ class Ticket:
         self.worker: Worker | Scorer | None = None  # None while it waits
         self.left, self.done = job.weight, False
 
-    async def events(self, gather: float = 0.0) -> AsyncIterator[list[Event]]:
+    async def events(self, gather: float = 0.0) -> AsyncGenerator[list[Event], None]:
         """What comes, as much at a time as there is. gather: seconds that more is waited for once something is there.
 
         Raises what the job failed with.

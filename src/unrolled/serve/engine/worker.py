@@ -10,7 +10,6 @@ import torch
 
 from unrolled.core.errors import UnrolledError
 from unrolled.core.tree import map_tree, repeat_rows, select_rows
-from unrolled.evaluate import score_text
 from unrolled.serve.engine.batch import MOST_ROWS, Batch, Row, likeliest
 from unrolled.serve.engine.jobs import (
     Completion,
@@ -117,7 +116,8 @@ class Worker(_Thread):
         self._reading: dict[Served, deque[Reading]] = {}
         self._batches: dict[Served, list[Batch]] = {}
         self._per_token: dict[Served, float] = {}
-        self.written, self.read, self.steps = 0, 0, deque[tuple[int, float]](maxlen=4096)
+        self.written, self.read = 0, 0
+        self.steps_of = [0] * (MOST_ROWS + 1)  # how often so many texts stepped together
 
     def has_work(self) -> bool:
         """See :class:`_Thread`."""
@@ -150,14 +150,12 @@ class Worker(_Thread):
         with served.lock:
             for batch in list(batches):
                 batch.end(now, None)
-                began = time.perf_counter()
                 try:
                     count = batch.step()
                 except Exception as error:  # of one batch: the others, and the server, go on
                     _fail([row.job for row in batch.rows], error)
                     batch.rows, batch.state, count = [], None, 0
-                if count:
-                    self.steps.append((count, time.perf_counter() - began))
+                self.steps_of[count] += 1
                 wrote += count
         batches[:] = _joined([batch for batch in batches if batch.rows])
         return wrote
@@ -264,11 +262,7 @@ class Scorer(_Thread):
     def admit(self, job: Job) -> None:
         """See :class:`_Thread`."""
         assert isinstance(job, ScoreJob)
-        ends: dict[str, Any] = {}
-        served = job.served
-        begun = job.before if job.goes_on else None
-        rows = score_text(served.reader, served.tokenizer, job.blocks, job.config, begun, ends)
-        self._jobs.append((job, rows, ends))
+        self._jobs.append((job, None, {}))
 
     def turn(self) -> None:
         """See :class:`_Thread`."""
@@ -280,6 +274,7 @@ class Scorer(_Thread):
             if time.monotonic() > job.deadline:
                 raise TookTooLongError
             with job.served.lock:
+                rows = job.rows(ends) if rows is None else rows
                 for row in rows:
                     found.append(row)
                     self.read += row.tokens

@@ -94,9 +94,9 @@ def _folder(source: str | Path, revision: str | None) -> Path:
         return path
     if path.is_absolute() or str(source).count("/") != 1 or str(source).startswith((".", "~")):
         raise UsageError(f"there is no folder {source}; give a folder, or owner/name of the hub.")
-    from unrolled.serve.hf.extra import require
+    from unrolled.core.extras import require
 
-    require("huggingface_hub")
+    require("hf", "huggingface_hub")
     import huggingface_hub
 
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.core.errors import UsageError
+from unrolled.core.extras import require
 from unrolled.core.files import atomic_folder, make_folder, write_json
 from unrolled.core.record import environment
 from unrolled.data.table import CORPORA
@@ -13,7 +14,6 @@ from unrolled.kernels.dispatch import Compute
 from unrolled.runs import Run
 from unrolled.serve.export import Exported
 from unrolled.serve.hf.card import card
-from unrolled.serve.hf.extra import require
 from unrolled.serve.hf.names import ABOUT, OWN_TOKENIZER
 from unrolled.tokenizer import save_tokenizer
 
@@ -47,7 +47,7 @@ def export_hugging_face(run: Run, out: Path, options: Mapping[str, Any]) -> Expo
     Raises:
         UsageError: a folder that exists, a run without a neural language model. UnrolledError: the extra is missing.
     """
-    require("transformers")
+    require("hf", "transformers")
     if out.exists():
         raise UsageError(f"{out} exists already; name a folder that does not.")
     remote, model = bool(options.get("remote_code")), run.model

@@ -1,0 +1,55 @@
+"""``unrolled serve`` from Python: open the models, warm them, listen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from unrolled.serve.config import ServeConfig
+from unrolled.serve.engine.pool import Engine
+from unrolled.serve.engine.served import Served, open_models
+from unrolled.serve.server import run_server
+from unrolled.serve.states.keys import read_state_keys
+
+__all__ = ["serve_runs"]
+
+_WARM = (1, 2, 4, 8, 16, 32)
+
+
+def serve_runs(
+    runs: Sequence[Path],
+    config: ServeConfig,
+    mixtures: Mapping[str, Mapping[str, float]] | None = None,
+    tell: Callable[[str], None] = lambda sentence: None,
+    listening: Callable[[str, int, list[str]], None] = lambda host, port, models: None,
+) -> None:
+    """Serve runs until a signal ends the server.
+
+    Args:
+        mixtures: name -> names of runs -> weights, each one more model.
+        tell: hears sentences. listening: hears address, port and the ids of the models, once.
+    Raises:
+        UsageError: runs or settings that cannot be served. UnrolledError: damaged files, an address that is taken.
+    """
+    torch.set_num_threads(1)  # the engine's threads share the cores among texts
+    keys = None if config.state_key is None else read_state_keys(config.state_key)
+    models = open_models(list(runs), config.predict, config.threads, mixtures or {})
+    for one in models:
+        _warm(one)
+    if config.client_state and config.signature and keys is None:
+        tell("states are signed with a key that ends with this process; --state-key FILE keeps them for longer.")
+    if not config.signature:
+        tell("states are not signed: whoever may ask may send any numbers as a state.")
+    engine = Engine(models, config.threads, config.streams, config.queue)
+    names = [one.id for one in models]
+    run_server(engine, config, keys, tell, lambda host, port: listening(host, port, names))
+
+
+def _warm(served: Served) -> None:
+    """Make what is made at the first use."""
+    for predictor in served.writers:
+        with served.lock, torch.no_grad():
+            for rows in _WARM:
+                state = predictor.begin(rows)
+                log_prob = predictor.predict(state).log_prob
+                predictor.observe(state, log_prob.argmax(-1))
