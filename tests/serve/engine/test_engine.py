@@ -71,11 +71,11 @@ def test_samples_are_those_of_generate() -> None:
 def test_models_of_every_kind() -> None:
     """Counts, a mixture, and a model that serves one thread at a time."""
     neural, counts = served("neural"), counted()
-    mixed = [Mixture([neural.writers[0], counts.reader], [3, 1]), Mixture([neural.reader, counts.reader], [3, 1])]
-    mixture = Served("both", chars(), *mixed, StateForm("both@000000000003", mixed[0]), 2)
-    reader = predictors()[1]
-    assert isinstance(reader, NeuralPredictor)
-    clamped = ClampedPredictor(reader, [Clamp(0, "h", 1, 0.5)])
+    writer, reader = (Mixture([one, counts.reader], [3, 1]) for one in (neural.writers[0], neural.reader))
+    mixture = Served("both", chars(), writer, reader, StateForm("both@000000000003", writer), 2)
+    plain = predictors()[1]
+    assert isinstance(plain, NeuralPredictor)
+    clamped = ClampedPredictor(plain, [Clamp(0, "h", 1, 0.5)])
     alone = Served("clamped", chars(), clamped, clamped, StateForm("clamped@000000000004", clamped), 2)
 
     async def work(engine: Engine) -> None:
