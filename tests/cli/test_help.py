@@ -11,6 +11,7 @@ VERBS = [
     ["import"],
     ["generate"],
     ["score"],
+    ["serve"],
     ["pairs"],
     ["probe"],
     ["ensemble"],

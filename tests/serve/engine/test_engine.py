@@ -15,7 +15,7 @@ from unrolled.predict.mixture import Mixture
 from unrolled.serve.engine.jobs import Completion, Ended, Reading, Told, TookTooLongError, Wrote
 from unrolled.serve.engine.pool import BusyError, Engine
 from unrolled.serve.engine.served import Served
-from unrolled.serve.engine.worker import ShutDownError
+from unrolled.serve.engine.threads import ShutDownError
 
 
 def wanted(model: Served, prompt: str, count: int, **sampler: Any) -> str:
@@ -85,6 +85,14 @@ def test_models_of_every_kind() -> None:
             assert [one for (one,) in found] == [wanted(model, "ab", 8, seed=seed) for seed in range(10)]
 
     with_engine([neural, counts, mixture, alone], work)
+
+
+def test_texts_that_change_each_other_are_not_served() -> None:
+    for name, value in (("lockstep", True), ("independent", False)):
+        reader = predictors()[1]
+        setattr(reader, name, value)
+        with pytest.raises(UsageError, match="texts change each other"):
+            Served("odd", chars(), reader, reader, StateForm("odd@1", reader), 2)
 
 
 def test_parts_are_the_whole_on_any_thread() -> None:
