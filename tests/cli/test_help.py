@@ -12,6 +12,7 @@ VERBS = [
     ["generate"],
     ["score"],
     ["serve"],
+    ["load-test"],
     ["pairs"],
     ["probe"],
     ["ensemble"],

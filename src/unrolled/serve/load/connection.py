@@ -66,8 +66,8 @@ class Connection(asyncio.Protocol):
         if whole and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def ask(self, body: dict[str, Any], hang_up_after: float | None = None) -> Answer:
-        """The answer of events to a completion; after ``hang_up_after`` seconds the connection is closed.
+    async def ask(self, body: dict[str, Any], answer: Answer, hang_up_after: float | None = None) -> None:
+        """Ask for a completion, whose events go into ``answer``; after ``hang_up_after`` seconds hang up.
 
         Raises LostError where the connection ends before the answer, by either side.
         """
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
             + (f"Authorization: Bearer {self._key}\r\n" if self._key else "")
             + f"Content-Length: {len(data)}\r\n\r\n"
         )
-        self._answer, self._tail = Answer(), b""
+        self._answer, self._tail = answer, b""
         self._waiter = asyncio.get_running_loop().create_future()
         if self.lost:
             raise LostError
@@ -88,7 +88,6 @@ class Connection(asyncio.Protocol):
         except TimeoutError as error:
             self.close()
             raise LostError from error
-        return self._answer
 
     def close(self) -> None:
         """Hang up."""

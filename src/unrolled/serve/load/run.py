@@ -33,13 +33,10 @@ class _Load:
         parts = urllib.parse.urlsplit(address)
         self.host, self.port = parts.hostname or "", parts.port or 80
         self.codes: Counter[str] = Counter()
-        self.first: list[float] = []
-        self.between: list[float] = []
-        self.each: Counter[int] = Counter()  # events of each stream while it was measured
+        self.answers: dict[int, list[Answer]] = {}  # of each stream, those that were under way while it was measured
         self.checked: list[_Wrote] = []
         self.texts, self.hung_up, self.resumed = 0, 0, 0
-        self.measuring = self.ending = False
-        self.open = 0
+        self.ending = False
 
     async def stream(self, number: int) -> None:
         """Write texts, one after another, until the end."""
@@ -71,7 +68,9 @@ class _Load:
             hang = draw.random() * 2 if draw.random() < config.drop else None
             try:
                 connection = connection if connection is not None and not connection.lost else await self._connect()
-                answer = await connection.ask(body, hang)
+                answer = Answer()
+                self.answers.setdefault(number, []).append(answer)
+                await connection.ask(body, answer, hang)
             except (LostError, OSError):
                 self.hung_up += hang is not None
                 self.resumed += hang is None
@@ -83,7 +82,6 @@ class _Load:
                     raise UnrolledError(f"the server answered {answer.status}: {answer.parts[-1][-300:]!r}")
                 await asyncio.sleep(0.2 + draw.random())
                 continue
-            self._measure(number, answer)
             events = answer.events()
             if any("error" in one for one in events):
                 self.codes["error event"] += 1
@@ -111,12 +109,23 @@ class _Load:
                     raise UnrolledError(f"no server listens at {self.host}:{self.port}: {error}.") from error
                 await asyncio.sleep(0.2)
 
-    def _measure(self, number: int, answer: Answer) -> None:
-        if not self.measuring or not answer.times:
-            return
-        self.first.append(answer.times[0] - answer.begun)
-        self.each[number] += len(answer.times)
-        self.between += [b - a for a, b in zip(answer.times, answer.times[1:], strict=False)]
+    def forget(self) -> None:
+        """What came so far is no part of the measurement."""
+        for number, answers in self.answers.items():
+            self.answers[number] = answers[-1:]
+
+    def measured(self, begun: float, end: float) -> tuple[list[float], list[float], list[int]]:
+        """Seconds to first events and between events, and how many each stream had, between two times."""
+        first, between = [], []
+        each = [0] * self.config.streams
+        for number, answers in self.answers.items():
+            for answer in answers:
+                times = [one for one in answer.times if begun <= one <= end]
+                each[number] += len(times)
+                between += [b - a for a, b in zip(times, times[1:], strict=False)]
+                if times and answer.begun >= begun:
+                    first.append(times[0] - answer.begun)
+        return first, between, sorted(each)
 
 
 def run_load(
@@ -148,13 +157,14 @@ async def _run(load: _Load, pid: int | None) -> dict[str, Any]:
         _raise(tasks)
     before, own, memory = _cpu(pid), _own(), _memory(pid)
     written = await asyncio.to_thread(_written, load.client)
-    load.measuring, begun = True, time.perf_counter()
+    load.forget()
+    begun = time.perf_counter()
     end = begun + config.seconds
     while time.perf_counter() < end:
         await asyncio.sleep(0.25)
         _raise(tasks)
     seconds = time.perf_counter() - begun
-    load.measuring = False
+    first, between, each = load.measured(begun, begun + seconds)
     more = await asyncio.to_thread(_written, load.client)
     after, used = _cpu(pid), _own() - own
     load.ending = True
@@ -165,8 +175,9 @@ async def _run(load: _Load, pid: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kind": "load", "model": load.model["id"], "settings": config.model_dump(), "seconds": seconds,
         "tokens_per_second": None if more < written else (more - written) / seconds,
-        "events_per_second": len(load.between) / seconds, "events_per_second_of_a_stream": _spread(load, seconds),
-        "first_ms": _quantiles(load.first), "between_ms": _quantiles(load.between), "answers": dict(load.codes),
+        "events_per_second": sum(each) / seconds,
+        "events_per_second_of_a_stream": {"least": each[0] / seconds, "median": each[len(each) // 2] / seconds},
+        "first_ms": _quantiles(first), "between_ms": _quantiles(between), "answers": dict(load.codes),
         "texts": load.texts, "hung_up": load.hung_up, "resumed": load.resumed,
         "client_cpu_seconds": used, "server_cpu_seconds": None if before is None or after is None else after - before,
         "server_memory_mb": [memory, _memory(pid)],
@@ -190,11 +201,6 @@ def _raise(tasks: list[asyncio.Future[None]]) -> None:
     for task in tasks:
         if task.done() and task.exception() is not None:
             task.result()
-
-
-def _spread(load: _Load, seconds: float) -> dict[str, float]:
-    rates = sorted(load.each[number] / seconds for number in range(load.config.streams))
-    return {"least": rates[0], "median": rates[len(rates) // 2]}
 
 
 def _quantiles(values: list[float]) -> dict[str, float] | None:
