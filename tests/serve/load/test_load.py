@@ -18,7 +18,7 @@ SHORT: dict[str, Any] = {"seconds": 0.3, "open_per_second": 1000, "tokens": 60, 
 
 def test_what_is_measured(live: Callable[..., Live]) -> None:
     server = live()
-    config = LoadConfig.parse({**SHORT, "prompt_tokens": 5, "check": 4})
+    config = LoadConfig.parse({**SHORT, "prompt_tokens": 5, "check": 4, "seconds": 1.0})
     found = run_load(server.address, config)
     assert found["answers"].keys() == {"200"}
     assert found["tokens_per_second"] > 100
