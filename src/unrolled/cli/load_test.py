@@ -63,7 +63,8 @@ def _show(found: dict[str, Any]) -> None:
     rate = found["tokens_per_second"]
     written = "the server was restarted" if rate is None else f"{rate:,.0f} tokens/s"
     write(
-        f"{settings['streams']} streams for {found['seconds']:.0f} s: {written}, {found['events_per_second']:,.0f} events/s"
+        f"{settings['streams']} streams for {found['seconds']:.0f} s: {written}, "
+        f"{found['events_per_second']:,.0f} events/s"
     )
     write(f"a stream: {spread['median']:.1f} events/s (least {spread['least']:.1f})")
     for name, title in (("first_ms", "to the first token"), ("between_ms", "between events")):
@@ -72,7 +73,8 @@ def _show(found: dict[str, Any]) -> None:
             write(f"{title}: " + ", ".join(f"{key} {value:.0f} ms" for key, value in values.items()))
     answers = ", ".join(f"{count:,} x {code}" for code, count in sorted(found["answers"].items()))
     write(
-        f"answers: {answers or 'none'}; {found['texts']:,} texts, {found['hung_up']:,} hung up, {found['resumed']:,} resumed"
+        f"answers: {answers or 'none'}; {found['texts']:,} texts, {found['hung_up']:,} hung up, "
+        f"{found['resumed']:,} resumed"
     )
     server = found["server_cpu_seconds"]
     told = "" if server is None else f", of the server {server:.1f}"

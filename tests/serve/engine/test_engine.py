@@ -16,6 +16,7 @@ from unrolled.serve.engine.jobs import Completion, Ended, Reading, Told, TookToo
 from unrolled.serve.engine.pool import BusyError, Engine
 from unrolled.serve.engine.served import Served
 from unrolled.serve.engine.threads import ShutDownError
+from unrolled.serve.engine.worker import Worker
 
 
 def wanted(model: Served, prompt: str, count: int, **sampler: Any) -> str:
@@ -263,3 +264,22 @@ def test_a_broken_state_ends_its_own_text_alone() -> None:
         assert [one for (one,) in found[:-1]] == [wanted(model, "", 30, seed=seed) for seed in range(5)]  # type: ignore
 
     with_engine([model], work)
+
+
+def test_a_fault_of_ours_is_told_and_the_engine_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = served()
+    write, faults = Worker._write, [RuntimeError("a fault")]
+
+    def broken(self: Worker, *arguments: Any) -> int:
+        if faults:
+            raise faults.pop()
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Worker, "_write", broken)
+
+    async def work(engine: Engine) -> None:
+        with pytest.raises(RuntimeError, match="a fault"):
+            await texts(engine, completion(model, "abc"))
+        assert await texts(engine, completion(model, "ab", seed=2)) == [wanted(model, "ab", 12, seed=2)]
+
+    with_engine([model], work, threads=1)

@@ -3,8 +3,10 @@
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -146,3 +148,22 @@ def test_our_client_says_what_is_wrong(live: Callable[..., Live]) -> None:
     server.close()
     with pytest.raises(UnrolledError, match="is the server running"):
         client.models()
+
+
+def test_from_python(run: Path) -> None:
+    """``ur.serve`` listens until it is stopped, from a thread too."""
+    found: list[Any] = []
+    ready = threading.Event()
+
+    def listening(host: str, port: int, stop: Callable[[], None]) -> None:
+        found.extend((f"http://{host}:{port}", stop))
+        ready.set()
+
+    thread = threading.Thread(target=ur.serve, args=(run, {"port": 0}), kwargs={"listening": listening}, daemon=True)
+    thread.start()
+    assert ready.wait(20)
+    address, stop = found
+    assert len(ur.Client(address).complete("the ", max_tokens=5, temperature=0).text) == 5
+    stop()
+    thread.join(20)
+    assert not thread.is_alive()

@@ -20,7 +20,7 @@ from serve.live.conftest import Live
 from unrolled.serve.client import Client, Completion, RemoteError
 from unrolled.serve.http import events, protocol
 
-LONG = {"max_tokens": 4000, "seed": 3}
+LONG: dict[str, Any] = {"max_tokens": 4000, "seed": 3}
 
 
 def raw(server: Live, data: bytes) -> socket.socket:

@@ -57,3 +57,8 @@ class Scorer(EngineThread):
     def give_up(self) -> None:
         """See :class:`EngineThread`."""
         fail([job for job, *_ in self._jobs], ShutDownError())
+
+    def abandon(self, error: Exception) -> None:
+        """See :class:`EngineThread`."""
+        fail([job for job, *_ in self._jobs], error)
+        self._jobs.clear()

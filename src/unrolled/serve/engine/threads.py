@@ -59,7 +59,10 @@ class EngineThread(threading.Thread):
                 self.give_up()
                 self._flush()
                 return
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:  # a fault of ours: who waits is told, and the others are served
+                self.abandon(error)
             self.busy += time.perf_counter() - began
             self._flush()
 
@@ -76,7 +79,11 @@ class EngineThread(threading.Thread):
         raise NotImplementedError
 
     def give_up(self) -> None:
-        """End all jobs."""
+        """End all jobs, since the server ends."""
+        raise NotImplementedError
+
+    def abandon(self, error: Exception) -> None:
+        """End all jobs with an error."""
         raise NotImplementedError
 
 

@@ -166,6 +166,13 @@ class Worker(EngineThread):
             for batch in batches:
                 batch.end(time.monotonic(), self.reason or "shutdown")
 
+    def abandon(self, error: Exception) -> None:
+        """See :class:`EngineThread`."""
+        batches = [batch for each in self._batches.values() for batch in each]
+        fail([row.job for batch in batches for row in batch.rows], error)
+        fail([job for waiting in self._reading.values() for job in waiting], error)
+        self._batches, self._reading = {}, {}
+
 
 def _joined(batches: list[Batch]) -> list[Batch]:
     """Fewer batches where their rows fit into one."""

@@ -1,6 +1,7 @@
 """Streams that write texts, and what is measured of them."""
 
 import asyncio
+import itertools
 import random
 import resource
 import time
@@ -122,7 +123,7 @@ class _Load:
             for answer in answers:
                 times = [one for one in answer.times if begun <= one <= end]
                 each[number] += len(times)
-                between += [b - a for a, b in zip(times, times[1:], strict=False)]
+                between += [b - a for a, b in itertools.pairwise(times)]
                 if times and answer.begun >= begun:
                     first.append(times[0] - answer.begun)
         return first, between, sorted(each)
