@@ -170,7 +170,7 @@ class Client:
 
     def _completion(self, choice: dict[str, Any], answer: dict[str, Any]) -> Completion:
         blob = choice.get("state")
-        state = None if blob is None else State(blob, choice["tokens"], answer["model"])
+        state = None if blob is None else State(blob, choice["state_tokens"], answer["model"])
         reason, held = choice["finish_reason"], choice.get("held", "")
         return Completion(choice["text"], state, reason, answer["seed"], choice["logprobs"], held)
 

@@ -116,6 +116,15 @@ def test_log_probabilities(client: TestClient) -> None:
     assert scored["logprobs"]["top_logprobs"] is None
 
 
+def test_what_is_written_is_always_told(client: TestClient) -> None:
+    told = asked(client, max_tokens=4, seed=1, logprobs=0)["choices"][0]["logprobs"]
+    assert None not in told["token_logprobs"]
+    reader = MODEL.reader
+    ids = torch.tensor([chars().encode("".join(told["tokens"]))])
+    nll = reader.window(reader.begin(1), ids).nll[0].tolist()
+    assert told["token_logprobs"] == pytest.approx([-one for one in nll], abs=1e-4)
+
+
 def test_the_start_symbol_may_be_given(client: TestClient) -> None:
     """A tokenizer of an exported model begins a text with the second id above the vocabulary."""
     ids = [chars().vocab_size + 1, *chars().encode("abc")]

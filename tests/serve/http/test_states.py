@@ -39,7 +39,7 @@ def test_a_text_in_parts(client: TestClient, kind: str) -> None:
         text, state = text + found["choices"][0]["text"], found["choices"][0]["state"]
         assert found["usage"]["prompt_tokens"] == (3 if number == 0 else 0)
     assert text == whole
-    assert found["choices"][0]["tokens"] == 43
+    assert found["choices"][0]["state_tokens"] == 43
 
 
 def test_another_process_goes_on(serving: Callable[..., TestClient]) -> None:
