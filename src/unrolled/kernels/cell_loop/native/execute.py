@@ -17,8 +17,8 @@ __all__ = ["Window", "make_call", "pack_matrices", "run_program"]
 
 # A thread has at least so many rows: with fewer the matrices are read more often than the arithmetic needs.
 _ROWS_PER_THREAD = 8
-# Rows that go through a program together, at most, where its weights are in fewer bits: these are read again in less time
-# than it takes to fetch from further caches what the products of more rows have made.
+# Rows that go through a program together, at most, where its weights are in fewer bits: to read these again takes less
+# time than to fetch from further caches what the products of more rows have made.
 _BLOCK: dict[Products, int] = {"bf16_weights": 64, "int8_weights": 32}
 
 

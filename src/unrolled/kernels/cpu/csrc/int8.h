@@ -96,18 +96,19 @@ inline void sum_words(const int32_t* a, int64_t a_row, const int8_t* b, int64_t 
     const int64_t panel = deep * 4 * lanes;
     for (int64_t i = 0; i < deep; ++i, ++a, b += 4 * lanes) {
 #ifdef __AVX512VNNI__
-        __m512i right[VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) right[v] = _mm512_loadu_si512(b + v * panel);
+        __m512i left[ROWS];
 #pragma GCC unroll 8
-        for (int r = 0; r < ROWS; ++r) {
-            const __m512i left = _mm512_set1_epi32(a[r * a_row]);
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) sum[r][v] = (Ints)_mm512_dpbusd_epi32((__m512i)sum[r][v], left, right[v]);
+        for (int r = 0; r < ROWS; ++r) left[r] = _mm512_set1_epi32(a[r * a_row]);
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) {
+            __m512i right = _mm512_loadu_si512(b + v * panel);
+            if (ROWS > 1) __asm__("" : "+v"(right));  // or the compiler reads it anew for each of a few rows
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; ++r) sum[r][v] = (Ints)_mm512_dpbusd_epi32((__m512i)sum[r][v], left[r], right);
         }
 #else
         Ints even[VECTORS], odd[VECTORS];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < VECTORS; ++v) {
             const Shorts right = (Shorts)*reinterpret_cast<const IntsMemory*>(b + v * panel);
             even[v] = (Ints)(right << 8 >> 8);
@@ -116,7 +117,7 @@ inline void sum_words(const int32_t* a, int64_t a_row, const int8_t* b, int64_t 
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
             const Ints left_even = a[r * a_row] - Ints{}, left_odd = a[r * a_row + deep] - Ints{};
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) {
                 sum[r][v] += multiply_pairs(left_even, even[v]);
                 sum[r][v] += multiply_pairs(left_odd, odd[v]);
@@ -140,14 +141,15 @@ inline void product_int8(int64_t rows, const float* a, int64_t a_row, const int8
         if (r + 1 < rows) read_ahead(a + (r + 1) * a_row, k);
         a_scale[r] = quantise(a + r * a_row, k, &memory[size_t(r * words)]);
     }
-    in_tiles<INT8_ROWS, INT8_VECTORS>(rows, n, [&](auto some_rows, auto some_vectors, int64_t first, int64_t j)
+    const int32_t* const whole = memory.data();
+    in_tiles<INT8_ROWS, INT8_VECTORS>(rows, n, [=](auto some_rows, auto some_vectors, int64_t first, int64_t j)
                                                    __attribute__((noinline)) {
         constexpr int ROWS = some_rows(), VECTORS = some_vectors();
         Ints sum[ROWS][VECTORS] = {};
-        sum_words(&memory[size_t(first * words)], words, b + j * deep * 4, deep, sum);
+        sum_words(whole + first * words, words, b + j * deep * 4, deep, sum);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) {
                 const int64_t row = first + r, at = j + v * S::lanes;
                 const Ints shifted = *reinterpret_cast<const IntsMemory*>(column + at) * SHIFTED_BY;

@@ -14,10 +14,12 @@ namespace {
 
 typedef Ints IntsMemory __attribute__((aligned(1), may_alias));
 
-constexpr int FEW = 2, FEW_VECTORS = 4;  // rows that are a tile of that many vectors, for enough sums side by side
+constexpr int FEW = 2;  // rows whose tiles are wider, for enough sums side by side
 #if VECTOR_BYTES == 64
+constexpr int FEW_VECTORS = 6;
 constexpr int BF16_ROWS = 6, BF16_VECTORS = 4;  // 24 of 32 registers hold sums
 #else
+constexpr int FEW_VECTORS = 4;
 constexpr int BF16_ROWS = 6, BF16_VECTORS = 2;  // 12 of 16
 #endif
 
@@ -73,17 +75,18 @@ inline void product_bf16(int64_t rows, const float* a, int64_t a_row, const uint
         to[deep * 2 - 1] = 0;
         std::memcpy(to, a + r * a_row, size_t(k) * sizeof(float));
     }
-    in_tiles<BF16_ROWS, BF16_VECTORS>(rows, n, [&](auto some_rows, auto some_vectors, int64_t first, int64_t j)
+    const float* const whole = memory.data();
+    in_tiles<BF16_ROWS, BF16_VECTORS>(rows, n, [=](auto some_rows, auto some_vectors, int64_t first, int64_t j)
                                                    __attribute__((noinline)) {
         constexpr int ROWS = some_rows(), VECTORS = some_vectors();
         S::Register sum[ROWS][VECTORS] = {};
-        const float* left = &memory[size_t(first * deep * 2)];
+        const float* left = whole + first * deep * 2;
         const uint16_t* right = b + j * deep * 2;
         for (int64_t i = 0; i < deep; ++i, left += 2, right += 2 * S::lanes)
 #pragma GCC unroll 2
             for (int odd = 0; odd < 2; ++odd) {
                 S::Register number[VECTORS];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int v = 0; v < VECTORS; ++v) {
                     const Ints word = *reinterpret_cast<const IntsMemory*>(right + v * panel);
                     number[v] = (S::Register)(odd ? word & int32_t(0xffff0000) : word << 16);
@@ -91,13 +94,13 @@ inline void product_bf16(int64_t rows, const float* a, int64_t a_row, const uint
 #pragma GCC unroll 8
                 for (int r = 0; r < ROWS; ++r) {
                     const S::Register one = S::all(left[r * deep * 2 + odd]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                     for (int v = 0; v < VECTORS; ++v) sum[r][v] += one * number[v];
                 }
             }
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < VECTORS; ++v) {
                 const int64_t row = first + r, at = j + v * S::lanes;
                 finish(sum[r][v], add ? add + row * add_row + at : nullptr, c + row * c_row + at, n - at);
