@@ -18,9 +18,12 @@ constexpr int FEW = 2;  // rows whose tiles are wider, for enough sums side by s
 #if VECTOR_BYTES == 64
 constexpr int FEW_VECTORS = 6;
 constexpr int BF16_ROWS = 6, BF16_VECTORS = 4;  // 24 of 32 registers hold sums
-#else
+#elif VECTOR_BYTES == 32
 constexpr int FEW_VECTORS = 4;
 constexpr int BF16_ROWS = 6, BF16_VECTORS = 2;  // 12 of 16
+#else
+constexpr int FEW_VECTORS = 4;
+constexpr int BF16_ROWS = 4, BF16_VECTORS = 4;  // all, but it is instructions that are scarce
 #endif
 
 // Calls f with the number of rows and of vectors as constants, at most those of the template.
