@@ -55,7 +55,7 @@ def serve(
     cors: Annotated[
         list[str] | None, typer.Option(help="Origin of another site that may ask from a browser; repeatable.")
     ] = None,
-    flush_ms: Annotated[float | None, typer.Option(help="Events are joined for so long under load.")] = None,
+    flush_ms: Annotated[float | None, typer.Option(help="Milliseconds between a stream's events under load.")] = None,
     drain: Annotated[
         float | None, typer.Option(help="Seconds that streams may go on at the end. [default: 20]")
     ] = None,

@@ -43,7 +43,7 @@ class ServeConfig(Config):
     rate: int | None = Field(default=None, ge=1, description="requests a minute for each key (or address without keys)")
     cors: tuple[str, ...] = Field(default=(), description="origins of other sites that may ask from a browser")
     flush_ms: float = Field(
-        default=20, ge=0, le=1000, description="events of a stream are joined for so long once 64 texts are written"
+        default=20, ge=0, le=1000, description="events of a stream lie so far apart at least once 64 texts are written"
     )
     drain: float = Field(default=20, ge=0, description="time that streams may go on once the server is asked to stop")
     page: bool = Field(default=True, description="whether / shows the page")

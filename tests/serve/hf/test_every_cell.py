@@ -55,4 +55,6 @@ def test_saved_and_loaded(name, config, tmp_path):
     model, text = model_of(config, embedding={"one_hot": True} if name == "lstm" else {}), ids(2, 9)
     model.save_pretrained(tmp_path)
     again = UnrolledForCausalLM.from_pretrained(tmp_path)
-    assert torch.equal(again(text).logits, model(text).logits)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+    # on some processors products round by where their factors lie in memory
+    assert torch.allclose(again(text).logits, model(text).logits, rtol=0, atol=2e-6)

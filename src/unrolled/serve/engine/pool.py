@@ -37,16 +37,20 @@ class Ticket:
         self.worker: Worker | Scorer | None = None  # None while it waits
         self.left, self.done = job.weight, False
 
-    async def events(self, gather: float = 0.0) -> AsyncGenerator[list[Event], None]:
-        """What comes, as much at a time as there is. gather: seconds that more is waited for once something is there.
+    async def events(self, apart: float = 0.0) -> AsyncGenerator[list[Event], None]:
+        """What comes, as much at a time as there is. apart: seconds that lie between two times at least, so that what
+        comes faster comes together, and what comes slowly at once.
 
         Raises what the job failed with.
         """
+        last = 0.0
         try:
             while True:
                 await self._bell.wait()
-                if gather and not self.done:
-                    await asyncio.sleep(gather)
+                wait = last + apart - time.monotonic()
+                if wait > 0 and not self.done:
+                    await asyncio.sleep(wait)
+                last = time.monotonic()
                 found = list(self._events)
                 self._events.clear()
                 if not self.done:

@@ -13,6 +13,9 @@ from unrolled.serve.engine.jobs import Failed, Job
 __all__ = ["EngineThread", "ShutDownError", "fail"]
 
 
+_FLUSH = 0.002
+
+
 class ShutDownError(UnrolledError):
     """The server ends before the work is done."""
 
@@ -21,7 +24,8 @@ class ShutDownError(UnrolledError):
 
 
 class EngineThread(threading.Thread):
-    """A thread with a box of jobs. flush: called after each turn, so that what was said in it can be told at once."""
+    """A thread with a box of jobs. flush: sends what was said; it is called after a turn, though no more often than
+    every :data:`_FLUSH` seconds while there is more to do."""
 
     def __init__(self, name: str, flush: Callable[[], None]):
         super().__init__(name=name, daemon=True)
@@ -46,6 +50,7 @@ class EngineThread(threading.Thread):
     def run(self) -> None:
         """Turn after turn, until :meth:`shut`."""
         torch.set_num_threads(1)
+        flushed = 0.0
         while True:
             with self._bell:
                 while not (self._box or self.has_work() or self._ended):
@@ -63,8 +68,11 @@ class EngineThread(threading.Thread):
                 self.turn()
             except Exception as error:  # a fault of ours: who waits is told, and the others are served
                 self.abandon(error)
-            self.busy += time.perf_counter() - began
-            self._flush()
+            now = time.perf_counter()
+            self.busy += now - began
+            if now - flushed > _FLUSH or not self.has_work():
+                self._flush()
+                flushed = now
 
     def has_work(self) -> bool:
         """Whether there is anything to do without another job."""

@@ -25,9 +25,10 @@ from unrolled.serve.http.service import Service, new_id
 
 __all__ = ["complete"]
 
-# texts that must be under way before the events of a stream are joined for a while
+# texts under way from which on events of a stream lie flush_ms apart; seconds that they lie apart in any case, which
+# nobody sees, and parts of an answer that is given whole
 _MANY = 64
-_GATHER = 0.02
+_APART, _WHOLE = 0.005, 0.05
 
 
 async def complete(request: Request, service: Service) -> Any:
@@ -113,7 +114,7 @@ class _Asked:
         return {**self.head, "choices": choices, "usage": self._usage(), "seed": self.seed}
 
     async def _take(self, number: int, ticket: Ticket) -> None:
-        async with contextlib.aclosing(ticket.events(_GATHER)) as stream:
+        async with contextlib.aclosing(ticket.events(_WHOLE)) as stream:
             async for events in stream:
                 for choice, value in self._values(self.choices[number], events):
                     choice.add(value)
@@ -143,8 +144,8 @@ class _Asked:
 
     async def _ticket(self, number: int, ticket: Ticket) -> AsyncGenerator[bytes, None]:
         engine, flush = self.service.engine, self.service.config.flush_ms / 1000
-        gather = flush if engine.used >= _MANY else 0.0
-        async with contextlib.aclosing(ticket.events(gather)) as stream:
+        apart = flush if engine.used >= _MANY else min(flush, _APART)
+        async with contextlib.aclosing(ticket.events(apart)) as stream:
             async for events in stream:
                 self._timed()
                 parts = [self._event(v) for _, v in self._values(self.choices[number], events) if _says(v)]
