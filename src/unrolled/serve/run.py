@@ -56,3 +56,5 @@ def _warm(served: Served) -> None:
                 state = predictor.begin(rows)
                 log_prob = predictor.predict(state).log_prob
                 predictor.observe(state, log_prob.argmax(-1))
+    with served.lock, torch.no_grad():
+        served.reader.distributions(served.reader.begin(1), torch.zeros(1, 64, dtype=torch.int64))

@@ -91,23 +91,29 @@ class _Pieces:
 
     def __init__(self, served: Served, last: int | None):
         self._decoder = served.tokenizer.decoder(last)
+        self._alone = not served.tokenizer.tables.implied.any()  # what a token adds is the same everywhere
+        self._known: dict[int, str | None] = {}
 
     def of(self, scored: Scored) -> dict[str, Any]:
         """Of one token, in the order of the text: its id, the ids of ``top``, and the text that each of them would add
         in its place; None where those are no whole characters."""
         assert scored.id is not None
-        decoder, ids = self._decoder, scored.top_ids
-        within = bool(decoder.pending)
-        texts = None if ids is None else [None if within else _text(decoder.alternative(one)) for one in ids]
-        decoder.push(scored.id)
+        ids = scored.top_ids
+        texts = None
+        if ids is not None:
+            texts = [None] * len(ids) if self._decoder.pending else [self._text(one) for one in ids]
+        self._decoder.push(scored.id)
         return {"id": scored.id, "top_ids": ids, "top_texts": texts}
 
-
-def _text(data: bytes) -> str | None:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+    def _text(self, token: int) -> str | None:
+        if self._alone and token in self._known:
+            return self._known[token]
+        try:
+            text = self._decoder.alternative(token).decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+        self._known[token] = text
+        return text
 
 
 def _blocks(body: ScoreBody, served: Served) -> list[TextBlock]:
