@@ -1,7 +1,7 @@
 // The heat map: rows of coloured tokens, and what is known of the one in question.
 
 const LONGEST = 800; // characters of a row
-const AT_ONCE = 12; // rows that are made without waiting for them to come into sight
+const AT_ONCE = 8000; // characters that are shown without waiting for them to come into sight
 
 /** readings: of the models that are shown. fork: hears which reading's token i is to be which other one. */
 class HeatMap {
@@ -41,7 +41,8 @@ class HeatMap {
     const made = begin < text.length ? cutRows(text, LONGEST, begin).map(([first, last]) => this.row(first, last)) : [];
     this.rows.push(...made);
     this.box.append(...made);
-    for (const row of made.length > AT_ONCE ? made.slice(0, AT_ONCE / 2).concat(made.slice(-AT_ONCE / 2)) : made) this.fill(row);
+    const some = text.length - begin > AT_ONCE ? [made[0], made.at(-1)] : made; // the others as they come into sight
+    for (const row of some) this.fill(row);
     for (const row of made) this.watcher.observe(row);
     this.outline();
     this.describe();
@@ -73,7 +74,7 @@ class HeatMap {
 
   /** A row out of sight gives its tokens back, and keeps its height so that nothing jumps. */
   empty(row) {
-    if (!row.childElementCount || this.rows.length <= AT_ONCE) return;
+    if (!row.childElementCount || this.text.length <= AT_ONCE) return;
     row.style.minHeight = `${row.offsetHeight}px`;
     row.replaceChildren();
   }
