@@ -17,7 +17,8 @@ from unrolled.serve.states.keys import StateKeys
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 from unrolled.tokenizer.byte import ByteTokenizer
 
-HOSTILE = '<img src=x onerror="window.owned = 1"></script><script>window.owned = 2</script>\n'
+# no seven characters of it occur twice, so that a model of eight repeats it
+HOSTILE = '<img src=x onerror="window.owned = 1"></SCRIPT><script>owned=2</title>\n'
 WORDS = "the cat sat on the mat and the dog lay by the door of the old house\n"
 TEXT = "The army was a force of the state é 😀 from the first days of the city.\nAnd more of it. " * 24
 """A text of more than 2,000 characters."""

@@ -84,7 +84,9 @@ function read() {
   for (const one of readings) {
     one.run().then(() => byId("trouble").dataset.of === "reading" && (byId("trouble").hidden = true), (problem) => {
       if (!(problem instanceof Problem)) throw problem;
-      if (!readings.includes(one) || writer.busy) return;
+      // what went wrong with the writing says it all, and has its own way to go on
+      const told = !byId("trouble").hidden && byId("trouble").dataset.of !== "reading";
+      if (!readings.includes(one) || writer.busy || told) return;
       const passes = problem.status === 0 || problem.status >= 500 || problem.status === 401;
       app.trouble(problem.message, problem.status === 401, passes ? start : null, "reading");
     });
