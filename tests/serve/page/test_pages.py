@@ -1,6 +1,7 @@
 """The pages without a browser: what they allow, what they are made of, and when they are there."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from unrolled.cli import main
 from unrolled.core.errors import UsageError
 from unrolled.core.html import source_hash
 from unrolled.serve.page import reader_page, runs_page
@@ -87,6 +89,16 @@ def test_pages_are_open_and_runs_are_not(serving: Callable[..., TestClient], tmp
     assert client.get("/").status_code == client.get("/runs").status_code == 200
     assert client.get("/runs/events").status_code == 401
     assert client.get("/", headers={"host": "elsewhere.org"}).status_code == 403
+
+
+def test_the_command_takes_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr("unrolled.serve.run.serve_runs", lambda runs, config, *rest: found.append(config))
+    for arguments in (["--runs", str(tmp_path)], ["--no-page"]):
+        monkeypatch.setattr("sys.argv", ["unrolled", "serve", "x", *arguments])
+        with contextlib.suppress(SystemExit):
+            main()
+    assert [(one.runs_folder, one.page) for one in found] == [(tmp_path, True), (None, False)]
 
 
 async def _next(events: AsyncGenerator[bytes, None]) -> dict[str, Any]:

@@ -29,7 +29,18 @@ class HeatMap {
     this.changed(0);
   }
 
-  /** Text or tokens are new from a place on. */
+  /** Tokens of a part of the text are new; the text is as it was. */
+  news(from, to) {
+    for (const row of this.rows) {
+      if (row.to < from || row.from > to || !row.childElementCount) continue;
+      row.replaceChildren();
+      this.fill(row);
+    }
+    this.outline();
+    this.describe();
+  }
+
+  /** The text is new from a place on. */
   changed(from) {
     const text = this.readings[0].text;
     // a row whose end is the place, or that ended with the text, may be cut elsewhere now

@@ -131,9 +131,9 @@ function choose() {
   const kept = readings.filter((one) => names.includes(one.model.name));
   for (const one of readings) if (!kept.includes(one)) one.setText("");
   readings = names.map((name) => kept.find((one) => one.model.name === name) ?? new Reading(models.find((one) => one.name === name), hear));
-  function hear(from) {
+  function hear(from, to) {
     if (!readings.includes(this)) return;
-    map.changed(from);
+    map.news(from, to);
     map.toEnd();
   }
   options(byId("writer"), names.map((name) => [name, name]), names.includes(byId("writer").value) ? byId("writer").value : names[0]);

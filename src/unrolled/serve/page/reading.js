@@ -25,7 +25,7 @@ function drop(state) {
 class Reading {
   constructor(model, changed) {
     this.model = model;
-    this.changed = changed; // hears from which place on there is something new
+    this.changed = changed; // hears between which places there are new tokens
     this.text = "";
     this.segments = [];
     this.running = null;
@@ -111,7 +111,7 @@ class Reading {
       const last = this.segments.at(-1), follows = base ? last === base : (last?.to ?? 0) === from && !last?.stale;
       if (!follows || !this.text.startsWith(piece, from)) { drop(found.state); continue; }
       this.take(from, to, piece, base, found);
-      queueMicrotask(() => this.changed(from)); // once the next piece is asked for
+      queueMicrotask(() => this.changed(from, to)); // once the next piece is asked for
     }
   }
 
