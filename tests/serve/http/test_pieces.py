@@ -18,9 +18,7 @@ def rows(client: TestClient, **body: Any) -> list[dict[str, Any]]:
     return answer.json()["rows"]
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("tiny", "a cat é\n\N{GRINNING FACE}s"), ("words", WORDS + "the dog")]
-)
+@pytest.mark.parametrize(("name", "text"), [("tiny", "a cat é\n\N{GRINNING FACE}s"), ("words", WORDS + "the dog")])
 def test_ids_and_texts_of_a_text(serving: Callable[..., TestClient], name: str, text: str) -> None:
     tokenizer: Tokenizer = words() if name == "words" else ByteTokenizer()
     found = rows(serving(models=models([name])), text=text)

@@ -172,7 +172,7 @@ def test_by_keys_alone(opened: Callable[..., Page]) -> None:
     page.key("Enter")
     read(page)
     assert page.eval("input.value.length") == 2
-    assert page.eval(LABELS)[-1] == f"fork: {other} for h"
+    assert page.eval(LABELS)[-1] == f"fork: {other} for h after t"
     assert page.eval("document.activeElement.id") == "text"
     page.eval("byId('length').value = 500000")
     page.key("Enter", held=2)

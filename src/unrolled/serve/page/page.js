@@ -114,7 +114,8 @@ function fork(reading, i, other) {
   if (reading.model.vocabulary.kind === "word" && /^[ \n]/.test(other.text)) before = before.replace(/ +$/, "");
   const text = clean(before + other.text);
   app.say(`Forked: ${other.name} for ${token.token}.`);
-  tree.add("fork", text, tree.above(text), `${visible(other.name)} for ${visible(token.token)}`);
+  const after = before.length > 24 ? `…${before.slice(-24).toWellFormed()}` : before;
+  tree.add("fork", text, tree.above(text), `${visible(other.name)} for ${visible(token.token)} after ${visible(after.replaceAll("\n", "⏎"))}`);
   input.value = text;
   byId("text").focus();
   changed();
