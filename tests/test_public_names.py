@@ -11,6 +11,7 @@ import unrolled
 
 # A name that goes from here needs a line in the changelog.
 TOP_LEVEL = [
+    "Client",
     "ExperimentConfig",
     "LanguageModel",
     "ModelConfig",
@@ -24,6 +25,7 @@ TOP_LEVEL = [
     "load",
     "load_published",
     "resume",
+    "serve",
     "to_hugging_face",
     "train",
     "tune",

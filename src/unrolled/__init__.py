@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         from_hugging_face,
         generate,
         load,
+        serve,
         to_hugging_face,
         train,
         tune,
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from unrolled.model import LanguageModel, ModelConfig, fit_width
     from unrolled.model.published import load_published
     from unrolled.runs import Run
+    from unrolled.serve.client import Client
     from unrolled.train import ExperimentConfig, resume
 
 __all__ = [
+    "Client",
     "ExperimentConfig",
     "LanguageModel",
     "ModelConfig",
@@ -47,12 +50,14 @@ __all__ = [
     "load",
     "load_published",
     "resume",
+    "serve",
     "to_hugging_face",
     "train",
     "tune",
 ]
 
 _PLACES = {
+    "Client": "unrolled.serve.client",
     "ExperimentConfig": "unrolled.train",
     "LanguageModel": "unrolled.model",
     "ModelConfig": "unrolled.model",
@@ -64,7 +69,7 @@ _PLACES = {
 
 
 class _Package(ModuleType):
-    """Keeps ``unrolled.compare``, ``unrolled.train``, ``unrolled.evaluate`` and ``unrolled.generate`` the functions.
+    """Keeps ``unrolled.compare``, ``unrolled.train``, ``unrolled.evaluate``... the functions of these names.
 
     Python binds a subpackage to its name in the package when it is first imported, over the function of that name.
     """

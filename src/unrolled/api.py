@@ -1,9 +1,9 @@
 """The Python interface; the command line is a thin layer over the same functions."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unrolled.compare import Claims, Comparison, work
 from unrolled.compare.comparison import begun
@@ -15,6 +15,7 @@ from unrolled.compare.tune.worker import work as work_on_study
 from unrolled.compare.tune.worker import work_many as work_on_study_many
 from unrolled.compare.worker import faults, work_many
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.extras import require
 from unrolled.data import CorpusConfig, corpus_named
 from unrolled.data.walk import Progress
 from unrolled.evaluate import EvalConfig, EvalResult, evaluate_run, open_predictor
@@ -38,10 +39,14 @@ __all__ = [
     "from_hugging_face",
     "generate",
     "load",
+    "serve",
     "to_hugging_face",
     "train",
     "tune",
 ]
+
+if TYPE_CHECKING:
+    from unrolled.serve.config import ServeConfig
 
 PathLike = str | os.PathLike[str]
 
@@ -252,3 +257,26 @@ def to_hugging_face(run: Run | PathLike, out: PathLike, remote_code: bool = Fals
     """
     export_run(_opened(run, "cpu"), Path(out), "huggingface", {"remote_code": remote_code})
     return Path(out)
+
+
+def serve(
+    runs: PathLike | Sequence[PathLike],
+    config: "ServeConfig | Mapping[str, Any] | None" = None,
+    mixtures: Mapping[str, Mapping[str, float]] | None = None,
+    listening: Callable[[str, int, Callable[[], None]], None] = lambda host, port, stop: None,
+) -> None:
+    """Serve runs over HTTP until a signal ends it; needs the extra ``serve``.
+
+    Args:
+        runs: run directories, each a model under the folder's name.
+        config: see :class:`unrolled.serve.config.ServeConfig`.
+        mixtures: name -> names of runs -> weights, each one more model.
+        listening: called once with address, port, and what any thread may call to end the server as a signal would.
+    """
+    require("serve", "fastapi", "uvicorn", "httptools", "prometheus_client")
+    from unrolled.serve.config import ServeConfig
+    from unrolled.serve.run import serve_runs
+
+    paths = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    found = config if isinstance(config, ServeConfig) else ServeConfig.parse(config or {})
+    serve_runs([Path(one) for one in paths], found, mixtures, listening=listening)

@@ -11,6 +11,8 @@ VERBS = [
     ["import"],
     ["generate"],
     ["score"],
+    ["serve"],
+    ["load-test"],
     ["pairs"],
     ["probe"],
     ["ensemble"],

@@ -32,6 +32,7 @@ def main() -> None:
         importing,
         info,
         inspect,
+        load_test,
         pairs,
         probe,
         score,

@@ -108,12 +108,12 @@ def serve(
         merged["predict"] = options
     from unrolled.serve.run import serve_runs
 
-    def listening(host: str, port: int, models: list[str]) -> None:
+    def listening(host: str, port: int, stop: object) -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if json:
-            typer.echo(as_json({"kind": "server", "address": address, "models": models}))
+            typer.echo(as_json({"kind": "server", "address": address}))
         else:
-            say(f"serving {', '.join(models)} at {address}")
+            say(f"serving at {address}; Ctrl-C ends it")
 
     serve_runs(names, ServeConfig.parse(merged), mixtures, say, listening)
 

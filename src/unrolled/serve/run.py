@@ -22,13 +22,13 @@ def serve_runs(
     config: ServeConfig,
     mixtures: Mapping[str, Mapping[str, float]] | None = None,
     tell: Callable[[str], None] = lambda sentence: None,
-    listening: Callable[[str, int, list[str]], None] = lambda host, port, models: None,
+    listening: Callable[[str, int, Callable[[], None]], None] = lambda host, port, stop: None,
 ) -> None:
     """Serve runs until a signal ends the server.
 
     Args:
         mixtures: name -> names of runs -> weights, each one more model.
-        tell: hears sentences. listening: hears address, port and the ids of the models, once.
+        tell, listening: see :func:`unrolled.serve.server.run_server`.
     Raises:
         UsageError: runs or settings that cannot be served. UnrolledError: damaged files, an address that is taken.
     """
@@ -44,8 +44,8 @@ def serve_runs(
     gc.collect()
     gc.freeze()  # what lives as long as the server is not looked at by every full collection, which takes 0.2 s of it
     engine = Engine(models, config.threads, config.streams, config.queue)
-    names = [one.id for one in models]
-    run_server(engine, config, keys, tell, lambda host, port: listening(host, port, names))
+    tell(f"models: {', '.join(one.id for one in models)}")
+    run_server(engine, config, keys, tell, listening)
 
 
 def _warm(served: Served) -> None:

@@ -40,8 +40,13 @@ class _Server(uvicorn.Server):
         """A signal."""
         if self._loop is None or self._draining is not None:
             super().handle_exit(sig, frame)
-            return
-        self._loop.call_soon_threadsafe(self._begin_to_end)
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Begin to end; from any thread, and without effect once it has ended."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._begin_to_end)
 
     def _begin_to_end(self) -> None:
         if self._draining is None:
@@ -60,12 +65,13 @@ def run_server(
     config: ServeConfig,
     keys: StateKeys | None = None,
     tell: Callable[[str], None] = lambda sentence: None,
-    listening: Callable[[str, int], None] = lambda host, port: None,
+    listening: Callable[[str, int, Callable[[], None]], None] = lambda host, port, stop: None,
 ) -> None:
     """Serve until a signal (SIGINT, SIGTERM) comes.
 
     Args:
-        tell: hears sentences for whoever started the server. listening: called once with address and port.
+        tell: hears sentences for whoever started the server.
+        listening: called once with address, port, and what any thread may call to end the server as a signal would.
     Raises:
         UnrolledError: the address is taken, or not ours.
     """
@@ -83,7 +89,7 @@ def run_server(
         while not server.started and not task.done():
             await asyncio.sleep(0.01)
         if server.started:
-            listening(host, port)
+            listening(host, port, server.end)
         await task
 
     with contextlib.closing(sock):

@@ -15,7 +15,8 @@ from unrolled.predict.mixture import Mixture
 from unrolled.serve.engine.jobs import Completion, Ended, Reading, Told, TookTooLongError, Wrote
 from unrolled.serve.engine.pool import BusyError, Engine
 from unrolled.serve.engine.served import Served
-from unrolled.serve.engine.worker import ShutDownError
+from unrolled.serve.engine.threads import ShutDownError
+from unrolled.serve.engine.worker import Worker
 
 
 def wanted(model: Served, prompt: str, count: int, **sampler: Any) -> str:
@@ -71,11 +72,11 @@ def test_samples_are_those_of_generate() -> None:
 def test_models_of_every_kind() -> None:
     """Counts, a mixture, and a model that serves one thread at a time."""
     neural, counts = served("neural"), counted()
-    mixed = [Mixture([neural.writers[0], counts.reader], [3, 1]), Mixture([neural.reader, counts.reader], [3, 1])]
-    mixture = Served("both", chars(), *mixed, StateForm("both@000000000003", mixed[0]), 2)
-    reader = predictors()[1]
-    assert isinstance(reader, NeuralPredictor)
-    clamped = ClampedPredictor(reader, [Clamp(0, "h", 1, 0.5)])
+    writer, reader = (Mixture([one, counts.reader], [3, 1]) for one in (neural.writers[0], neural.reader))
+    mixture = Served("both", chars(), writer, reader, StateForm("both@000000000003", writer), 2)
+    plain = predictors()[1]
+    assert isinstance(plain, NeuralPredictor)
+    clamped = ClampedPredictor(plain, [Clamp(0, "h", 1, 0.5)])
     alone = Served("clamped", chars(), clamped, clamped, StateForm("clamped@000000000004", clamped), 2)
 
     async def work(engine: Engine) -> None:
@@ -85,6 +86,14 @@ def test_models_of_every_kind() -> None:
             assert [one for (one,) in found] == [wanted(model, "ab", 8, seed=seed) for seed in range(10)]
 
     with_engine([neural, counts, mixture, alone], work)
+
+
+def test_texts_that_change_each_other_are_not_served() -> None:
+    for name, value in (("lockstep", True), ("independent", False)):
+        reader = predictors()[1]
+        setattr(reader, name, value)
+        with pytest.raises(UsageError, match="texts change each other"):
+            Served("odd", chars(), reader, reader, StateForm("odd@1", reader), 2)
 
 
 def test_parts_are_the_whole_on_any_thread() -> None:
@@ -255,3 +264,22 @@ def test_a_broken_state_ends_its_own_text_alone() -> None:
         assert [one for (one,) in found[:-1]] == [wanted(model, "", 30, seed=seed) for seed in range(5)]  # type: ignore
 
     with_engine([model], work)
+
+
+def test_a_fault_of_ours_is_told_and_the_engine_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = served()
+    write, faults = Worker._write, [RuntimeError("a fault")]
+
+    def broken(self: Worker, *arguments: Any) -> int:
+        if faults:
+            raise faults.pop()
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Worker, "_write", broken)
+
+    async def work(engine: Engine) -> None:
+        with pytest.raises(RuntimeError, match="a fault"):
+            await texts(engine, completion(model, "abc"))
+        assert await texts(engine, completion(model, "ab", seed=2)) == [wanted(model, "ab", 12, seed=2)]
+
+    with_engine([model], work, threads=1)

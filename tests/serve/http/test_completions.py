@@ -116,9 +116,18 @@ def test_log_probabilities(client: TestClient) -> None:
     assert scored["logprobs"]["top_logprobs"] is None
 
 
+def test_what_is_written_is_always_told(client: TestClient) -> None:
+    told = asked(client, max_tokens=4, seed=1, logprobs=0)["choices"][0]["logprobs"]
+    assert None not in told["token_logprobs"]
+    reader = MODEL.reader
+    ids = torch.tensor([chars().encode("".join(told["tokens"]))])
+    nll = reader.window(reader.begin(1), ids).nll[0].tolist()
+    assert told["token_logprobs"] == pytest.approx([-one for one in nll], abs=1e-4)
+
+
 def test_the_start_symbol_may_be_given(client: TestClient) -> None:
-    """A tokenizer of an exported model begins a text with an id above the vocabulary."""
-    ids = [chars().vocab_size, *chars().encode("abc")]
+    """A tokenizer of an exported model begins a text with the second id above the vocabulary."""
+    ids = [chars().vocab_size + 1, *chars().encode("abc")]
     told = asked(client, prompt=ids, max_tokens=1, logprobs=1, echo=True, temperature=0)["choices"][0]["logprobs"]
     plain = asked(client, prompt="abc", max_tokens=0, logprobs=1, echo=True, first="score")["choices"][0]["logprobs"]
     assert told["token_logprobs"][0] is None
@@ -137,7 +146,8 @@ def test_stops(client: TestClient) -> None:
 def test_bias_and_filters(client: TestClient) -> None:
     q = str(chars().find("q"))
     assert asked(client, prompt="ab", logit_bias={q: 100}, max_tokens=4)["choices"][0]["text"] == "qqqq"
-    for options in ({"top_k": 2}, {"top_p": 0.4}, {"min_p": 0.2}, {"temperature": 0}):
+    every: tuple[dict[str, Any], ...] = ({"top_k": 2}, {"top_p": 0.4}, {"min_p": 0.2}, {"temperature": 0})
+    for options in every:
         found = asked(client, prompt="ab", max_tokens=15, seed=2, **options)["choices"][0]["text"]
         assert found == wanted("ab", 15, seed=2, **options)[0]
 

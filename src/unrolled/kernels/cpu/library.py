@@ -131,6 +131,7 @@ class Library:
         steps: int,
         rows: int,
         threads: int,
+        block: int,
         backwards: bool,
         products: Products,
         dtype: torch.dtype,
@@ -139,11 +140,11 @@ class Library:
 
         Args:
             operations: (count, 12) int64. numbers: (count, 2) float64. places: seven integers each, whose memory is to
-                last as long as the call. matrices: packed for such ``products``.
+                last as long as the call. matrices: packed for such ``products``. block: rows at a time in a thread.
         """
         table = np.array(places, np.int64)
         packed = (ctypes.c_void_p * max(1, len(matrices)))(*(one.data_ptr() for one in matrices))
-        last = (steps, int(backwards), get_args(Products).index(products), rows, threads)
+        last = (steps, int(backwards), get_args(Products).index(products), rows, threads, block)
         arguments = (
             operations.ctypes.data_as(ctypes.c_void_p), numbers.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_int64(len(operations)), table.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(len(table)),

@@ -10,8 +10,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
 from unrolled.serve.engine.jobs import Ended, Event, Failed, Job, Reading, ScoreJob, Wrote
+from unrolled.serve.engine.scorer import Scorer
 from unrolled.serve.engine.served import Served
-from unrolled.serve.engine.worker import Scorer, ShutDownError, Worker
+from unrolled.serve.engine.threads import ShutDownError
+from unrolled.serve.engine.worker import Worker
 
 __all__ = ["BusyError", "Engine", "Ticket"]
 

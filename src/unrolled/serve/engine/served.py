@@ -49,12 +49,19 @@ class Served:
         self.reader = reader
         self.begun = form.begin()
 
+    @property
+    def exported_start(self) -> int:
+        """The id by which a tokenizer exported with the model begins a text; the one before it is for padding."""
+        return self.tokenizer.vocab_size + 1
+
     def described(self) -> dict[str, Any]:
         """What ``/v1/models`` says of it: plain JSON values."""
         tokenizer = self.tokenizer
         any_cut = tokenizer.kind in ("char", "byte")
+        ids = {"start_id": tokenizer.start_id, "exported_start_id": self.exported_start}
+        vocabulary = {"size": tokenizer.vocab_size, "kind": tokenizer.kind, **ids}
         return {
-            "vocabulary": {"size": tokenizer.vocab_size, "kind": tokenizer.kind, "start_id": tokenizer.start_id},
+            "vocabulary": vocabulary,
             "precision": self.precision,
             "protocol": self.kind,
             "options": self.options,

@@ -1,31 +1,18 @@
-"""Threads that do the work: some read prompts and write texts, one scores."""
+"""The threads that read prompts and write texts."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from unrolled.core.errors import UnrolledError
 from unrolled.core.tree import map_tree, repeat_rows, select_rows
 from unrolled.serve.engine.batch import MOST_ROWS, Batch, Row, likeliest
-from unrolled.serve.engine.jobs import (
-    Completion,
-    Ended,
-    Failed,
-    Job,
-    Probed,
-    Reading,
-    Rows,
-    ScoreJob,
-    Told,
-    TookTooLongError,
-)
+from unrolled.serve.engine.jobs import Completion, Ended, Job, Probed, Reading, Told, TookTooLongError
 from unrolled.serve.engine.served import Served
+from unrolled.serve.engine.threads import EngineThread, ShutDownError, fail
 
-__all__ = ["Scorer", "ShutDownError", "Worker"]
+__all__ = ["Worker"]
 
 # Tokens of a prompt that are read at once, prompts that are read side by side, log-probabilities held at once.
 _CHUNK, _BESIDE, _HELD = 128, 8, 1 << 21
@@ -33,74 +20,7 @@ _CHUNK, _BESIDE, _HELD = 128, 8, 1 << 21
 _ALONE = 0.05
 
 
-class ShutDownError(UnrolledError):
-    """The server ends before the work is done."""
-
-    def __init__(self) -> None:
-        super().__init__("the server is being shut down; send the request again, to it or to another.")
-
-
-class _Thread(threading.Thread):
-    """A thread with a box of jobs. flush: called after each turn, so that what was said in it can be told at once."""
-
-    def __init__(self, name: str, flush: Callable[[], None]):
-        super().__init__(name=name, daemon=True)
-        self._box: deque[Job] = deque()
-        self._bell = threading.Condition()
-        self._ended, self._flush = False, flush
-        self.reason: str | None = None
-        self.busy = 0.0  # seconds of work so far
-
-    def put(self, job: Job) -> None:
-        """Give it a job."""
-        with self._bell:
-            self._box.append(job)
-            self._bell.notify()
-
-    def shut(self, reason: str | None) -> None:
-        """End: texts with ``reason`` and their states, the rest with a :class:`ShutDownError`."""
-        with self._bell:
-            self.reason, self._ended = reason, True
-            self._bell.notify()
-
-    def run(self) -> None:
-        """Turn after turn, until :meth:`shut`."""
-        torch.set_num_threads(1)
-        while True:
-            with self._bell:
-                while not (self._box or self.has_work() or self._ended):
-                    self._bell.wait()
-                new, ended = list(self._box), self._ended
-                self._box.clear()
-            began = time.perf_counter()
-            for job in new:
-                self.admit(job)
-            if ended:
-                self.give_up()
-                self._flush()
-                return
-            self.turn()
-            self.busy += time.perf_counter() - began
-            self._flush()
-
-    def has_work(self) -> bool:
-        """Whether there is anything to do without another job."""
-        raise NotImplementedError
-
-    def admit(self, job: Job) -> None:
-        """Take a job."""
-        raise NotImplementedError
-
-    def turn(self) -> None:
-        """Do a little of everything."""
-        raise NotImplementedError
-
-    def give_up(self) -> None:
-        """End all jobs."""
-        raise NotImplementedError
-
-
-class Worker(_Thread):
+class Worker(EngineThread):
     """Reads prompts and writes texts.
 
     A turn is one step of every text, then as much reading as half of the time that took, so that texts go on evenly
@@ -120,16 +40,16 @@ class Worker(_Thread):
         self.steps_of = [0] * (MOST_ROWS + 1)  # how often so many texts stepped together
 
     def has_work(self) -> bool:
-        """See :class:`_Thread`."""
+        """See :class:`EngineThread`."""
         return any(self._reading.values()) or any(self._batches.values())
 
     def admit(self, job: Job) -> None:
-        """See :class:`_Thread`."""
+        """See :class:`EngineThread`."""
         assert isinstance(job, Reading)
         self._reading.setdefault(job.served, deque()).append(job)
 
     def turn(self) -> None:
-        """See :class:`_Thread`."""
+        """See :class:`EngineThread`."""
         began = time.perf_counter()
         wrote = 0
         for served, batches in self._batches.items():
@@ -153,7 +73,7 @@ class Worker(_Thread):
                 try:
                     count = batch.step()
                 except Exception as error:  # of one batch: the others, and the server, go on
-                    _fail([row.job for row in batch.rows], error)
+                    fail([row.job for row in batch.rows], error)
                     batch.rows, batch.state, count = [], None, 0
                 self.steps_of[count] += 1
                 wrote += count
@@ -168,7 +88,7 @@ class Worker(_Thread):
             if job.cancelled or now > job.deadline:
                 waiting.remove(job)
                 if not job.cancelled:
-                    _fail([job], TookTooLongError())
+                    fail([job], TookTooLongError())
         chosen = [job for job in chosen if job in waiting]
         if chosen and chosen[0].measure is not None:
             chosen = chosen[:1]
@@ -179,7 +99,7 @@ class Worker(_Thread):
             with served.lock:
                 self._chunk(served, chosen, seconds)
         except Exception as error:
-            _fail(chosen, error)
+            fail(chosen, error)
             for job in chosen:
                 waiting.remove(job)
             return
@@ -239,66 +159,19 @@ class Worker(_Thread):
         job.hear(Ended(job.after()._replace(tree=map_tree(lambda value: value.clone(), tree), issued=time.time())))
 
     def give_up(self) -> None:
-        """See :class:`_Thread`."""
+        """See :class:`EngineThread`."""
         for waiting in self._reading.values():
-            _fail(waiting, ShutDownError())
+            fail(waiting, ShutDownError())
         for batches in self._batches.values():
             for batch in batches:
                 batch.end(time.monotonic(), self.reason or "shutdown")
 
-
-class Scorer(_Thread):
-    """Scores texts, a window of each in turn."""
-
-    def __init__(self, flush: Callable[[], None]):
-        super().__init__("scorer", flush)
-        self._jobs: deque[tuple[ScoreJob, Any, dict[str, Any]]] = deque()
-        self.read = 0
-
-    def has_work(self) -> bool:
-        """See :class:`_Thread`."""
-        return bool(self._jobs)
-
-    def admit(self, job: Job) -> None:
-        """See :class:`_Thread`."""
-        assert isinstance(job, ScoreJob)
-        self._jobs.append((job, None, {}))
-
-    def turn(self) -> None:
-        """See :class:`_Thread`."""
-        job, rows, ends = self._jobs.popleft()
-        if job.cancelled:
-            return
-        found = []
-        try:
-            if time.monotonic() > job.deadline:
-                raise TookTooLongError
-            with job.served.lock:
-                rows = job.rows(ends) if rows is None else rows
-                for row in rows:
-                    found.append(row)
-                    self.read += row.tokens
-                    if len(found) >= job.config.window:
-                        break
-                else:
-                    job.hear(Rows(found))
-                    job.hear(Ended(ends["after"]._replace(model=job.served.id)))
-                    return
-        except Exception as error:
-            _fail([job], error)
-            return
-        job.hear(Rows(found))
-        self._jobs.append((job, rows, ends))
-
-    def give_up(self) -> None:
-        """See :class:`_Thread`."""
-        _fail([job for job, *_ in self._jobs], ShutDownError())
-
-
-def _fail(jobs: Any, error: Exception) -> None:
-    for job in dict.fromkeys(jobs):
-        job.cancelled = True
-        job.hear(Failed(error))
+    def abandon(self, error: Exception) -> None:
+        """See :class:`EngineThread`."""
+        batches = [batch for each in self._batches.values() for batch in each]
+        fail([row.job for batch in batches for row in batch.rows], error)
+        fail([job for waiting in self._reading.values() for job in waiting], error)
+        self._batches, self._reading = {}, {}
 
 
 def _joined(batches: list[Batch]) -> list[Batch]:

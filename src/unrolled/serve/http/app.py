@@ -90,8 +90,9 @@ def _guarded(endpoint: Endpoint, service: Service) -> Callable[[Request], Awaita
     async def answer(request: Request) -> Any:
         try:
             return await endpoint(request, service)
-        except (TooLongError, SlowBodyError):
-            raise
+        except (TooLongError, SlowBodyError) as error:
+            # what is still to come of the body is not read
+            return problem(413 if isinstance(error, TooLongError) else 408, str(error), headers={"Connection": "close"})
         except (GoneAwayError, ClientDisconnect):
             return Response(status_code=499)  # nobody reads it
         except Exception as error:

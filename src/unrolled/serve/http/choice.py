@@ -69,9 +69,7 @@ class Choice:
         """What some tokens add."""
         tokens = [one.token for one in events if one.token is not None]
         self.written += len(tokens)
-        null = self._first and self._prompt.null and not self._prompt.start and not self._prompt.ids
-        self._first = False
-        told = None if self._told is None else self._told.value(tokens, null)
+        told = None if self._told is None else self._told.value(tokens)
         if events[-1].reason is not None:
             self._finish(events[-1])
         return self._value("".join(one.text for one in events), told)
@@ -85,7 +83,7 @@ class Choice:
         self.reason = "stop" if last.reason == "end" else last.reason
         given = self._give(last)
         if given is not None and last.state is not None:
-            self._extra = {"state": given, "held": last.state.held, "tokens": last.state.tokens}
+            self._extra = {"state": given, "held": last.state.held, "state_tokens": last.state.tokens}
 
     def _value(self, text: str, told: dict[str, Any] | None) -> dict[str, Any]:
         return {"text": text, "index": self.index, "logprobs": told, "finish_reason": self.reason, **self._extra}

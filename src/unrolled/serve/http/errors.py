@@ -12,7 +12,7 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.predict import OtherModelError
 from unrolled.serve.engine.jobs import TookTooLongError
 from unrolled.serve.engine.pool import BusyError
-from unrolled.serve.engine.worker import ShutDownError
+from unrolled.serve.engine.threads import ShutDownError
 from unrolled.serve.states.store import GoneError
 
 __all__ = ["NoSuchError", "problem", "problem_of", "value_of"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_bounded
 from unrolled.serve.config import LOOPBACK, ServeConfig
 from unrolled.serve.http.errors import problem
@@ -26,12 +26,18 @@ _OPEN = ("/", "/runs", "/healthz", "/readyz", "/openapi.json", "/favicon.ico")
 _SAFE = (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")
 
 
-class TooLongError(Exception):
+class TooLongError(UnrolledError):
     """The body is larger than allowed."""
 
+    def __init__(self, most: int):
+        super().__init__(f"the body may have {most:,} bytes; send less.")
 
-class SlowBodyError(Exception):
+
+class SlowBodyError(UnrolledError):
     """The body does not come."""
+
+    def __init__(self) -> None:
+        super().__init__("the body did not come in time; send it again.")
 
 
 def read_api_keys(path: Path) -> list[bytes]:
@@ -62,14 +68,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
         size, most = 0, self._config.max_body
         end = time.monotonic() + _BODY_SECONDS
 
         async def counted(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 self._metrics.requests.labels(_label(scope["path"]), str(message["status"])).inc()
                 message = {**message, "headers": [*message.get("headers", ()), *_SAFE]}
             await send(message)
@@ -84,7 +87,7 @@ class Guard:
             if message["type"] == "http.request":
                 size += len(message.get("body", b""))
                 if size > most:
-                    raise TooLongError
+                    raise TooLongError(most)
                 if not message.get("more_body"):
                     end = None  # what comes now is that the client goes, whenever it does
             return message
@@ -93,17 +96,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, counted)
             return
-        try:
-            await self._app(scope, limited, counted)
-        except (TooLongError, SlowBodyError) as error:
-            if begun:
-                raise
-            long = isinstance(error, TooLongError)
-            sentence = (
-                f"the body may have {most:,} bytes; send less." if long else "the body did not come; send it again."
-            )
-            answer = problem(413 if long else 408, sentence, headers={"Connection": "close"})
-            await answer(scope, receive, counted)
+        await self._app(scope, limited, counted)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers: dict[bytes, bytes] = {}
@@ -134,8 +127,7 @@ class Guard:
             return problem(401, "a key is needed that this server knows.", headers={"WWW-Authenticate": "Bearer"})
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._config.max_body:
-            sentence = f"the body may have {self._config.max_body:,} bytes; send less."
-            return problem(413, sentence, headers={"Connection": "close"})
+            return problem(413, str(TooLongError(self._config.max_body)), headers={"Connection": "close"})
         if path.startswith("/v1/") and method != "OPTIONS" and client is not None:
             seconds = self._over(client)
             if seconds:

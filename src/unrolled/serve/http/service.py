@@ -98,7 +98,7 @@ class Service:
                 raise UsageError(f"field 'prompt' may have {config.max_prompt:,} tokens; shorten it.")
             ids = tokenizer.encode(prompt)
         else:
-            start = bool(prompt) and prompt[0] == tokenizer.vocab_size
+            start = bool(prompt) and prompt[0] == served.exported_start
             ids = list(prompt[1:] if start else prompt)
             odd = next((one for one in ids if not 0 <= one < tokenizer.vocab_size), None)
             if odd is not None:

@@ -17,6 +17,9 @@ __all__ = ["Window", "make_call", "pack_matrices", "run_program"]
 
 # A thread has at least so many rows: with fewer the matrices are read more often than the arithmetic needs.
 _ROWS_PER_THREAD = 8
+# Rows that go through a program together, at most, where its weights are in fewer bits: to read these again takes less
+# time than to fetch from further caches what the products of more rows have made.
+_BLOCK: dict[Products, int] = {"bf16_weights": 64, "int8_weights": 32}
 
 
 def make_call(
@@ -40,6 +43,8 @@ def make_call(
         packed: the program's matrices, see :func:`pack_matrices`. like: a tensor of the dtype to compute in.
     """
     threads = max(1, min(torch.get_num_threads(), batch // _ROWS_PER_THREAD))
+    block = max(1, min(_BLOCK.get(products, batch), -(-batch // threads)))
+    rows = {"row": threads, "scratch": threads * block}
     slices: dict[str, int] = {}
     for place in program.places:
         if place.kind not in ("given", "vector") and place.storage not in storages:
@@ -47,8 +52,8 @@ def make_call(
             slices[place.storage] = max(count, slices.get(place.storage, 0))
     for place in program.places:
         if place.storage in slices and place.storage not in storages:
-            rows = threads if place.kind == "row" else batch
-            storages[place.storage] = like.new_empty(slices[place.storage], rows, place.width)
+            count = rows.get(place.kind, batch)
+            storages[place.storage] = like.new_empty(slices[place.storage], count, place.width)
     places = []
     for place in program.places:
         if place.kind == "vector":
@@ -62,13 +67,14 @@ def make_call(
         step, row, _ = memory.stride()
         if place.kind == "row":
             places.append((memory.data_ptr(), 0, 0, row, 0, 0, 0))
-        elif place.kind == "scratch" or len(memory) == 1:
+        elif place.kind == "scratch":
+            places.append((memory.data_ptr(), 0, row, block * row, 0, 0, 0))
+        elif len(memory) == 1:
             places.append((memory.data_ptr(), 0, row, 0, 0, 0, 0))
         else:
             places.append((memory.data_ptr(), step, row, 0, place.first, 2 if place.kind == "flip" else 0, 0))
-    return library.prepare(
-        program.operations, program.numbers, places, packed, steps, batch, threads, backwards, products, like.dtype
-    )
+    sizes = steps, batch, threads, block
+    return library.prepare(program.operations, program.numbers, places, packed, *sizes, backwards, products, like.dtype)
 
 
 def pack_matrices(

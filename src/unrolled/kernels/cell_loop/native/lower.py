@@ -21,7 +21,7 @@ class Place(NamedTuple):
     Attributes:
         storage: name of the memory.
         kind: ``given`` (from outside), ``vector`` (a weight's), ``stream`` (one slice a step), ``flip`` (two slices in
-            turn), ``scratch`` (one slice), ``row`` (one row a thread).
+            turn), ``scratch`` (one slice, of a block of rows for each thread), ``row`` (one row a thread).
         width: columns. first: the slice of step 0.
     """
 

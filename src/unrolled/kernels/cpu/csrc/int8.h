@@ -1,4 +1,4 @@
-// Products of a few rows with a matrix of 8-bit integers: each column of the matrix has a scale, each row is rounded to
+// Products of rows with a matrix of 8-bit integers: each column of the matrix has a scale, each row is rounded to
 // 8-bit integers with a scale of its own when it is multiplied, and the sums of 32-bit integers are exact, so that they
 // are the same with every instruction set.
 //
@@ -6,24 +6,52 @@
 // the scales and the sums of the columns, as many of each as the panels have columns.
 #pragma once
 #include "narrow.h"
-#ifdef __AVX512VNNI__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
 namespace {
 
-// A row as words of four numbers. vpdpbusd multiplies unsigned by signed numbers: 128 is added to those of the row here,
-// and 128 times the column's sum is taken away at the end.
 #ifdef __AVX512VNNI__
+
+// vpdpbusd multiplies unsigned by signed numbers: 128 is added to those of a row, and 128 times the column's sum is taken
+// away at the end. A row is as many words as a column.
 constexpr int32_t SHIFTED_BY = 128;
+constexpr int PLANES = 1;
+constexpr int INT8_ROWS = 6, INT8_VECTORS = 4;  // 24 of 32 registers hold sums
+
 #else
+
+// The numbers of a word are multiplied two by two as integers of 16 bits, first those at even places, then those at odd
+// ones. A row lies so already: a word for each two even numbers, and after these the odd ones.
 constexpr int32_t SHIFTED_BY = 0;
+constexpr int PLANES = 2;
+#if VECTOR_BYTES == 64
+constexpr int INT8_ROWS = 8, INT8_VECTORS = 2;  // 16 of 32 registers hold sums; even and odd numbers want some too
+#else
+constexpr int INT8_ROWS = 4, INT8_VECTORS = 2;  // 8 of 16
+#endif
+
+typedef int16_t Shorts __attribute__((vector_size(VECTOR_BYTES)));
+
+inline Ints multiply_pairs(Ints left, Ints right) {
+#if defined(__AVX512BW__)
+    return (Ints)_mm512_madd_epi16((__m512i)left, (__m512i)right);
+#elif defined(__AVX2__)
+    return (Ints)_mm256_madd_epi16((__m256i)left, (__m256i)right);
+#elif defined(__SSE2__)
+    return (Ints)_mm_madd_epi16((__m128i)left, (__m128i)right);
+#else
+    return (left << 16 >> 16) * (right << 16 >> 16) + (left >> 16) * (right >> 16);
+#endif
+}
+
 #endif
 
 typedef int8_t Bytes __attribute__((vector_size(VECTOR_BYTES / 4), aligned(1), may_alias));
 
-// Rounds k numbers, padded with zeros to whole words, and returns what one of the integers stands for; not a number where
-// the row is not finite.
+// Rounds k numbers, padded with zeros to whole words, as a row lies, and returns what one of the integers stands for; not a
+// number where the row is not finite.
 inline float quantise(const float* from, int64_t k, int32_t* words) {
     typedef Simd<float> S;
     S::Register largest = {}, difference = {};
@@ -49,66 +77,87 @@ inline float quantise(const float* from, int64_t k, int32_t* words) {
         if (left < S::lanes) std::memcpy(to + i, &bytes, size_t((left + 3) / 4 * 4));
         else *reinterpret_cast<Bytes*>(to + i) = bytes;
     }
+#ifndef __AVX512VNNI__
+    const auto pair = [](uint32_t bits) { return int32_t(int8_t(bits) & 0xffff) | int32_t(int8_t(bits >> 16)) * 65536; };
+    const int64_t deep = (k + 3) / 4;
+    for (int64_t i = 0; i < deep; ++i) {
+        const uint32_t word = uint32_t(words[i]);
+        words[i] = pair(word);
+        words[deep + i] = pair(word >> 8);
+    }
+#endif
     return top / 127.f + odd;
 }
 
+// Sums of `deep` words of each row times those of each panel. a_row: words from one row to the next.
 template <int ROWS, int VECTORS>
-void tile_int8(const int32_t* a, int64_t a_row, const int8_t* b, int64_t panel, int64_t words, Ints (&sum)[ROWS][VECTORS]) {
+inline void sum_words(const int32_t* a, int64_t a_row, const int8_t* b, int64_t deep, Ints (&sum)[ROWS][VECTORS]) {
     constexpr int lanes = Simd<float>::lanes;
-#pragma GCC unroll 4
-    for (int r = 0; r < ROWS; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) sum[r][v] = Ints{};
-    for (int64_t i = 0; i < words; ++i) {
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) {
-            const int8_t* at = b + v * panel + i * 4 * lanes;
-            const Ints right = *reinterpret_cast<const IntsMemory*>(at);
+    const int64_t panel = deep * 4 * lanes;
+    for (int64_t i = 0; i < deep; ++i, ++a, b += 4 * lanes) {
 #ifdef __AVX512VNNI__
-#pragma GCC unroll 4
-            for (int r = 0; r < ROWS; ++r)
-                sum[r][v] = (Ints)_mm512_dpbusd_epi32((__m512i)sum[r][v], _mm512_set1_epi32(a[r * a_row + i]), (__m512i)right);
-#else
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; ++j) {
-                const Ints one = (right << (24 - 8 * j)) >> 24;
-#pragma GCC unroll 4
-                for (int r = 0; r < ROWS; ++r)
-                    sum[r][v] += one * int32_t(reinterpret_cast<const int8_t*>(a + r * a_row + i)[j]);
-            }
-#endif
+        __m512i left[ROWS];
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) left[r] = _mm512_set1_epi32(a[r * a_row]);
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) {
+            __m512i right = _mm512_loadu_si512(b + v * panel);
+            if (ROWS > 1) __asm__("" : "+v"(right));  // or the compiler reads it anew for each of a few rows
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; ++r) sum[r][v] = (Ints)_mm512_dpbusd_epi32((__m512i)sum[r][v], left[r], right);
         }
+#else
+        Ints even[VECTORS], odd[VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; ++v) {
+            const Shorts right = (Shorts)*reinterpret_cast<const IntsMemory*>(b + v * panel);
+            even[v] = (Ints)(right << 8 >> 8);
+            odd[v] = (Ints)(right >> 8);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) {
+            const Ints left_even = a[r * a_row] - Ints{}, left_odd = a[r * a_row + deep] - Ints{};
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) {
+                sum[r][v] += multiply_pairs(left_even, even[v]);
+                sum[r][v] += multiply_pairs(left_odd, odd[v]);
+            }
+        }
+#endif
     }
 }
 
-// c (rows, n) = a (rows, k) times the matrix, + add (rows, n) if it is given (it may be c). words: memory for the rows.
+// c (rows, n) = a (rows, k) times the matrix, + add (rows, n) if it is given (it may be c). memory: for the rows.
 inline void product_int8(int64_t rows, const float* a, int64_t a_row, const int8_t* b, int64_t k, int64_t n,
-                         const float* add, int64_t add_row, float* c, int64_t c_row, std::vector<int32_t>& words) {
+                         const float* add, int64_t add_row, float* c, int64_t c_row, std::vector<int32_t>& memory) {
     typedef Simd<float> S;
-    const int64_t deep = (k + 3) / 4, panel = deep * 4 * S::lanes, columns = (n + S::lanes - 1) / S::lanes * S::lanes;
+    const int64_t deep = (k + 3) / 4, columns = (n + S::lanes - 1) / S::lanes * S::lanes;
     const float* scale = reinterpret_cast<const float*>(b + columns * deep * 4);
     const int32_t* column = reinterpret_cast<const int32_t*>(scale + columns);
-    words.resize(size_t(NARROW_ROWS * deep));
-    float a_scale[NARROW_ROWS];
-    for (int64_t first = 0; first < rows; first += NARROW_ROWS) {
-        const int count = int(rows - first < NARROW_ROWS ? rows - first : NARROW_ROWS);
-        for (int r = 0; r < count; ++r) a_scale[r] = quantise(a + (first + r) * a_row, k, &words[size_t(r * deep)]);
-        for (int64_t j = 0; j < n; j += NARROW_VECTORS * S::lanes)
-            with_tile(count, n - j, [&](auto some_rows, auto some_vectors) {
-                constexpr int ROWS = some_rows(), VECTORS = some_vectors();
-                Ints sum[ROWS][VECTORS];
-                tile_int8<ROWS, VECTORS>(words.data(), deep, b + j * deep * 4, panel, deep, sum);
-                for (int v = 0; v < VECTORS; ++v) {
-                    const int64_t at = j + v * S::lanes;
-                    const Ints shifted = *reinterpret_cast<const IntsMemory*>(column + at) * SHIFTED_BY;
-                    for (int r = 0; r < ROWS; ++r) {
-                        S::Register y = __builtin_convertvector(sum[r][v] - shifted, S::Register);
-                        y *= S::load(scale + at) * a_scale[r];
-                        finish(y, add ? add + (first + r) * add_row + at : nullptr, c + (first + r) * c_row + at, n - at);
-                    }
-                }
-            });
+    const int64_t words = PLANES * deep;
+    memory.resize(size_t(rows * (words + 1)));
+    float* const a_scale = reinterpret_cast<float*>(&memory[size_t(rows * words)]);
+    for (int64_t r = 0; r < rows; ++r) {
+        if (r + 1 < rows) read_ahead(a + (r + 1) * a_row, k);
+        a_scale[r] = quantise(a + r * a_row, k, &memory[size_t(r * words)]);
     }
+    const int32_t* const whole = memory.data();
+    in_tiles<INT8_ROWS, INT8_VECTORS>(rows, n, [=](auto some_rows, auto some_vectors, int64_t first, int64_t j)
+                                                   __attribute__((noinline)) {
+        constexpr int ROWS = some_rows(), VECTORS = some_vectors();
+        Ints sum[ROWS][VECTORS] = {};
+        sum_words(whole + first * words, words, b + j * deep * 4, deep, sum);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; ++v) {
+                const int64_t row = first + r, at = j + v * S::lanes;
+                const Ints shifted = *reinterpret_cast<const IntsMemory*>(column + at) * SHIFTED_BY;
+                S::Register y = __builtin_convertvector(sum[r][v] - shifted, S::Register);
+                y *= S::load(scale + at) * a_scale[row];
+                finish(y, add ? add + row * add_row + at : nullptr, c + row * c_row + at, n - at);
+            }
+    });
 }
 
 }  // namespace

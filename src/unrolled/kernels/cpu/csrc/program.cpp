@@ -14,8 +14,9 @@
 
 namespace {
 
-// Where the rows of one value lie. Step t of it begins at base + ((t + first) % period, or t + first) * step. With ids, the
-// rows are those of a table at base, and the numbers of step t begin at ids + (t + first) * step.
+// Where the rows of one value lie. Step t of it begins at base + ((t + first) % period, or t + first) * step. What lasts
+// for less than a step has memory for a block of rows alone, with a thread's own at base + its number * thread. With ids,
+// the rows are those of a table at base, and the numbers of step t begin at ids + (t + first) * step.
 struct Place {
     int64_t base, step, row, thread, first, period, ids;
 };
@@ -80,6 +81,8 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
         if (place < 0) return {nullptr, 0, nullptr};
         return {at[size_t(place)].at + offset, at[size_t(place)].row, at[size_t(place)].ids};
     };
+    const auto lasting = [&](int64_t place) { return place >= 0 && places[place].row && !places[place].thread; };
+    const bool ahead = products == INT8_WEIGHTS;  // beside which what is between the products counts
     for (int64_t s = 0; s < steps; ++s) {
         const int64_t t = backwards ? steps - 1 - s : s;
         for (int64_t i = 0; i < place_count; ++i) {
@@ -87,7 +90,7 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
             const int64_t when = p.period ? (t + p.first) % p.period : t + p.first;
             T* const base = reinterpret_cast<T*>(p.base);
             if (p.ids) at[size_t(i)] = {base, p.row, reinterpret_cast<const int64_t*>(p.ids) + when * p.step + low};
-            else at[size_t(i)] = {base + when * p.step + low * p.row + thread * p.thread, p.row, nullptr};
+            else at[size_t(i)] = {base + (p.thread ? thread * p.thread : when * p.step + low * p.row), p.row, nullptr};
         }
         for (int64_t i = 0; i < count;) {
             const Operation& op = ops[i];
@@ -105,6 +108,11 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
             for (int64_t r = 0; r < high - low; ++r)
                 for (int64_t j = i; j < end; ++j) {
                     const Operation& o = ops[j];
+                    if (ahead && r + 1 < high - low) {
+                        if (lasting(o.to)) read_ahead<true>(find(o.to, o.to_at).of(r + 1), o.width);
+                        if (lasting(o.a)) read_ahead(find(o.a, o.a_at).of(r + 1), o.width);
+                        if (lasting(o.b)) read_ahead(find(o.b, o.b_at).of(r + 1), o.width);
+                    }
                     pointwise<T>(o.code, find(o.to, o.to_at).of(r), find(o.a, o.a_at).of(r), find(o.b, o.b_at).of(r),
                                  find(o.acc, o.acc_at).of(r), o.width, T(numbers[2 * j]), T(numbers[2 * j + 1]));
                 }
@@ -113,12 +121,16 @@ void run_rows(const Operation* ops, const double* numbers, int64_t count, const 
     }
 }
 
+// block: rows that go through all steps together, at most.
 template <class T>
 void run(const Operation* ops, const double* numbers, int64_t count, const Place* places, int64_t place_count,
-         void* const* matrices, int64_t steps, int64_t backwards, int64_t products, int64_t rows, int64_t threads) {
+         void* const* matrices, int64_t steps, int64_t backwards, int64_t products, int64_t rows, int64_t threads,
+         int64_t block) {
     in_parallel(threads, [=](int64_t i, int64_t of) {
-        run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0, Products(products),
-                    rows * i / of, rows * (i + 1) / of, i);
+        const int64_t first = rows * i / of, own = rows * (i + 1) / of - first, blocks = (own + block - 1) / block;
+        for (int64_t b = 0; b < blocks; ++b)
+            run_rows<T>(ops, numbers, count, places, place_count, matrices, steps, backwards != 0, Products(products),
+                        first + own * b / blocks, first + own * (b + 1) / blocks, i);
     });
 }
 
@@ -131,8 +143,8 @@ void run(const Operation* ops, const double* numbers, int64_t count, const Place
     }                                                                                                                 \
     extern "C" void NAME(run_##KIND)(const Operation* ops, const double* numbers, int64_t count, const Place* places, \
                                      int64_t place_count, void* const* matrices, int64_t steps, int64_t backwards,    \
-                                     int64_t products, int64_t rows, int64_t threads) {                               \
-        run<T>(ops, numbers, count, places, place_count, matrices, steps, backwards, products, rows, threads);        \
+                                     int64_t products, int64_t rows, int64_t threads, int64_t block) {                \
+        run<T>(ops, numbers, count, places, place_count, matrices, steps, backwards, products, rows, threads, block); \
     }
 EXPORT(float, float)
 EXPORT(double, double)

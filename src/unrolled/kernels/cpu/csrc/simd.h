@@ -65,6 +65,12 @@ struct Simd {
     }
 };
 
+// Asks for n numbers that are read soon (or written, if WRITTEN): in a large batch they are no longer near.
+template <bool WRITTEN = false, class T>
+inline void read_ahead(const T* from, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + i, WRITTEN);
+}
+
 typedef Simd<float>::Register Floats;
 typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES)));
 

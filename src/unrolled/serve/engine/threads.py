@@ -1,0 +1,94 @@
+"""What the engine's threads have in common: a box of jobs, and turns of work."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import torch
+
+from unrolled.core.errors import UnrolledError
+from unrolled.serve.engine.jobs import Failed, Job
+
+__all__ = ["EngineThread", "ShutDownError", "fail"]
+
+
+class ShutDownError(UnrolledError):
+    """The server ends before the work is done."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is being shut down; send the request again, to it or to another.")
+
+
+class EngineThread(threading.Thread):
+    """A thread with a box of jobs. flush: called after each turn, so that what was said in it can be told at once."""
+
+    def __init__(self, name: str, flush: Callable[[], None]):
+        super().__init__(name=name, daemon=True)
+        self._box: deque[Job] = deque()
+        self._bell = threading.Condition()
+        self._ended, self._flush = False, flush
+        self.reason: str | None = None
+        self.busy = 0.0  # seconds of work so far
+
+    def put(self, job: Job) -> None:
+        """Give it a job."""
+        with self._bell:
+            self._box.append(job)
+            self._bell.notify()
+
+    def shut(self, reason: str | None) -> None:
+        """End: texts with ``reason`` and their states, the rest with a :class:`ShutDownError`."""
+        with self._bell:
+            self.reason, self._ended = reason, True
+            self._bell.notify()
+
+    def run(self) -> None:
+        """Turn after turn, until :meth:`shut`."""
+        torch.set_num_threads(1)
+        while True:
+            with self._bell:
+                while not (self._box or self.has_work() or self._ended):
+                    self._bell.wait()
+                new, ended = list(self._box), self._ended
+                self._box.clear()
+            began = time.perf_counter()
+            for job in new:
+                self.admit(job)
+            if ended:
+                self.give_up()
+                self._flush()
+                return
+            try:
+                self.turn()
+            except Exception as error:  # a fault of ours: who waits is told, and the others are served
+                self.abandon(error)
+            self.busy += time.perf_counter() - began
+            self._flush()
+
+    def has_work(self) -> bool:
+        """Whether there is anything to do without another job."""
+        raise NotImplementedError
+
+    def admit(self, job: Job) -> None:
+        """Take a job."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        """Do a little of everything."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """End all jobs, since the server ends."""
+        raise NotImplementedError
+
+    def abandon(self, error: Exception) -> None:
+        """End all jobs with an error."""
+        raise NotImplementedError
+
+
+def fail(jobs: Iterable[Job], error: Exception) -> None:
+    """End jobs, each once, with an error."""
+    for job in dict.fromkeys(jobs):
+        job.cancelled = True
+        job.hear(Failed(error))
