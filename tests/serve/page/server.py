@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def main() -> None:
     config = ServeConfig.parse({"max_tokens": 1_000_000, "max_seconds": 600, "drain": 0.2, **given})
     engine = Engine(served, config.threads, config.streams, config.queue)
 
-    def listening(host: str, port: int) -> None:
+    def listening(host: str, port: int, stop: Any) -> None:
         sys.stdout.write(f"{port}\n")
         sys.stdout.flush()
 
