@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import importlib
 import json
+import random
 import re
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from fuzz.mutate import damage_bytes
 from unrolled.cli import main
 from unrolled.core.errors import UsageError
 from unrolled.core.html import source_hash
 from unrolled.serve.page import reader_page, runs_page
+from unrolled.serve.page.curves import Curves
 from unrolled.serve.page.watch import Watch
 
 SOURCE = Path(__file__).parents[3] / "src" / "unrolled"
@@ -93,7 +97,8 @@ def test_pages_are_open_and_runs_are_not(serving: Callable[..., TestClient], tmp
 
 def test_the_command_takes_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found: list[Any] = []
-    monkeypatch.setattr("unrolled.serve.run.serve_runs", lambda runs, config, *rest: found.append(config))
+    module = importlib.import_module("unrolled.serve.run")
+    monkeypatch.setattr(module, "serve_runs", lambda runs, config, *rest: found.append(config))
     for arguments in (["--runs", str(tmp_path)], ["--no-page"]):
         monkeypatch.setattr("sys.argv", ["unrolled", "serve", "x", *arguments])
         with contextlib.suppress(SystemExit):
@@ -169,6 +174,26 @@ def test_runs_that_begin_anew_are_damaged_or_vanish(tmp_path: Path) -> None:
         await events.aclose()
 
     asyncio.run(look())
+
+
+def test_damaged_logs_are_told_and_nothing_else(tmp_path: Path) -> None:
+    """Whatever bytes a log holds, what is sent is JSON that a browser reads, and no error of Python's comes."""
+    draw = random.Random(7)
+    lines = [{**LINE, "step": 50 * i, "type": kind, "nats": 3 / i} for i in range(1, 6) for kind in ("train", "valid")]
+    sound = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    odd = [
+        b'{"type": "train", "step": 1, "tokens": 1, "nats": 1e999, "cpu": 1}\n',
+        b'{"type": "valid", "step": 1' + b"0" * 400 + b', "tokens": 1, "nats": 1, "cpu": 1}\n',
+        b'{"type": []}\n', b"[" * 9999 + b"\n", b"\xff\xfe\n", b"7\n",
+    ]  # fmt: skip
+    path, states = run_folder(tmp_path, "a", {}), set()
+    for data in [sound, *odd, *(damage_bytes(sound, draw) for _ in range(150))]:
+        (path / "metrics.jsonl").write_bytes(data)
+        value = Curves(tmp_path).look()
+        assert value is not None
+        assert json.loads(json.dumps(value, allow_nan=False)) == json.loads(json.dumps(value))
+        states.add(value["runs"][0]["status"])
+    assert states == {"running", "damaged log"}
 
 
 def _all(element: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Learning curves of the runs in a folder, read from their logs as these grow. Nothing is written or locked."""
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ class Log:
         self._file, begun, self.changed = now.st_ino, self._place, now.st_mtime
         try:
             self._read()
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, OverflowError, OSError):
             self._forget()
             if begun:  # lines may have been written over since
                 return self.more() or True
@@ -70,6 +71,8 @@ class Log:
             value = parse_json(line)
             if value["type"] in self.lines:
                 kept = {name: float(value[name]) for name in ("step", "cpu", "tokens", "nats")}
+                if not all(map(math.isfinite, kept.values())):
+                    raise ValueError("no number")
                 self.lines[value["type"]][int(value["step"])] = kept
         self._place += len(whole) + len(end)
 

@@ -31,6 +31,7 @@ const app = {
 
   writing(on) {
     byId("generate").disabled = byId("undo").disabled = byId("download").disabled = on;
+    byId("model").disabled = byId("beside").disabled = on;
     byId("stop").disabled = !on;
     input.readOnly = on;
     if (on) this.say("Writing …");
