@@ -56,7 +56,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
-    """tiny, other, words and hostile."""
+    """tiny, other, letters, words and hostile."""
     made = Site()
     yield made
     made.kill()

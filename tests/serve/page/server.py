@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from serve.engine.tiny import neural
+from serve.engine.tiny import chars, neural
 from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
 from unrolled.predict import KneserNeyPredictor, NeuralPredictor, Predictor, StateForm
 from unrolled.serve.config import ServeConfig
@@ -35,12 +35,13 @@ def _served(name: str, tokenizer: Tokenizer, predictor: Predictor, threads: int 
 
 
 def models(names: list[str]) -> list[Served]:
-    """tiny and other: of bytes; words: of words; hostile: writes markup and script, one after the other."""
+    """tiny and other: of bytes; letters: of some letters; words: of words; hostile: writes markup and script."""
     bytes_, word = ByteTokenizer(), words()
     ids = np.frombuffer(HOSTILE.encode() * 20, np.uint8).astype(np.int64)
     kinds = {
         "tiny": lambda: (bytes_, NeuralPredictor(neural(size=256), bytes_.start_id)),
         "other": lambda: (bytes_, NeuralPredictor(neural("gru", size=256, seed=2), bytes_.start_id)),
+        "letters": lambda: (chars(), NeuralPredictor(neural(), chars().start_id)),
         "words": lambda: (word, NeuralPredictor(neural(size=word.vocab_size), word.start_id)),
         "hostile": lambda: (
             bytes_,
@@ -53,7 +54,7 @@ def models(names: list[str]) -> list[Served]:
 def main() -> None:
     torch.set_num_threads(1)
     given = json.loads(sys.argv[1])
-    served = models(given.pop("models", ["tiny", "other", "words", "hostile"]))
+    served = models(given.pop("models", ["tiny", "other", "letters", "words", "hostile"]))
     config = ServeConfig.parse({"max_tokens": 1_000_000, "max_seconds": 600, "drain": 0.2, **given})
     engine = Engine(served, config.threads, config.streams, config.queue)
 

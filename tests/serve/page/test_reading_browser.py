@@ -226,6 +226,25 @@ def test_a_lost_state_is_read_anew_without_a_word(opened: Callable[..., Page], s
 
 
 @pytest.mark.slow
+def test_a_text_that_cannot_be_read(opened: Callable[..., Page], site: Site) -> None:
+    """The server's own sentence, until the text is another one."""
+    page = opened("letters")
+    page.insert("abc")
+    read(page)
+    page.insert("Z")
+    page.until("!byId('trouble').hidden")
+    assert page.eval("byId('trouble-text').textContent").startswith(
+        "The character 'Z' (U+005A) is not in the vocabulary"
+    )
+    assert page.eval("byId('retry').hidden"), "to try it again is of no use"
+    assert page.eval("document.querySelector('.unread').textContent") == "Z"
+    page.eval("input.value = 'abcd'; typed()")
+    read(page)
+    page.until("byId('trouble').hidden")
+    np.testing.assert_allclose(bits(page), [r["surprisal_bits"] for r in scored(site, "abcd", "letters")], rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_a_narrow_screen(opened: Callable[..., Page]) -> None:
     page = opened("tiny", "other", size=(390, 844))
     page.insert(TEXT[:700] + "w" * 200)

@@ -88,7 +88,7 @@ function read() {
       // what went wrong with the writing says it all, and has its own way to go on
       const told = !byId("trouble").hidden && byId("trouble").dataset.of !== "reading";
       if (!readings.includes(one) || writer.busy || told) return;
-      const passes = problem.status === 0 || problem.status >= 500 || problem.status === 401;
+      const passes = problem.status >= 500 || [0, 401, 404].includes(problem.status);
       app.trouble(problem.message, problem.status === 401, passes ? start : null, "reading");
     });
   }
