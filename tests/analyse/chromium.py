@@ -1,5 +1,6 @@
 """A page in headless Chromium, driven by the DevTools protocol over two pipes; the standard library is enough."""
 
+import base64
 import json
 import os
 import select
@@ -14,7 +15,8 @@ import pytest
 __all__ = ["Browser", "Page", "find_chromium"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-KEYS = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, "End": 35, "Home": 36}
+KEYS = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, "End": 35, "Home": 36,
+        "Tab": 9, "Escape": 27}  # fmt: skip
 
 
 def find_chromium() -> str:
@@ -75,17 +77,22 @@ class Browser:
         first, self._held = self._held.split(b"\0", 1)
         return json.loads(first)
 
-    def open(self, path: Path, dark: bool = False) -> "Page":
-        """A file as a new page, loaded."""
+    def open(self, place: Path | str, dark: bool = False, size: tuple[int, int] | None = None) -> "Page":
+        """A file, or an address, as a new page, loaded. size: of what is in sight, in pixels."""
+        url = place.resolve().as_uri() if isinstance(place, Path) else place
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = Page(self, session)
+        page = Page(self, session, "file:" if isinstance(place, Path) else url)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.call("Emulation.setEmulatedMedia", features=[scheme])
-        page.call("Page.navigate", url=path.resolve().as_uri())
-        page.until("document.readyState === 'complete' && location.protocol === 'file:'")
+        if size is not None:
+            page.call(
+                "Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False
+            )
+        page.call("Page.navigate", url=url)
+        page.until("document.readyState === 'complete' && location.protocol !== 'about:'")
         return page
 
     def close(self) -> None:
@@ -98,8 +105,8 @@ class Browser:
 class Page:
     """One tab."""
 
-    def __init__(self, browser: Browser, session: str):
-        self._browser, self._session = browser, session
+    def __init__(self, browser: Browser, session: str, own: str):
+        self._browser, self._session, self._own = browser, session, own
 
     def call(self, method: str, **parameters: Any) -> Any:
         return self._browser.call(method, self._session, **parameters)
@@ -130,15 +137,24 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.settle()
 
-    def key(self, key: str) -> None:
-        text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
+    def key(self, key: str, held: int = 0) -> None:
+        """Press a key. held: 1 for Alt, 2 for Control, 8 for Shift, or a sum of them."""
+        text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" and not held else {}
         code = {"windowsVirtualKeyCode": KEYS[key]} if key in KEYS else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **code, **text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, **code)
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, modifiers=held, **code, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=held, **code)
         self.settle()
 
+    def insert(self, text: str) -> None:
+        """As if pasted."""
+        self.call("Input.insertText", text=text)
+
+    def picture(self) -> bytes:
+        """What is in sight, as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
     def complaints(self) -> list[Any]:
-        """Errors, warnings and requests for anything but the file, so far."""
+        """Errors, warnings and requests for anything but the file, or the server of the address, so far."""
         self.eval("0")
         found = []
         for event in self._browser.events:
@@ -149,6 +165,6 @@ class Page:
                 kind == "Log.entryAdded" and values["entry"]["level"] != "verbose"
             ):
                 found.append(values)
-            if kind == "Network.requestWillBeSent" and not values["request"]["url"].startswith("file:"):
+            if kind == "Network.requestWillBeSent" and not values["request"]["url"].startswith(self._own):
                 found.append(values["request"]["url"])
         return found

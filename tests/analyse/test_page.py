@@ -16,6 +16,7 @@ from unrolled.analyse import PageConfig, page_html, page_of_runs, write_page
 from unrolled.analyse.page.write import SCRIPTS
 from unrolled.core.errors import UsageError
 from unrolled.runs import Run
+from unrolled.serve.page.pages import READER, RUNS
 from unrolled.train import train
 
 HOSTILE = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)> &lt; {{style}} \\u003c\u2028]]> \"'`"
@@ -118,3 +119,7 @@ def test_the_wheel_has_the_files_of_the_page(tmp_path: Path) -> None:
     (built,) = builders.WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(built).namelist())
     assert {f"unrolled/analyse/page/{name}" for name in ("page.html", "page.css", *SCRIPTS)} <= names
+    # and those of the pages of a server
+    own = ("page.html", "page.css", "runs.html", "runs.css", *READER, *RUNS)
+    assert {f"unrolled/serve/page/{name}" for name in own} <= names
+    assert {f"unrolled/core/page/{name}" for name in ("base.css", "base.js", "tokens.css", "tokens.js")} <= names

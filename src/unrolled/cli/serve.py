@@ -60,6 +60,9 @@ def serve(
         float | None, typer.Option(help="Seconds that streams may go on at the end. [default: 20]")
     ] = None,
     page: Annotated[bool | None, typer.Option("--page/--no-page", help="Whether / shows the page.")] = None,
+    runs_folder: Annotated[
+        Path | None, typer.Option("--runs", help="A folder of runs whose learning curves /runs shows.")
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option("--metrics", help="on or off: whether /metrics is there. [default: on]")
     ] = None,
@@ -70,7 +73,7 @@ def serve(
     A client may have the state after a text, as a signed text that this server, or another with the same key and
     model, goes on from. It listens at this machine alone unless there are keys. Ctrl-C or SIGTERM ends it: texts under
     way go on for a while, and then end with their states. With --json the address is printed as one object once it
-    listens.
+    listens. At the address itself is a page to type a text into, see what a model makes of it, and let it go on.
 
     Example: unrolled serve runs/x
 
@@ -90,7 +93,8 @@ def serve(
         "max_seconds": max_seconds, "state_key": state_key, "client_state": client_state, "signature": signature,
         "state_bytes": _bytes("--state-bytes", state_bytes), "state_max_age": state_max_age, "state_ttl": state_ttl,
         "state_memory": _bytes("--state-memory", state_memory), "api_key_file": api_key_file, "rate": rate,
-        "cors": cors, "flush_ms": flush_ms, "drain": drain, "page": page, "metrics": _switch(metrics),
+        "cors": cors, "flush_ms": flush_ms, "drain": drain, "page": page, "runs_folder": runs_folder,
+        "metrics": _switch(metrics),
     }  # fmt: skip
     options, _ = at_test_time(predict, None, quantize=quantize)
     table = _table(config)

@@ -17,7 +17,7 @@ from unrolled.core.files import read_json
 from unrolled.runs.names import CONFIG
 from unrolled.train.metrics import METRICS
 
-__all__ = ["Watched", "look", "sparkline", "watched_folders"]
+__all__ = ["Watched", "look", "sparkline", "status_of", "watched_folders"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH, _RECENT = 24, 10
@@ -92,7 +92,7 @@ def watched(folder: Path, host: str = "") -> Watched:
     except UnrolledError:
         damaged = True
     newest = max([*train, *valid], key=lambda line: line["tokens"], default={"tokens": 0, "step": 0})
-    status, machine = _status(folder, record, host)
+    status, machine = status_of(folder, record, host)
     recent = train[-_RECENT:]
     rate = None
     if len(recent) > 1 and recent[-1]["wall"] > recent[0]["wall"]:
@@ -132,7 +132,8 @@ def _thinned(count: int) -> list[int]:
     )
 
 
-def _status(folder: Path, record: dict[str, Any], host: str) -> tuple[str, str]:
+def status_of(folder: Path, record: dict[str, Any], host: str) -> tuple[str, str]:
+    """How a run is, and which machine trains it; see :class:`Watched`. record: its own; host: see :func:`watched`."""
     if record.get("status"):
         where = record.get("environment", {})
         return str(record["status"]), str(where.get("cpu", "")) if isinstance(where, dict) else ""

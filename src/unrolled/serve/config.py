@@ -47,6 +47,9 @@ class ServeConfig(Config):
     )
     drain: float = Field(default=20, ge=0, description="time that streams may go on once the server is asked to stop")
     page: bool = Field(default=True, description="whether / shows the page")
+    runs_folder: Path | None = Field(
+        default=None, description="runs whose learning curves /runs shows: a folder of runs, a comparison, or a run"
+    )
     metrics: bool = Field(default=True, description="whether /metrics is there")
 
     @model_validator(mode="after")

@@ -1,4 +1,3 @@
-"use strict";
 // What the page holds, decoded. Nothing here touches the document, so that it also runs without a browser.
 
 const KINDS = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array };
@@ -98,22 +97,4 @@ class Reading {
       && (numbers.length < 2 || one.group.layer === numbers[0]);
     return this.series.filter(fits).sort((a, b) => b.variance - a.variance || a.unit - b.unit);
   }
-}
-
-/** Where the lines of the page begin and end: at line ends, and in long lines after a space. */
-function cutRows(text, longest = 240) {
-  const rows = [];
-  for (let from = 0; from < text.length || !rows.length;) {
-    const line = text.indexOf("\n", from);
-    let to = line < 0 ? text.length : line + 1;
-    if (to - from > longest) {
-      const space = text.lastIndexOf(" ", from + longest - 1);
-      to = space > from ? space + 1 : from + longest;
-      // not between the two halves of a character above U+FFFF
-      if (text.charCodeAt(to) >> 10 === 0x37) to++;
-    }
-    rows.push([from, to]);
-    from = to;
-  }
-  return rows;
 }

@@ -1,6 +1,5 @@
 // The view: rows of tokens that are made as they come into sight, and what is known of the token in question.
 
-const byId = (id) => document.getElementById(id);
 const DATA = JSON.parse(byId("data").textContent);
 const readings = DATA.models.map((value) => new Reading(value, DATA.text));
 const rows = cutRows(DATA.text);
@@ -16,19 +15,6 @@ const state = {
 };
 readings.forEach((reading, m) => { state.series[m] = reading.find("", state.internal[m])[0] ?? null; });
 
-// Text nodes only: nothing of a text or a run is ever parsed as HTML.
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function options(select, pairs, chosen) {
-  select.replaceChildren(...pairs.map(([value, shown]) => element("option", { value }, shown)));
-  select.value = chosen;
-}
-
 // ---- rows ----
 
 const box = byId("text");
@@ -43,10 +29,7 @@ function strength(m, i) {
 }
 
 function paint(span, m, i) {
-  const v = Math.max(-1, Math.min(1, strength(m, i)));
-  span.classList.toggle("warm", v > 0);
-  span.classList.toggle("cool", v < 0);
-  span.style.setProperty("--v", Math.abs(v).toFixed(3));
+  shade(span, strength(m, i));
 }
 
 function fill(row) {
@@ -56,13 +39,9 @@ function fill(row) {
     const reading = readings[m], cell = element("div", { class: "cell", "data-m": m });
     const [first, last] = reading.between(from, to + (to === DATA.text.length ? 1 : 0));
     for (let i = first; i < last; i++) {
-      // a line end is shown by a sign; the spaces after a word belong to it, but take no colour
-      const text = DATA.text.slice(reading.offsets[i], reading.end(i)).replaceAll("\n", "⏎");
-      const body = text.trimEnd() || text;
-      // a token may have no text of its own: an end symbol, or a byte in the middle of a character
-      const span = element("span", { class: /^⏎*$/.test(body) ? "t mark" : "t", "data-i": i }, body || "▫");
+      const [span, rest] = tokenParts(DATA.text.slice(reading.offsets[i], reading.end(i)), { "data-i": i });
       paint(span, m, i);
-      cell.append(span, text.slice(body.length));
+      cell.append(span, rest);
     }
     row.append(cell);
   }
@@ -98,7 +77,7 @@ function repaint() {
 }
 
 function legend() {
-  const shown = byId("legend"), series = state.series[state.model];
+  const series = state.series[state.model];
   let low = "0", high = `${mostLoss.toFixed(1)} bits`, kind = "loss";
   if (state.colour === "difference") [low, high, kind] = ["-3 bits", "+3 bits", "both"];
   if (state.colour === "unit" && series) {
@@ -106,14 +85,7 @@ function legend() {
     kind = series.low < 0 ? "both" : "loss";
     [low, high] = [series.low < 0 ? `-${number(most)}` : "0", number(most)];
   }
-  shown.setAttribute("aria-label", `colours from ${low} to ${high}`);
-  shown.replaceChildren(element("span", {}, low), element("i", { class: kind }), element("span", {}, high));
-}
-
-/** Three figures, and no more decimals than can matter. */
-function number(x) {
-  const size = Math.abs(x);
-  return size >= 100 ? x.toFixed(0) : size < 0.01 ? (Math.round(x * 1e4) / 1e4).toString() : x.toPrecision(3);
+  showLegend(byId("legend"), low, high, kind);
 }
 
 // ---- the token in question ----
@@ -142,11 +114,6 @@ function shownToken() {
   return state.hover ?? { m: state.model, i: state.cursor[state.model] };
 }
 
-/** A token's name with the spaces at its ends made visible. */
-function visible(name) {
-  return name.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
-}
-
 function describe() {
   const { m, i } = shownToken(), reading = readings[m], series = state.series[m];
   const p = 2 ** -reading.loss(i), line = DATA.text.slice(0, reading.offsets[i]).split("\n").length;
@@ -154,15 +121,7 @@ function describe() {
     + (readings.length > 1 ? `, ${reading.value.name}` : ""))];
   parts.push(element("p", {}, `probability ${p.toPrecision(3)}, loss ${reading.loss(i).toFixed(3)} bits`));
   if (series) parts.push(element("p", {}, `${series.key} = ${number(reading.at(series, i))}`));
-  const body = element("tbody");
-  for (const one of reading.alternatives(i)) {
-    const bar = element("i");
-    bar.style.width = `${(100 * one.p).toFixed(1)}%`;
-    body.append(element("tr", one.true ? { class: "true" } : {}, element("td", {}, element("code", {}, visible(one.name))),
-      element("td", { class: "n" }, one.p.toPrecision(2)), element("td", { class: "bar" }, bar)));
-  }
-  const head = element("caption", {}, "likeliest in its place");
-  byId("token").replaceChildren(...parts, element("table", {}, head, body));
+  byId("token").replaceChildren(...parts, likeliest(reading.alternatives(i)));
   drawStrip();
 }
 

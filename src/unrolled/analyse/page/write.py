@@ -3,7 +3,6 @@
 import importlib.resources
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from unrolled.analyse.page.data import PageConfig, PageModel, page_model
 from unrolled.analyse.page.text import losses_of
 from unrolled.core.files import atomic_write, ready_output
-from unrolled.core.html import source_hash
+from unrolled.core.html import filled, shared_file, source_hash
 from unrolled.data.reading import Part
 from unrolled.data.walk import Progress
 from unrolled.runs import Run
@@ -19,7 +18,8 @@ from unrolled.runs import Run
 __all__ = ["page_html", "page_of_runs", "write_page"]
 
 VERSION = 1
-SCRIPTS = ("data.js", "view.js", "page.js")  # in this order, as one script
+SCRIPTS = ("data.js", "view.js", "page.js")  # in this order, after those that all pages share, as one script
+SHARED = ("base.js", "tokens.js")
 _FRAME = 60_000  # bytes kept for what is no data: skeleton, style and scripts
 
 
@@ -57,12 +57,12 @@ def page_html(text: str, models: Sequence[dict[str, Any]], title: str) -> str:
     content security policy allows this script and this style, by their hashes, and nothing else: no network either.
     """
     data = {"version": VERSION, "title": title, "text": text, "models": list(models)}
-    style, script = _file("page.css"), "".join(map(_file, SCRIPTS))
+    style = shared_file("base.css") + shared_file("tokens.css") + _file("page.css")
+    script = "".join([*map(shared_file, SHARED), *map(_file, SCRIPTS)])
     hashes = f"script-src '{source_hash(script)}'; style-src '{source_hash(style)}'"
     policy = f"default-src 'none'; {hashes}; base-uri 'none'"
     parts = {"policy": policy, "style": style, "script": script, "data": _json(data)}
-    # one pass: what is put in is not looked at again
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("page.html"))
+    return filled(_file("page.html"), parts)
 
 
 def write_page(path: str | os.PathLike[str], text: str, models: Sequence[dict[str, Any]], title: str) -> int:

@@ -37,6 +37,7 @@ class _Measures(NamedTuple):
     entropy: list[float] | None = None
     rank: list[int] | None = None
     top: list[tuple[tuple[str, float], ...]] | None = None
+    top_ids: list[list[int]] | None = None
     boundary: list[float] | None = None
 
 
@@ -187,6 +188,7 @@ class _Scoring:
         if config.whole:
             self.window = max(1, min(config.window, _HELD // tokenizer.vocab_size))
         self.state = predictor.begin(1) if begun is None else predictor.own_form(begun.tree)
+        self._names: dict[int, str] = {}
         self.read, self.last = 0, None if begun is None else begun.last
 
     def scored(self, parts: Iterable[_Tokens], ends: dict[str, KeptState] | None) -> Iterator[Scored]:
@@ -233,7 +235,7 @@ class _Scoring:
         return Scored(
             self.tokenizer.token(token), unit, offset, 1, token == self.unknown, of.nats[i],
             None if of.entropy is None else of.entropy[i], None if of.rank is None else of.rank[i],
-            None if of.top is None else of.top[i],
+            None if of.top is None else of.top[i], token, None if of.top_ids is None else of.top_ids[i],
         )  # fmt: skip
 
     def _measure(self, part: _Tokens, window: slice) -> _Measures:
@@ -249,16 +251,21 @@ class _Scoring:
     def _of(self, log_prob: Tensor, ids: Tensor, low: int, part: _Tokens) -> _Measures:
         config = self.config
         own = log_prob.gather(1, ids.unsqueeze(1))
-        top = None
+        top = top_ids = None
         if config.top_k is not None:
             best = log_prob.topk(min(config.top_k, log_prob.shape[1]), 1)
-            names = [[self.tokenizer.token(token) for token in each] for each in best.indices.tolist()]
-            top = [tuple(zip(*pair, strict=True)) for pair in zip(names, best.values.exp().tolist(), strict=True)]
+            top_ids, names = best.indices.tolist(), self._names
+            for token in best.indices.unique().tolist():  # a text's likeliest tokens are few, and a name takes a while
+                if token not in names:
+                    names[token] = self.tokenizer.token(token)
+            named = [[names[token] for token in each] for each in top_ids]
+            top = [tuple(zip(*pair, strict=True)) for pair in zip(named, best.values.exp().tolist(), strict=True)]
         return _Measures(
             _checked(-own[:, 0], low, part),
             torch.special.entr(log_prob.exp()).sum(1).tolist() if config.entropy else None,
             ((log_prob > own).sum(1) + 1).tolist() if config.rank else None,
             top,
+            top_ids,
             self._ended(log_prob).tolist() if config.boundary == "trailing" else None,
         )
 

@@ -60,10 +60,10 @@ class Scored(NamedTuple):
         text: the word, a newline, nothing for the end of a text; for a token its readable name.
         unit: the word or line end that it is, or is part of.
         offset: characters of the text before it, or before the token.
-        tokens: how many it consists of. unknown: whether one of them is the unknown symbol.
+        tokens: how many it consists of. id: of its first token. unknown: whether one of them is the unknown symbol.
         nats: surprisal, the sum over its tokens.
-        entropy: nats, rank, and top: (name, probability) of the likeliest tokens, all in the place of its first token;
-            None where they were not asked for.
+        entropy: nats, rank, and top: (name, probability) of the likeliest tokens, top_ids: their ids; all in the place
+            of its first token, and None where they were not asked for.
     """
 
     text: str
@@ -75,6 +75,8 @@ class Scored(NamedTuple):
     entropy: float | None = None
     rank: int | None = None
     top: tuple[tuple[str, float], ...] | None = None
+    id: int | None = None
+    top_ids: list[int] | None = None
 
     @property
     def bits(self) -> float:

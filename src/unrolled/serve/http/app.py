@@ -22,6 +22,7 @@ from unrolled.serve.http.completions import complete
 from unrolled.serve.http.errors import problem, problem_of
 from unrolled.serve.http.events import GoneAwayError
 from unrolled.serve.http.guard import Guard, SlowBodyError, TooLongError, read_api_keys
+from unrolled.serve.http.page import add_pages
 from unrolled.serve.http.scores import score
 from unrolled.serve.http.service import Service
 from unrolled.serve.states.keys import StateKeys, read_state_keys
@@ -49,7 +50,7 @@ def build_app(engine: Engine, config: ServeConfig | None = None, keys: StateKeys
     Args:
         keys: that sign states; absent: those of ``config.state_key``, or random ones.
     Raises:
-        UsageError: files of keys that hold none.
+        UsageError: files of keys that hold none; a folder of runs that is not there.
     """
     config = config or ServeConfig()
     if keys is None and config.state_key is not None:
@@ -70,6 +71,7 @@ def build_app(engine: Engine, config: ServeConfig | None = None, keys: StateKeys
             summary=(endpoint.__doc__ or "").strip(), openapi_extra=_schema(body, path),
         )  # fmt: skip
     _plain_routes(app, service)
+    add_pages(app, service)
     app.add_exception_handler(HTTPException, _not_found(service))
     inner: ASGIApp = Guard(
         app, config, service.metrics, () if config.api_key_file is None else read_api_keys(config.api_key_file)

@@ -107,6 +107,7 @@ class ScoreBody(Config):
     entropy: bool = Field(default=False, description="entropy of the distribution of the first token")
     rank: bool = Field(default=False, description="rank of the first token")
     top_k: int | None = Field(default=None, ge=1, le=100, description="the likeliest tokens in place of the first")
+    pieces: bool = Field(default=False, description="the id of the first token; of the likeliest ones ids and texts")
     close: bool = Field(default=True, description="whether the text ends here; false where another part may follow")
     ends: bool | None = Field(default=None, description="rows for line ends; by default for running text only")
     return_state: bool = Field(default=False, description="the state after the text comes with the rows")
@@ -116,6 +117,8 @@ class ScoreBody(Config):
     def _one_text(self) -> "ScoreBody":
         if sum(one is not None for one in (self.text, self.ids, self.words)) != 1:
             raise UsageError("give one of the fields 'text', 'ids' and 'words'.")
+        if self.pieces and self.ids is None and self.unit == "word":
+            raise UsageError("field 'pieces' is about tokens; say unit = token, or leave it out.")
         return self
 
 

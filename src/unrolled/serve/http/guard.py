@@ -21,7 +21,8 @@ __all__ = ["Guard", "read_api_keys"]
 
 _BODY_SECONDS = 20.0
 _MOST_KEYS, _MOST_CLIENTS = 64 << 10, 10_000
-_OPEN = ("/", "/healthz", "/readyz", "/openapi.json", "/favicon.ico")
+# pages have nothing in them before a key is given
+_OPEN = ("/", "/runs", "/healthz", "/readyz", "/openapi.json", "/favicon.ico")
 _SAFE = (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")
 
 
@@ -174,5 +175,5 @@ def _label(path: str) -> str:
     if path.startswith("/v1/state/") and path not in ("/v1/state/advance", "/v1/state/fork", "/v1/state/inspect"):
         return "/v1/state/{handle}"
     known = (*_OPEN, "/metrics", "/v1/models", "/v1/completions", "/v1/score", "/v1/state", "/v1/state/advance",
-             "/v1/state/fork", "/v1/state/inspect", "/runs")  # fmt: skip
+             "/v1/state/fork", "/v1/state/inspect", "/runs/events")  # fmt: skip
     return path if path in known else "other"

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 from unrolled.core.errors import UsageError
 from unrolled.data.reading import Part
-from unrolled.evaluate import ScoreConfig, TextBlock, WordTable, read_text, read_words
+from unrolled.evaluate import ScoreConfig, Scored, TextBlock, WordTable, read_text, read_words
 from unrolled.evaluate.text.rows import row_columns, row_of
 from unrolled.predict import KeptState
 from unrolled.serve.engine.jobs import Ended, Rows, ScoreJob
@@ -19,6 +19,8 @@ from unrolled.serve.http.events import unless_gone
 from unrolled.serve.http.service import Service
 
 __all__ = ["score"]
+
+_PIECES = ("id", "top_ids", "top_texts")
 
 
 async def score(request: Request, service: Service) -> Any:
@@ -44,6 +46,7 @@ async def score(request: Request, service: Service) -> Any:
 
 async def _answer(service: Service, served: Served, job: ScoreJob, body: ScoreBody, ends: bool) -> dict[str, Any]:
     columns = row_columns(job.config)
+    pieces = _Pieces(served, job.before.last if job.goes_on else None) if body.pieces else None
     rows: list[dict[str, Any]] = []
     words = tokens = 0
     nats = word_nats = 0.0
@@ -58,15 +61,16 @@ async def _answer(service: Service, served: Served, job: ScoreJob, body: ScoreBo
                     continue
                 for scored in event.rows:
                     word = scored.unit.kind == "word"
+                    more = pieces.of(scored) if pieces is not None else {}
                     tokens, nats = tokens + scored.tokens, nats + scored.nats
                     if word:
                         word_nats += scored.nats
                         words += scored.unit is not last
                     last = scored.unit
                     if word or ends:
-                        rows.append(row_of(scored, columns))
+                        rows.append(row_of(scored, columns) | more)
     found: dict[str, Any] = {
-        "object": "score", "model": served.id, "columns": columns, "rows": rows,
+        "object": "score", "model": served.id, "columns": [*columns, *(_PIECES if body.pieces else ())], "rows": rows,
         "total": {
             "tokens": tokens, "words": words, "nats": nats, "bits": nats / math.log(2),
             "bits_of_words": word_nats / math.log(2),
@@ -76,6 +80,40 @@ async def _answer(service: Service, served: Served, job: ScoreJob, body: ScoreBo
     if body.return_state and after is not None:
         found |= {"state": service.given(served, after, body.state_format), "tokens": after.tokens}
     return found
+
+
+class _Pieces:
+    """Tokens as ids, and as the texts that they add where they stand.
+
+    Args:
+        last: the token before the first.
+    """
+
+    def __init__(self, served: Served, last: int | None):
+        self._decoder = served.tokenizer.decoder(last)
+        self._alone = not served.tokenizer.tables.implied.any()  # what a token adds is the same everywhere
+        self._known: dict[int, str | None] = {}
+
+    def of(self, scored: Scored) -> dict[str, Any]:
+        """Of one token, in the order of the text: its id, the ids of ``top``, and the text that each of them would add
+        in its place; None where those are no whole characters."""
+        assert scored.id is not None
+        ids = scored.top_ids
+        texts = None
+        if ids is not None:
+            texts = [None] * len(ids) if self._decoder.pending else [self._text(one) for one in ids]
+        self._decoder.push(scored.id)
+        return {"id": scored.id, "top_ids": ids, "top_texts": texts}
+
+    def _text(self, token: int) -> str | None:
+        if self._alone and token in self._known:
+            return self._known[token]
+        try:
+            text = self._decoder.alternative(token).decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+        self._known[token] = text
+        return text
 
 
 def _blocks(body: ScoreBody, served: Served) -> list[TextBlock]:

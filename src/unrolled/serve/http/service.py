@@ -133,6 +133,10 @@ class Service:
         """A sentence for a path that there is not."""
         if "chat" in path:
             return "there is no chat endpoint: these models continue texts; use /v1/completions."
+        if path == "/" and not self.config.page:
+            return "this server has no page; start it without --no-page, or ask /v1/models."
+        if path in ("/runs", "/runs/events") and self.config.runs_folder is None:
+            return "this server shows no runs; start it with --runs FOLDER."
         known = ("/v1/models", "/v1/completions", "/v1/score", "/v1/state", "/healthz", "/readyz", "/metrics")
         hint = nearest(path, known)
         return f"there is no {shown(path)} here" + (
