@@ -16,15 +16,15 @@ __all__ = ["Worker"]
 
 # Tokens of a prompt that are read at once, prompts that are read side by side, log-probabilities held at once.
 _CHUNK, _BESIDE, _HELD = 128, 8, 1 << 21
-# Seconds of reading between two steps of writing where nobody writes.
-_ALONE = 0.05
+# Seconds of reading between two steps of writing where nobody writes; seconds of a turn in which texts go on smoothly.
+_ALONE, _SMOOTH = 0.05, 0.03
 
 
 class Worker(EngineThread):
     """Reads prompts and writes texts.
 
-    A turn is one step of every text, then as much reading as half of the time that took, so that texts go on evenly
-    whatever is read beside them.
+    A turn is one step of every text, then reading for half of the time that took, so that texts go on evenly whatever
+    is read beside them; for up to twice that time, so that new texts begin early, where the turn is short all the same.
 
     Args:
         number: which of the threads; it has the predictors of that number.
@@ -56,7 +56,8 @@ class Worker(EngineThread):
             wrote += self._write(served, batches)
         spent = time.perf_counter() - began
         self.written += wrote
-        end = time.perf_counter() + (spent / 2 if wrote else _ALONE)
+        reading = max(spent / 2, min(_SMOOTH - spent, 2 * spent)) if wrote else _ALONE
+        end = time.perf_counter() + reading
         while any(self._reading.values()):
             for served, waiting in self._reading.items():
                 if waiting:

@@ -29,7 +29,7 @@ class Answer:
         return [json.loads(line[6:]) for line in text.split(b"\n") if line.startswith(b"data: {")]
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A connection that asks one request after another. key: of the API, where one is needed."""
 
     def __init__(self, host: str, key: str | None = None):
@@ -38,6 +38,8 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._tail = b""
+        # what asyncio reads itself keeps a page of memory, and a mapping of its own, for each event that is kept
+        self._buffer = bytearray(64 << 10)
         self.lost = False
 
     def connection_made(self, transport: Any) -> None:
@@ -50,9 +52,13 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(LostError())
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
         """See asyncio."""
-        answer = self._answer
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio."""
+        data, answer = bytes(memoryview(self._buffer)[:nbytes]), self._answer
         if answer is None:
             return
         if not answer.parts:
