@@ -8,16 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from cli.conftest import unrolled  # noqa: F401  (the command as a fixture)
+from cli.conftest import _trained, unrolled  # noqa: F401  (a run, and the command, as fixtures)
 from serve.engine.tiny import served
-from train.runs import experiment, write_text
 from unrolled.predict import PredictorConfig
 from unrolled.serve.config import ServeConfig
 from unrolled.serve.engine.pool import Engine
 from unrolled.serve.engine.served import Served, open_models
 from unrolled.serve.server import run_server
 from unrolled.serve.states.keys import StateKeys
-from unrolled.train import train
 
 KEYS = StateKeys([bytes(range(32))])
 
@@ -66,19 +64,10 @@ def live() -> Iterator[Callable[..., Live]]:
         one.close()
 
 
-@pytest.fixture(scope="session")
-def _run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNROLLED_CACHE", str(home / "cache"))
-        config = experiment(write_text(home / "text"), train={"steps": 12, "validations": 2, "save_minutes": 9.0})
-        return train(config, home / "run", "cpu")
-
-
 @pytest.fixture
-def run(_run: Path) -> Path:
+def run(_trained: Path) -> Path:
     """A run of a few steps."""
-    return _run
+    return _trained
 
 
 @pytest.fixture
