@@ -65,9 +65,9 @@ def live() -> Iterator[Callable[..., Live]]:
 
 
 @pytest.fixture
-def run(_trained: Path) -> Path:
+def run(request: pytest.FixtureRequest) -> Path:
     """A run of a few steps."""
-    return _trained
+    return request.getfixturevalue("_trained")
 
 
 @pytest.fixture
