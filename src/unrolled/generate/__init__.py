@@ -1,15 +1,22 @@
 """Text from predictors: samplers, stop strings, streams."""
 
+from unrolled.generate.config import SamplerConfig, bias_of
+from unrolled.generate.filters import filter_log_prob
+from unrolled.generate.history import History
 from unrolled.generate.row import FinishReason, TextRow
-from unrolled.generate.sampler import SamplerConfig, draw, filter_log_prob
-from unrolled.generate.text import Generation, Piece, generate, stream
+from unrolled.generate.sampler import choose, draw
+from unrolled.generate.text import Generation, Piece, Told, generate, stream
 
 __all__ = [
     "FinishReason",
     "Generation",
+    "History",
     "Piece",
     "SamplerConfig",
     "TextRow",
+    "Told",
+    "bias_of",
+    "choose",
     "draw",
     "filter_log_prob",
     "generate",
