@@ -49,3 +49,25 @@ def test_refused(refused: Callable[..., str], trained: Path) -> None:
     assert "that of one token, and 'the' is 3: 't', 'h', 'e'" in refused("generate", trained, "--bias", "the=1")
     assert "larger no_repeat" in refused("generate", trained, "--no-repeat", 1, "--tokens", 500, "--json")
     assert "typical" in refused("generate", trained, "--typical", 0)
+
+
+def test_beams(unrolled: Command, trained: Path) -> None:
+    options = ("--prompt", "the ", "--tokens", 12, "--beams", 6, "--nbest", 3)
+    found = json.loads(unrolled("generate", trained, *options, "--json").out)
+    assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+    assert len({one["text"] for one in found}) == 3
+    (greedy,) = json.loads(unrolled("generate", trained, *options[:4], "--temperature", 0, "--json").out)
+    assert found[0]["log_prob"] >= greedy["log_prob"]
+    table = unrolled("generate", trained, *options).out
+    assert table.count("--- score ") == 3
+    assert f"the {found[0]['text']}\n" in table
+    groups = unrolled("generate", trained, *options, "--groups", 2, "--diversity", 1.0).out
+    assert groups.count("--- group 2, score ") == 3
+
+
+def test_beams_refused(refused: Callable[..., str], trained: Path) -> None:
+    for flags in (["--samples", 2], ["--top-k", 3], ["--temperature", 0.5], ["--log-probs", 2], ["--typical", 0.5]):
+        assert "chosen, not drawn" in refused("generate", trained, "--beams", 3, *flags)
+    assert "say --beams too" in refused("generate", trained, "--nbest", 3)
+    assert "equal groups" in refused("generate", trained, "--beams", 3, "--groups", 2)
+    assert "stop_early" in refused("generate", trained, "--beams", 3, "--stop-early", "never")

@@ -83,6 +83,18 @@ def generate(
             "filters, and the so many likeliest of both.",
         ),
     ] = 0,
+    beams: Annotated[
+        int | None, typer.Option(min=1, help="Beam search: the texts of highest score in place of draws.")
+    ] = None,
+    nbest: Annotated[int, typer.Option(min=1, help="Texts that beam search gives, of each group.")] = 1,
+    length_penalty: Annotated[
+        float, typer.Option(help="A beam's sum is divided by its tokens to this power; 0: not.")
+    ] = 1.0,
+    groups: Annotated[int, typer.Option(min=1, help="Groups of beams that are kept different.")] = 1,
+    diversity: Annotated[float, typer.Option(min=0, help="How different: taken off what other groups chose.")] = 0.0,
+    stop_early: Annotated[
+        str, typer.Option(help="bound: when none can come among the best; first: when enough are finished.")
+    ] = "bound",
     clamp: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,14 +121,17 @@ def generate(
 
     Example: unrolled generate runs/x --stop "\\n\\n"
 
+    Example: unrolled generate runs/x --prompt "The " --beams 8 --nbest 5 --tokens 40
+
     Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
 
     Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
     """
+    from unrolled.cli.beams import print_beams
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
     from unrolled.data.reading import read_plain
-    from unrolled.generate import SamplerConfig, bias_of
+    from unrolled.generate import BeamConfig, SamplerConfig, bias_of
     from unrolled.runs import Run
 
     if prompt is not None and prompt_file is not None:
@@ -134,6 +149,20 @@ def generate(
     })  # fmt: skip
     stops = [with_escapes(given_text(one, "a stop text")) for one in stop or ()]
     options, _ = at_test_time(predict, settings, quantize=quantize, clamp=clamp or None)
+    if beams is not None:
+        drawn = (temperature != 1, top_k, top_p, min_p, typical, epsilon, eta, samples > 1, log_probs, state_out)
+        if any(drawn):
+            raise UsageError(
+                "beams are chosen, not drawn; leave out filters, --temperature, --samples, --log-probs and --state-out."
+            )
+        search = BeamConfig.parse({
+            "beams": beams, "nbest": nbest, "length": length_penalty, "groups": groups, "diversity": diversity,
+            "stop_early": stop_early,
+        })  # fmt: skip
+        print_beams(opened, text, tokens, search, sampler, stops, json, options, state)
+        return
+    if nbest != 1 or groups != 1 or diversity:
+        raise UsageError("--nbest, --groups and --diversity are options of beam search; say --beams too.")
     if state_out is not None:
         if samples > 1:
             raise UsageError("--state-out is the state after one text; leave out --samples.")

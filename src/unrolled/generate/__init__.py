@@ -1,5 +1,6 @@
 """Text from predictors: samplers, stop strings, streams."""
 
+from unrolled.generate.beam import BeamConfig, Hypothesis, beam_search
 from unrolled.generate.config import SamplerConfig, bias_of
 from unrolled.generate.filters import filter_log_prob
 from unrolled.generate.history import History
@@ -8,13 +9,16 @@ from unrolled.generate.sampler import choose, draw
 from unrolled.generate.text import Generation, Piece, Told, generate, stream
 
 __all__ = [
+    "BeamConfig",
     "FinishReason",
     "Generation",
     "History",
+    "Hypothesis",
     "Piece",
     "SamplerConfig",
     "TextRow",
     "Told",
+    "beam_search",
     "bias_of",
     "choose",
     "draw",

@@ -1,5 +1,6 @@
 """What was said changes what is said next: penalties, sequences that do not come again, a least length."""
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 
@@ -50,6 +51,13 @@ class History:
             self._followers.setdefault(context, set()).add(token)
         recent.append(token)
         del recent[: max(0, len(recent) - self._size + 1)]
+
+    def fork(self) -> "History":
+        """The same text, to be gone on with in another way."""
+        made = copy.copy(self)
+        made._said, made._counts, made._recent = set(self._said), Counter(self._counts), list(self._recent)
+        made._followers = {context: set(tokens) for context, tokens in self._followers.items()}
+        return made
 
     def push(self, token: int) -> None:
         """A token was generated."""

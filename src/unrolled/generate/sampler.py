@@ -11,7 +11,7 @@ from unrolled.generate.config import SamplerConfig
 from unrolled.generate.filters import filter_log_prob
 from unrolled.generate.history import History
 
-__all__ = ["Chosen", "choose", "draw", "generator_of"]
+__all__ = ["Chosen", "changed_by", "choose", "draw", "generator_of"]
 
 
 _AT_ONCE = 1 << 16
@@ -63,13 +63,17 @@ def choose(
         log_prob: (batch, V) nats of the model. generators: one a row.
         histories: of each row, where the sampler remembers.
     """
-    if sampler.bias:
-        log_prob = log_prob.clone()
-        log_prob[:, list(sampler.bias)] += log_prob.new_tensor(list(sampler.bias.values()))
-    if histories is not None:
-        changed = log_prob.cpu()
-        log_prob = torch.stack([one.apply(row) for one, row in zip(histories, changed, strict=True)])
-    filtered = filter_log_prob(log_prob, sampler)
+    filtered = filter_log_prob(changed_by(log_prob, sampler, histories), sampler)
     # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
     ids = filtered.argmax(-1).cpu() if sampler.temperature == 0 else draw(filtered, generators)
     return Chosen(ids, filtered)
+
+
+def changed_by(log_prob: Tensor, sampler: SamplerConfig, histories: Sequence[History] | None) -> Tensor:
+    """Log-probabilities (batch, V) with the bias, and changed by what was said; not normalised."""
+    if sampler.bias:
+        log_prob = log_prob.clone()
+        log_prob[:, list(sampler.bias)] += log_prob.new_tensor(list(sampler.bias.values()))
+    if histories is None:
+        return log_prob
+    return torch.stack([one.apply(row) for one, row in zip(histories, log_prob.cpu(), strict=True)])
