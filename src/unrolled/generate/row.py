@@ -1,5 +1,6 @@
 """One text that is written: from tokens to what may be shown of it."""
 
+import copy
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -43,6 +44,12 @@ class TextRow:
             return text, "length"
         rest, stopped = self.finish()
         return text + rest, "stop" if stopped else "end" if token == self._end else "length"
+
+    def fork(self) -> "TextRow":
+        """The same text, to be gone on with in another way."""
+        made = copy.copy(self)
+        made.decoder, made._watch = self.decoder.fork(), self._watch.fork()
+        return made
 
     def finish(self) -> tuple[str, bool]:
         """What was kept back, when no more comes, and whether it ends in a stop string."""

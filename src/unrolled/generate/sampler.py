@@ -1,71 +1,27 @@
-"""From a distribution to a token: temperature, filters, and draws that a seed repeats."""
+"""From distributions to tokens: what was said, filters, and draws that a seed repeats."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from unrolled.core.config import Config
 from unrolled.core.random import RandomStreams
+from unrolled.generate.config import SamplerConfig
+from unrolled.generate.filters import filter_log_prob
+from unrolled.generate.history import History
 
-__all__ = ["SamplerConfig", "draw", "filter_log_prob", "generator_of"]
+__all__ = ["Chosen", "changed_by", "choose", "draw", "generator_of"]
 
 
 _AT_ONCE = 1 << 16
 
 
-class SamplerConfig(Config):
-    """How the next token is chosen. The filters are applied in the order of the fields."""
+class Chosen(NamedTuple):
+    """ids: (batch,) on the CPU. log_prob: (batch, V) nats of the distributions that they were drawn from."""
 
-    temperature: float = Field(
-        default=1.0,
-        ge=0,
-        description="divides the log-probabilities; 0: always the most probable token",
-    )
-    top_k: int | None = Field(default=None, ge=1, description="keep the k most probable tokens, and ties with the last")
-    top_p: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="keep the fewest tokens, best first, that hold this probability",
-    )
-    min_p: float | None = Field(
-        default=None, ge=0, le=1, description="keep tokens at least this fraction as probable as the best"
-    )
-    seed: int = Field(default=0, description="seed of the draws")
-
-
-def filter_log_prob(log_prob: Tensor, config: SamplerConfig) -> Tensor:
-    """The distribution to draw from.
-
-    Each filter sees the distribution that the one before left, renormalised.
-
-    Args:
-        log_prob: (..., V) nats; need not be normalised.
-    Returns:
-        (..., V) normalised nats; minus infinity for tokens that are never drawn. At temperature 0, 0 for the
-        most probable token (the lowest id among equals).
-    Sources:
-        top_p: Holtzman et al. 2020; min_p: Nguyen et al. 2024.
-    """
-    if config.temperature == 0:
-        best = log_prob.argmax(-1, keepdim=True)
-        return torch.full_like(log_prob, -torch.inf).scatter_(-1, best, 0.0)
-    # The maximum is taken off first: a tiny temperature must not overflow.
-    kept = torch.log_softmax((log_prob - log_prob.amax(-1, keepdim=True)) / config.temperature, -1)
-    if config.top_k is not None and config.top_k < kept.shape[-1]:
-        least = kept.topk(config.top_k, -1).values[..., -1:]
-        kept = _keep(kept, kept >= least)
-    if config.top_p is not None and config.top_p < 1:
-        p, order = kept.exp().sort(dim=-1, descending=True, stable=True)
-        before = p.cumsum(-1).roll(1, -1)
-        before[..., 0] = 0
-        inside = torch.zeros_like(kept, dtype=torch.bool).scatter_(-1, order, before < config.top_p)
-        kept = _keep(kept, inside)
-    if config.min_p:
-        kept = _keep(kept, kept.exp() >= config.min_p * kept.amax(-1, keepdim=True).exp())
-    return kept
+    ids: Tensor
+    log_prob: Tensor
 
 
 def generator_of(seed: int, sample: int, drawn: int = 0) -> torch.Generator:
@@ -95,5 +51,29 @@ def draw(log_prob: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     return torch.searchsorted(total, torch.minimum(uniform * total[:, -1:], below), right=True).squeeze(1)
 
 
-def _keep(log_prob: Tensor, inside: Tensor) -> Tensor:
-    return torch.log_softmax(log_prob.masked_fill(~inside, -torch.inf), -1)
+def choose(
+    log_prob: Tensor,
+    sampler: SamplerConfig,
+    generators: Sequence[torch.Generator],
+    histories: Sequence[History] | None = None,
+) -> Chosen:
+    """The next token of each row.
+
+    Args:
+        log_prob: (batch, V) nats of the model. generators: one a row.
+        histories: of each row, where the sampler remembers.
+    """
+    filtered = filter_log_prob(changed_by(log_prob, sampler, histories), sampler)
+    # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
+    ids = filtered.argmax(-1).cpu() if sampler.temperature == 0 else draw(filtered, generators)
+    return Chosen(ids, filtered)
+
+
+def changed_by(log_prob: Tensor, sampler: SamplerConfig, histories: Sequence[History] | None) -> Tensor:
+    """Log-probabilities (batch, V) with the bias, and changed by what was said; not normalised."""
+    if sampler.bias:
+        log_prob = log_prob.clone()
+        log_prob[:, list(sampler.bias)] += log_prob.new_tensor(list(sampler.bias.values()))
+    if histories is None:
+        return log_prob
+    return torch.stack([one.apply(row) for one, row in zip(histories, log_prob.cpu(), strict=True)])

@@ -22,6 +22,10 @@ class StopWatch:
         """What is held back, since it may begin a stop string."""
         return self._held
 
+    def fork(self) -> "StopWatch":
+        """The same, to be gone on with in another way."""
+        return StopWatch(self._stop, self._held)
+
     def push(self, text: str) -> tuple[str, bool]:
         """What may be shown now, and whether a stop string has come (nothing after it is ever shown)."""
         text = self._held + text

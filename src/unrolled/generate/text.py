@@ -4,15 +4,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import map_tree, repeat_rows, select_rows, to
+from unrolled.generate.config import SamplerConfig
+from unrolled.generate.history import History
 from unrolled.generate.row import FinishReason, TextRow
-from unrolled.generate.sampler import SamplerConfig, draw, filter_log_prob, generator_of
+from unrolled.generate.sampler import choose, generator_of
 from unrolled.predict import KeptState, Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
-__all__ = ["FinishReason", "Generation", "Piece", "generate", "stream"]
+__all__ = ["FinishReason", "Generation", "Piece", "Told", "generate", "stream"]
 
 _CHUNK = 512
 
@@ -21,7 +24,8 @@ class Piece(NamedTuple):
     """What one token adds to one text.
 
     prompt, sample: which text. token: the id; log_prob: its nats under the predictor, before temperature and
-    filters. text: what may be shown now, perhaps nothing. finish_reason: set with the last token of a text.
+    filters. text: what may be shown now, perhaps nothing. finish_reason: set with the last token of a text. told: where
+    the likeliest tokens are asked for.
     """
 
     prompt: int
@@ -30,13 +34,24 @@ class Piece(NamedTuple):
     log_prob: float
     text: str
     finish_reason: FinishReason | None
+    told: "Told | None" = None
+
+
+class Told(NamedTuple):
+    """A token and the likeliest in its place. log_prob: its nats after what was said and filters. before, after: (id,
+    nats) of the likeliest by the model, and of those after filters, of which there may be fewer."""
+
+    log_prob: float
+    before: tuple[tuple[int, float], ...]
+    after: tuple[tuple[int, float], ...]
 
 
 class Generation(NamedTuple):
     """A finished text.
 
     text: without the prompt and the stop string. tokens: every id drawn, those of a stop string included.
-    log_prob: their total nats under the predictor, before temperature and filters.
+    log_prob: their total nats under the predictor, before temperature and filters. pieces: where the likeliest tokens
+    are asked for.
     """
 
     prompt: str
@@ -44,13 +59,15 @@ class Generation(NamedTuple):
     tokens: list[int]
     log_prob: float
     finish_reason: FinishReason
+    pieces: tuple[Piece, ...] = ()
 
 
 class _Row:
     """One text under way, and whose it is."""
 
-    def __init__(self, prompt: int, sample: int, text: TextRow, generator: torch.Generator):
-        self.prompt, self.sample, self.text, self.generator = prompt, sample, text, generator
+    def __init__(self, prompt: int, sample: int, text: TextRow, generator: torch.Generator, history: History | None):
+        self.prompt, self.sample, self.text = prompt, sample, text
+        self.generator, self.history = generator, history
 
 
 def stream(
@@ -63,6 +80,7 @@ def stream(
     samples: int = 1,
     state: KeptState | None = None,
     ends: dict[tuple[int, int], KeptState] | None = None,
+    log_probs: int = 0,
 ) -> Iterator[Piece]:
     """Continue prompts, token by token.
 
@@ -82,6 +100,7 @@ def stream(
         samples: texts for each prompt, side by side.
         state: what the prompts go on from; absent: a text's beginning.
         ends: to put the state after each text into, by the numbers of its prompt and sample.
+        log_probs: how many of the likeliest tokens are told with each piece.
     Raises:
         UsageError: a prompt that the tokenizer cannot read; ``max_tokens`` or ``samples`` below 1; an empty
             stop string. Raised by the call itself, before the first piece is asked for.
@@ -93,6 +112,10 @@ def stream(
             raise UsageError(f"{name} must be at least 1 (got {value}).")
     if "" in stop:
         raise UsageError("a stop string is empty; leave it out.")
+    if sampler is not None and (
+        odd := next((one for one in sampler.bias if not 0 <= one < tokenizer.vocab_size), None)
+    ):
+        raise UsageError(f"the bias names the id {odd}, and there are {tokenizer.vocab_size:,}; leave it out.")
     coded = [tokenizer.encode(prompt) for prompt in prompts]
     if not coded:
         raise UsageError("there is no prompt; give one, or an empty one for a text from its beginning.")
@@ -103,9 +126,10 @@ def stream(
         # a prompt ends what was kept back, and a seed begins anew after it
         before = begun._replace(last=ids[-1], drawn=0, pending=b"", held="") if ids else begun
         for sample in range(samples):
+            history = History(sampler, ids, tokenizer.end_id) if sampler.remembers else None
             text = TextRow(tokenizer, max_tokens, stop, before, keep=ends is not None)
-            rows.append(_Row(number, sample, text, generator_of(sampler.seed, sample, before.drawn)))
-    return _advance(predictor, coded, rows, sampler, samples, begun, ends)
+            rows.append(_Row(number, sample, text, generator_of(sampler.seed, sample, before.drawn), history))
+    return _advance(predictor, coded, rows, sampler, samples, begun, ends, log_probs)
 
 
 def generate(
@@ -118,19 +142,23 @@ def generate(
     samples: int = 1,
     state: KeptState | None = None,
     ends: dict[tuple[int, int], KeptState] | None = None,
+    log_probs: int = 0,
 ) -> list[Generation]:
     """The texts of :func:`stream`, whole: ``samples`` for the first prompt, then those for the second..."""
     texts = [""] * (len(prompts) * samples)
     tokens: list[list[int]] = [[] for _ in texts]
     nats = [0.0] * len(texts)
     reasons: list[FinishReason] = ["length"] * len(texts)
-    for piece in stream(predictor, tokenizer, prompts, max_tokens, sampler, stop, samples, state, ends):
+    pieces: list[tuple[Piece, ...]] = [()] * len(texts)
+    for piece in stream(predictor, tokenizer, prompts, max_tokens, sampler, stop, samples, state, ends, log_probs):
         place = piece.prompt * samples + piece.sample
         texts[place] += piece.text
         tokens[place].append(piece.token)
         nats[place] += piece.log_prob
         reasons[place] = piece.finish_reason or reasons[place]
-    parts = zip(texts, tokens, nats, reasons, strict=True)
+        if log_probs:
+            pieces[place] += (piece,)
+    parts = zip(texts, tokens, nats, reasons, pieces, strict=True)
     return [Generation(prompts[place // samples], *part) for place, part in enumerate(parts)]
 
 
@@ -142,6 +170,7 @@ def _advance(
     samples: int,
     begun: KeptState,
     ends: dict[tuple[int, int], KeptState] | None,
+    log_probs: int,
 ) -> Iterator[Piece]:
     first = None if begun.tree is None else predictor.own_form(begun.tree)
     state = repeat_rows(read_prompts(predictor, prompts, first), samples)
@@ -149,15 +178,16 @@ def _advance(
         log_prob = predictor.predict(state).log_prob
         if not bool(log_prob.amax(-1).isfinite().all()):
             raise UnrolledError("the model gives no finite probabilities; its weights are damaged or diverged.")
-        filtered = filter_log_prob(log_prob, sampler)
-        # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
-        greedy = sampler.temperature == 0
-        ids = filtered.argmax(-1).cpu() if greedy else draw(filtered, [row.generator for row in rows])
+        histories = [row.history for row in rows if row.history is not None] or None
+        ids, filtered = choose(log_prob, sampler, [row.generator for row in rows], histories)
+        told = _told(log_prob, filtered, ids, log_probs) if log_probs else None
         nats = log_prob.gather(1, ids.to(log_prob.device).unsqueeze(1)).squeeze(1).tolist()
         alive, done = [], []
         for index, (row, token) in enumerate(zip(rows, ids.tolist(), strict=True)):
+            if row.history is not None:
+                row.history.push(token)
             text, reason = row.text.push(token)
-            yield Piece(row.prompt, row.sample, token, nats[index], text, reason)
+            yield Piece(row.prompt, row.sample, token, nats[index], text, reason, None if told is None else told[index])
             (alive if reason is None else done).append(index)
         if ends is not None and done:
             after = predictor.observe(state, ids.to(predictor.device))
@@ -171,6 +201,16 @@ def _advance(
             rows, chosen = [rows[i] for i in alive], torch.tensor(alive)
             state, ids = select_rows(state, chosen), ids[chosen]
         state = predictor.observe(state, ids.to(predictor.device))
+
+
+def _told(log_prob: Tensor, filtered: Tensor, ids: Tensor, count: int) -> list[Told]:
+    def likeliest(values: Tensor) -> tuple[tuple[int, float], ...]:
+        best = values.topk(min(count, len(values)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return tuple((token, nats) for token, nats in pairs if nats > -float("inf"))
+
+    own = filtered.cpu().gather(1, ids.unsqueeze(1)).squeeze(1).tolist()
+    return [Told(nats, likeliest(a), likeliest(b)) for nats, a, b in zip(own, log_prob, filtered, strict=True)]
 
 
 def read_prompts(predictor: Predictor, prompts: Sequence[Sequence[int]], state: Any = None) -> Any:

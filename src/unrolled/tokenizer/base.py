@@ -1,6 +1,7 @@
 """What every tokenizer is: a fixed vocabulary of byte pieces, an encoder, and exact units."""
 
 import codecs
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -189,6 +190,13 @@ class Decoder:
     def pending(self) -> bytes:
         """Bytes that begin a character which is not whole yet."""
         return self._utf8.getstate()[0]
+
+    def fork(self) -> "Decoder":
+        """The same place of the text, to be gone on from in another way."""
+        made = copy.copy(self)
+        made._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        made._utf8.setstate(self._utf8.getstate())
+        return made
 
     def bytes_of(self, index: int) -> bytes:
         """The bytes that the next token adds. Raises UnrolledError for an id outside the vocabulary."""

@@ -158,18 +158,21 @@ def test_measured_prompts() -> None:
         assert one.top[0][1] >= one.top[1][1] >= one.top[2][1] >= min(one.nats, one.top[2][1])
 
 
-def test_bias() -> None:
+def test_bias_and_penalties() -> None:
     model = served()
-    bias = torch.zeros(model.tokenizer.vocab_size)
-    bias[model.tokenizer.find("q")] = 100.0
+    bias = {model.tokenizer.encode("q")[0]: 100.0}
+    options: tuple[dict[str, Any], ...] = ({"no_repeat": 1}, {"repetition": 1.5}, {"presence": 2.0}, {"frequency": 1.0})
 
     async def work(engine: Engine) -> list[list[str]]:
         jobs = [completion(model, "ab", bias=bias), completion(model, "ab", seed=1)]
+        jobs += [completion(model, "ab", seed=1, **one) for one in options]
         return await asyncio.gather(*(texts(engine, job) for job in jobs))
 
-    biased, plain = with_engine([model], work)
+    biased, plain, *others = with_engine([model], work)
     assert biased == ["q" * 12]
     assert plain == [wanted(model, "ab", 12, seed=1)]
+    assert others == [[wanted(model, "ab", 12, seed=1, **one)] for one in options]
+    assert len(set(others[0][0])) == 12
 
 
 def test_waiting_and_busy() -> None:

@@ -146,10 +146,15 @@ def test_stops(client: TestClient) -> None:
 def test_bias_and_filters(client: TestClient) -> None:
     q = str(chars().find("q"))
     assert asked(client, prompt="ab", logit_bias={q: 100}, max_tokens=4)["choices"][0]["text"] == "qqqq"
-    every: tuple[dict[str, Any], ...] = ({"top_k": 2}, {"top_p": 0.4}, {"min_p": 0.2}, {"temperature": 0})
+    every: tuple[dict[str, Any], ...] = (
+        {"top_k": 2}, {"top_p": 0.4}, {"min_p": 0.2}, {"temperature": 0}, {"typical": 0.3}, {"epsilon": 0.1},
+        {"eta": 0.1}, {"no_repeat": 2}, {"repetition": 1.4},
+    )  # fmt: skip
     for options in every:
         found = asked(client, prompt="ab", max_tokens=15, seed=2, **options)["choices"][0]["text"]
         assert found == wanted("ab", 15, seed=2, **options)[0]
+    found = asked(client, prompt="ab", max_tokens=15, seed=2, presence_penalty=1.5, frequency_penalty=0.5)
+    assert found["choices"][0]["text"] == wanted("ab", 15, seed=2, presence=1.5, frequency=0.5)[0]
 
 
 def test_refused(serving: Callable[..., TestClient]) -> None:
@@ -158,7 +163,7 @@ def test_refused(serving: Callable[..., TestClient]) -> None:
     assert "say which model: tiny, counts" in refused(client, prompt="a")
     assert "did you mean 'tiny'" in refused(client, 404, prompt="a", model="tny")
     for body in (
-        {"suffix": "x"}, {"best_of": 3}, {"presence_penalty": 0.1}, {"frequency_penalty": 1}, {"temperature": -1},
+        {"suffix": "x"}, {"best_of": 3}, {"presence_penalty": 3}, {"frequency_penalty": -3}, {"temperature": -1},
         {"top_p": 0}, {"logprobs": 21}, {"stop": [""]}, {"stop": ["a"] * 9}, {"stop": "a" * 65}, {"max_tokens": 51},
         {"n": 5}, {"prompt": ["a"] * 5}, {"prompt": "a" * 31}, {"prompt": "a" * 999}, {"prompt": [99]},
         {"prompt": [-1]}, {"prompt": "é"}, {"prompt": {"a": 1}}, {"logit_bias": {"x": 1}}, {"logit_bias": {"99": 1}},

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unrolled.core.errors import UnrolledError
 from unrolled.core.tree import map_tree, select_rows
-from unrolled.generate import SamplerConfig, TextRow, draw, filter_log_prob
+from unrolled.generate import History, TextRow, choose
 from unrolled.generate.sampler import generator_of
 from unrolled.predict import KeptState, Predictor
 from unrolled.serve.engine.jobs import Completion, Failed, Probed, Wrote
@@ -27,6 +27,8 @@ class Row:
         self.job, self.sample, self.read = job, sample, read
         self.text = TextRow(job.served.tokenizer, job.max_tokens, job.stop, read, keep=job.keep)
         self.generator = generator_of(job.sampler.seed, sample, read.drawn)
+        end = job.served.tokenizer.end_id
+        self.history = History(job.sampler, job.ids, end) if job.sampler.remembers else None
 
     def kept(self, tree: Any) -> KeptState:
         """The state after the text so far. tree: its tensors, in the shared form."""
@@ -83,6 +85,8 @@ class Batch:
         tops = _tops(log_prob, self.rows)
         alive, kept, last = [], [], []
         for index, (row, token) in enumerate(zip(self.rows, ids.tolist(), strict=True)):
+            if row.history is not None:
+                row.history.push(token)
             text, reason = row.text.push(token)
             told = Probed(token, nats[index], tops.get(index, ()))
             if reason is None:
@@ -129,28 +133,22 @@ class Batch:
 
 def _chosen(log_prob: Tensor, rows: Sequence[Row]) -> tuple[Tensor, list[float]]:
     """The next token of every row (batch,), and its nats before temperature and filters."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
-        sampler, bias = row.job.sampler, row.job.bias
-        key = sampler.temperature, sampler.top_k, sampler.top_p, sampler.min_p, None if bias is None else id(bias)
-        groups.setdefault(key, []).append(index)
+        groups.setdefault(row.job.alike, []).append(index)
     ids = torch.empty(len(rows), dtype=torch.int64)
     for members in groups.values():
         job = rows[members[0]].job
         whole = len(members) == len(rows)
         part = log_prob if whole else log_prob[torch.tensor(members)]
-        part = part if job.bias is None else part + job.bias.to(part.dtype)
-        found = _draw(part, job.sampler, [rows[index].generator for index in members])
+        chosen = [rows[index] for index in members]
+        histories = [row.history for row in chosen if row.history is not None] or None
+        found = choose(part, job.sampler, [row.generator for row in chosen], histories).ids
         if whole:
             ids = found
         else:
             ids[torch.tensor(members)] = found
     return ids, log_prob.gather(1, ids.unsqueeze(1)).squeeze(1).tolist()
-
-
-def _draw(log_prob: Tensor, sampler: SamplerConfig, generators: Sequence[torch.Generator]) -> Tensor:
-    filtered = filter_log_prob(log_prob, sampler)
-    return filtered.argmax(-1) if sampler.temperature == 0 else draw(filtered, generators)
 
 
 def _tops(log_prob: Tensor, rows: Sequence[Row]) -> dict[int, tuple[tuple[int, float], ...]]:

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from unrolled.core.errors import UnrolledError
 from unrolled.evaluate import ScoreConfig, Scored, TextBlock, score_ids, score_text
 from unrolled.generate import SamplerConfig
@@ -120,9 +118,8 @@ class Completion(Reading):
     """A prompt to read and texts to write after it.
 
     Args:
-        samples: how many texts; max_tokens: of each. sampler, stop, bias: how they are written; bias (V,) is added to
-            the log-probabilities before anything else. top: how many of the likeliest tokens are told. keep: whether
-            the state after each text is wanted.
+        samples: how many texts; max_tokens: of each. sampler, stop: how they are written. top: how many of the
+            likeliest tokens are told. keep: whether the state after each text is wanted.
     """
 
     def __init__(
@@ -136,13 +133,14 @@ class Completion(Reading):
         max_tokens: int,
         sampler: SamplerConfig,
         stop: Sequence[str] = (),
-        bias: Tensor | None = None,
         top: int = 0,
         keep: bool = False,
     ):
         super().__init__(served, before, deadline, ids, measure)
         self.samples, self.max_tokens, self.sampler, self.stop = samples, max_tokens, sampler, tuple(stop)
-        self.bias, self.top, self.keep = bias, top, keep
+        self.top, self.keep = top, keep
+        # texts of which this is equal choose their tokens together
+        self.alike = sampler.model_copy(update={"seed": 0}).model_dump_json()
         self.weight = samples
         self.left = samples  # texts that are not finished
 

@@ -10,9 +10,15 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.files import nested_deeper
 
-__all__ = ["AdvanceBody", "CompletionBody", "ForkBody", "InspectBody", "ScoreBody", "StateBody", "parsed"]
+__all__ = ["SAME_NAMES", "AdvanceBody", "CompletionBody", "ForkBody", "InspectBody", "ScoreBody", "StateBody", "parsed"]
 
 _MOST_STOPS, _LONGEST_STOP = 8, 64
+
+SAME_NAMES = (
+    "temperature", "top_k", "min_p", "typical", "epsilon", "eta", "repetition", "no_repeat", "no_repeat_prompt",
+    "min_tokens",
+)  # fmt: skip
+"""Fields of a completion that are options of the sampler."""
 
 Body = TypeVar("Body", bound=Config)
 StateFormat = Literal["blob", "handle"]
@@ -25,7 +31,7 @@ class StreamOptions(Config):
 
 
 class CompletionBody(Config):
-    """A request for completions, in OpenAI's form; ``top_k``, ``min_p``, ``first`` and states are ours."""
+    """A request for completions, in OpenAI's form; further filters and penalties, ``first`` and states are ours."""
 
     model: str | None = Field(default=None, description="name or id of a model; optional where only one is served")
     prompt: str | list[str] | list[int] | list[list[int]] = Field(
@@ -36,6 +42,13 @@ class CompletionBody(Config):
     top_p: float = Field(default=1.0, gt=0, le=1, description="the fewest tokens that hold this probability")
     top_k: int | None = Field(default=None, ge=1, description="the k likeliest tokens")
     min_p: float | None = Field(default=None, ge=0, le=1, description="tokens at least so likely as the likeliest")
+    typical: float | None = Field(default=None, gt=0, le=1, description="tokens of nearly the expected surprisal")
+    epsilon: float | None = Field(default=None, gt=0, lt=1, description="tokens of at least this probability")
+    eta: float | None = Field(default=None, gt=0, lt=1, description="as epsilon, lower where many are likely")
+    repetition: float | None = Field(default=None, ge=1, description="multiplies what was there already (CTRL)")
+    no_repeat: int | None = Field(default=None, ge=1, le=64, description="no sequence of so many tokens twice")
+    no_repeat_prompt: bool = Field(default=False, description="the prompt's count there too")
+    min_tokens: int = Field(default=0, ge=0, description="no end symbol before so many tokens")
     n: int = Field(default=1, ge=1, description="texts for each prompt")
     stream: bool = Field(default=False, description="server-sent events as the text is written")
     stream_options: StreamOptions | None = Field(default=None, description="options of streaming")
@@ -47,8 +60,8 @@ class CompletionBody(Config):
     user: str | None = Field(default=None, description="accepted for OpenAI's clients, and not used")
     suffix: str | None = Field(default=None, description="not supported: these models read forwards")
     best_of: int | None = Field(default=None, ge=1, description="not supported beyond n")
-    presence_penalty: float = Field(default=0.0, description="not supported: 0 alone")
-    frequency_penalty: float = Field(default=0.0, description="not supported: 0 alone")
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2, description="taken off tokens that were written")
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="taken off once for each time")
     first: Literal["null", "score"] | None = Field(
         default=None,
         description="log-probability of a text's first token: null, as OpenAI's, or its score after the start symbol; "
@@ -64,9 +77,6 @@ class CompletionBody(Config):
             raise UsageError("field 'suffix' is not supported: these models read forwards; leave it out.")
         if self.best_of not in (None, self.n):
             raise UsageError("field 'best_of' beyond n is not supported; leave it out.")
-        if self.presence_penalty or self.frequency_penalty:
-            name = "presence_penalty" if self.presence_penalty else "frequency_penalty"
-            raise UsageError(f"field '{name}' is not supported; leave it out.")
         stops = self.stops
         if len(stops) > _MOST_STOPS or any(not 1 <= len(one) <= _LONGEST_STOP for one in stops):
             raise UsageError(

@@ -8,17 +8,15 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-import torch
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from torch import Tensor
 
 from unrolled.core.errors import UsageError
 from unrolled.generate import SamplerConfig
 from unrolled.serve.engine.jobs import Completion, Ended, Event, Reading, Told, Wrote
 from unrolled.serve.engine.pool import Ticket
 from unrolled.serve.engine.served import Served
-from unrolled.serve.http.bodies import CompletionBody, parsed
+from unrolled.serve.http.bodies import SAME_NAMES, CompletionBody, parsed
 from unrolled.serve.http.choice import Choice, Prompt
 from unrolled.serve.http.events import DONE, EventStream, event, unless_gone
 from unrolled.serve.http.service import Service, new_id
@@ -60,9 +58,11 @@ class _Asked:
         self.null = (body.first or ("null" if state is None else "score")) == "null"
         self.seed = secrets.randbits(31) if body.seed is None else body.seed
         top_p = None if body.top_p == 1 else body.top_p
-        given = {"temperature": body.temperature, "top_k": body.top_k, "top_p": top_p, "min_p": body.min_p}
-        self.sampler = SamplerConfig.parse({**given, "seed": self.seed})
-        self.bias = _bias(body.logit_bias, self.served)
+        same = {name: getattr(body, name) for name in SAME_NAMES}
+        self.sampler = SamplerConfig.parse({
+            **same, "top_p": top_p, "seed": self.seed, "bias": _bias(body.logit_bias, self.served),
+            "presence": body.presence_penalty, "frequency": body.frequency_penalty,
+        })  # fmt: skip
         self.head = {"id": new_id(), "object": "text_completion", "created": int(time.time()), "model": self.served.id}
         self.choices: list[list[Choice]] = []  # of each prompt
         self.prompt_tokens = 0
@@ -94,7 +94,7 @@ class _Asked:
         if not body.max_tokens:
             return Reading(self.served, before, deadline, ids, measure)
         return Completion(
-            self.served, before, deadline, ids, measure, body.n, body.max_tokens, self.sampler, body.stops, self.bias,
+            self.served, before, deadline, ids, measure, body.n, body.max_tokens, self.sampler, body.stops,
             body.logprobs or 0, body.return_state,
         )  # fmt: skip
 
@@ -191,18 +191,16 @@ def _says(value: Mapping[str, Any]) -> bool:
     return bool(value["text"] or value["logprobs"] or value["finish_reason"])
 
 
-def _bias(given: Mapping[str, float] | None, served: Served) -> Tensor | None:
-    if not given:
-        return None
+def _bias(given: Mapping[str, float] | None, served: Served) -> dict[int, float]:
     size = served.tokenizer.vocab_size
-    bias = torch.zeros(size)
-    for name, value in given.items():
+    found = {}
+    for name, value in (given or {}).items():
         if not (name.isascii() and name.isdecimal() and len(name) < 10 and int(name) < size):
             raise UsageError(f"field 'logit_bias' names ids from 0 to {size - 1:,}; {json.dumps(name[:20])} is none.")
         if not -100 <= value <= 100:
             raise UsageError("field 'logit_bias' takes values from -100 to 100; choose one of these.")
-        bias[int(name)] = value
-    return bias
+        found[int(name)] = value
+    return found
 
 
 async def _merged(streams: list[AsyncGenerator[bytes, None]]) -> AsyncGenerator[bytes, None]:

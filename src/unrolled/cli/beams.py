@@ -1,0 +1,48 @@
+"""Beam search on the command line."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unrolled.cli.common import emit, write
+
+if TYPE_CHECKING:
+    from unrolled.generate import BeamConfig, SamplerConfig
+    from unrolled.runs import Run
+
+__all__ = ["print_beams"]
+
+
+def print_beams(
+    run: "Run",
+    text: str,
+    tokens: int,
+    config: "BeamConfig",
+    sampler: "SamplerConfig",
+    stop: Sequence[str],
+    json: bool,
+    predict: Mapping[str, Any],
+    state: Path | None,
+) -> None:
+    """Search over a run and print the texts with their scores.
+
+    Args:
+        state: file of the state to go on from.
+    """
+    from unrolled.evaluate import open_predictor, state_form
+    from unrolled.generate import beam_search
+    from unrolled.predict import PredictorConfig
+    from unrolled.predict.state_files import read_state
+
+    with open_predictor(run, PredictorConfig.parse(predict), stepwise=True) as predictor:
+        begun = None if state is None else read_state(state, state_form(run, predictor))
+        found = beam_search(predictor, run.tokenizer, text, tokens, config, sampler, stop, begun)
+    if json:
+        emit([{"prompt": text, **one._asdict()} for one in found])
+        return
+    for one in found:
+        group = f"group {one.group + 1}, " if config.groups > 1 else ""
+        write(
+            f"--- {group}score {one.score:.6f}, {one.log_prob:.6f} nats, {len(one.tokens)} tokens, {one.finish_reason}"
+        )
+        write(f"{text}{one.text}")

@@ -1,0 +1,73 @@
+"""How ``unrolled generate`` chooses: filters, penalties, bias, and what it tells of them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Command
+
+
+def test_penalties_reach_the_text(unrolled: Command, trained: Path) -> None:
+    plain = unrolled("generate", trained, "--prompt", "the ", "--tokens", 12, "--temperature", 0).out
+    options = (["--no-repeat", 1], ["--repetition", 3], ["--presence", 5], ["--frequency", 3], ["--bias", "e=-9"])
+    for flags in options:
+        changed = unrolled("generate", trained, "--prompt", "the ", "--tokens", 12, "--temperature", 0, *flags)
+        assert changed.code == 0, changed.err
+        assert changed.out != plain
+    text = unrolled("generate", trained, "--tokens", 8, "--no-repeat", 1, "--seed", 3, "--json").out
+    assert len(set(json.loads(text)[0]["tokens"])) == 8
+
+
+def test_filters_reach_the_text(unrolled: Command, trained: Path) -> None:
+    greedy = unrolled("generate", trained, "--tokens", 30, "--temperature", 0).out
+    for flags in (["--epsilon", 0.999], ["--eta", 0.999, "--temperature", 0.01]):
+        assert unrolled("generate", trained, "--tokens", 30, *flags).out == greedy
+    assert unrolled("generate", trained, "--tokens", 30, "--typical", 0.01).code == 0
+
+
+def test_log_probabilities(unrolled: Command, trained: Path) -> None:
+    options = ("--tokens", 9, "--top-k", 2, "--seed", 1, "--log-probs", 3)
+    plain = unrolled("generate", trained, *options[:-2]).out[:-1]
+    (found,) = json.loads(unrolled("generate", trained, *options, "--json").out)
+    rows = found["log_probs"]
+    assert "".join(row["token"].replace("\\n", "\n") for row in rows) == found["text"] == plain
+    assert sum(row["log_prob"] for row in rows) == pytest.approx(found["log_prob"])
+    for row in rows:
+        assert len(row["likeliest"]) == 3
+        assert 1 <= len(row["likeliest_after"]) <= 3, "two are left, and ties with the second"
+        assert row["log_prob_after"] >= row["log_prob"]
+        assert row["likeliest"][0][1] >= row["log_prob"]
+    table = unrolled("generate", trained, *options).out.splitlines()
+    assert table[0].split("\t") == list(rows[0])
+    assert [line.split("\t")[1] for line in table[1:]] == [row["token"] for row in rows]
+
+
+def test_refused(refused: Callable[..., str], trained: Path) -> None:
+    assert "TEXT=X" in refused("generate", trained, "--bias", "e")
+    assert "that of one token, and 'the' is 3: 't', 'h', 'e'" in refused("generate", trained, "--bias", "the=1")
+    assert "larger no_repeat" in refused("generate", trained, "--no-repeat", 1, "--tokens", 500, "--json")
+    assert "typical" in refused("generate", trained, "--typical", 0)
+
+
+def test_beams(unrolled: Command, trained: Path) -> None:
+    options = ("--prompt", "the ", "--tokens", 12, "--beams", 6, "--nbest", 3)
+    found = json.loads(unrolled("generate", trained, *options, "--json").out)
+    assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+    assert len({one["text"] for one in found}) == 3
+    (greedy,) = json.loads(unrolled("generate", trained, *options[:4], "--temperature", 0, "--json").out)
+    assert found[0]["log_prob"] >= greedy["log_prob"]
+    table = unrolled("generate", trained, *options).out
+    assert table.count("--- score ") == 3
+    assert f"the {found[0]['text']}\n" in table
+    groups = unrolled("generate", trained, *options, "--groups", 2, "--diversity", 1.0).out
+    assert groups.count("--- group 2, score ") == 3
+
+
+def test_beams_refused(refused: Callable[..., str], trained: Path) -> None:
+    for flags in (["--samples", 2], ["--top-k", 3], ["--temperature", 0.5], ["--log-probs", 2], ["--typical", 0.5]):
+        assert "chosen, not drawn" in refused("generate", trained, "--beams", 3, *flags)
+    assert "say --beams too" in refused("generate", trained, "--nbest", 3)
+    assert "equal groups" in refused("generate", trained, "--beams", 3, "--groups", 2)
+    assert "stop_early" in refused("generate", trained, "--beams", 3, "--stop-early", "never")
