@@ -99,7 +99,8 @@ def run_server(
 def _socket(config: ServeConfig) -> socket.socket:
     try:
         found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(found[0], socket.SOCK_STREAM)
+        # by its protocol asyncio knows a socket whose small packets are not to wait for each other, which costs 40 ms
+        sock = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(found[4])
         sock.listen(2048)

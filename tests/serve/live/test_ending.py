@@ -91,6 +91,20 @@ def test_while_it_drains(live: Callable[..., Live]) -> None:
     assert last.reason == "length", "it had the time to end by itself"
 
 
+def test_answers_on_one_connection_do_not_wait_for_each_other(live: Callable[..., Live]) -> None:
+    """Small packets that wait for an acknowledgement wait for 40 ms."""
+    server = live()
+    sock, spent = raw(server, b""), []
+    for _ in range(12):
+        sock.sendall(request("/v1/completions", {"max_tokens": 1, "stream": True}))
+        began, data = time.monotonic(), b""
+        while b"0\r\n\r\n" not in data:
+            data += sock.recv(1000)
+        spent.append(time.monotonic() - began)
+    sock.close()
+    assert sorted(spent)[3] < 0.03
+
+
 def test_who_hangs_up_frees_the_place(live: Callable[..., Live]) -> None:
     server = live(streams=2, max_tokens=10**6)
     for stream in (True, False):
