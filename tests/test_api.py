@@ -101,7 +101,8 @@ def test_generate(trained: Path, unrolled: Command) -> None:  # noqa: F811
         unrolled("generate", trained, "-p", "the ", "-n", 9, "--seed", 4, "--samples", 2, "--json").out
     )
     made = ur.generate(trained, "the ", tokens=9, samples=2, seed=4)
-    assert [one._asdict() for one in made] == command
+    assert [{name: getattr(one, name) for name in command[0]} for one in made] == command
+    assert all(one.pieces == () for one in made), "no log-probabilities were asked for"
     assert len(ur.generate(trained, ["the", "cat"], tokens=2)) == 2
     with pytest.raises(UsageError, match="unknown config key 'temprature'; did you mean 'temperature'"):
         ur.generate(trained, temprature=1)

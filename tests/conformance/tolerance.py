@@ -5,7 +5,8 @@ from torch import Tensor
 
 __all__ = ["TOLERANCE", "assert_close", "relative_error"]
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-6, torch.bfloat16: 1e-1}
+# float32: 1e-6 holds on most processors; forgetting attention in pieces was 1.07e-6 apart on one with AVX-512 by halves
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-6, torch.bfloat16: 1e-1}
 
 # Below this root mean square a tensor counts as zero, and its error as absolute.
 _FLOOR = 1e-6

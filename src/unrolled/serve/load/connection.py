@@ -37,7 +37,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._answer: Answer | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._tail = b""
+        self._tail, self._hang_up = b"", None
         # what asyncio reads itself keeps a page of memory, and a mapping of its own, for each event that is kept
         self._buffer = bytearray(64 << 10)
         self.lost = False
@@ -66,14 +66,17 @@ class Connection(asyncio.BufferedProtocol):
         answer.parts.append(data)
         if b"data: {" in data:
             answer.times.append(time.perf_counter())
+            if self._hang_up is not None and len(answer.times) >= self._hang_up:
+                self.close()
+                return
         tail = self._tail + data[-8:]
         self._tail = tail[-8:]
         whole = tail.endswith(_END) if answer.status == 200 else _is_whole(b"".join(answer.parts))
         if whole and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def ask(self, body: dict[str, Any], answer: Answer, hang_up_after: float | None = None) -> None:
-        """Ask for a completion, whose events go into ``answer``; after ``hang_up_after`` seconds hang up.
+    async def ask(self, body: dict[str, Any], answer: Answer, hang_up_after: int | None = None) -> None:
+        """Ask for a completion, whose events go into ``answer``; hang up when so many times something has come.
 
         Raises LostError where the connection ends before the answer, by either side.
         """
@@ -83,17 +86,12 @@ class Connection(asyncio.BufferedProtocol):
             + (f"Authorization: Bearer {self._key}\r\n" if self._key else "")
             + f"Content-Length: {len(data)}\r\n\r\n"
         )
-        self._answer, self._tail = answer, b""
+        self._answer, self._tail, self._hang_up = answer, b"", hang_up_after
         self._waiter = asyncio.get_running_loop().create_future()
         if self.lost:
             raise LostError
         self._transport.write(head.encode() + data)
-        try:
-            async with asyncio.timeout(hang_up_after):
-                await self._waiter
-        except TimeoutError as error:
-            self.close()
-            raise LostError from error
+        await self._waiter
 
     def close(self) -> None:
         """Hang up."""

@@ -66,7 +66,7 @@ class _Load:
             }  # fmt: skip
             if state is not None:
                 body["state"] = state
-            hang = draw.random() * 2 if draw.random() < config.drop else None
+            hang = draw.randrange(1, 12) if draw.random() < config.drop else None
             try:
                 connection = connection if connection is not None and not connection.lost else await self._connect()
                 answer = Answer()
