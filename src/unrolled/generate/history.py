@@ -10,7 +10,14 @@ from torch import Tensor
 from unrolled.core.errors import UsageError
 from unrolled.generate.config import SamplerConfig
 
-__all__ = ["History"]
+__all__ = ["History", "NothingLeftError"]
+
+
+class NothingLeftError(UsageError):
+    """No token may come next."""
+
+    def __init__(self) -> None:
+        super().__init__("every token would repeat a sequence of the text; choose a larger no_repeat.")
 
 
 class History:
@@ -67,11 +74,15 @@ class History:
         if self._size:
             self._follow(token)
 
+    def leaves(self, vocabulary: int) -> bool:
+        """Whether any token of so many may come next."""
+        return len(self._forbidden()) < vocabulary
+
     def apply(self, log_prob: Tensor) -> Tensor:
         """The log-probabilities (V,) changed by what was said; not normalised.
 
         Raises:
-            UsageError: nothing is left to be said.
+            NothingLeftError: every token is forbidden.
         """
         config, changed = self._config, log_prob.clone()
         if config.repetition is not None and self._said:
@@ -84,8 +95,8 @@ class History:
         forbidden = self._forbidden()
         if forbidden:
             changed[torch.tensor(sorted(forbidden))] = -torch.inf
-            if bool(changed.isneginf().all()):
-                raise UsageError("every token would repeat a sequence of the text; choose a larger no_repeat.")
+            if not self.leaves(len(changed)):
+                raise NothingLeftError
         return changed
 
     def _forbidden(self) -> set[int]:

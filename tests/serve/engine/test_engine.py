@@ -175,6 +175,20 @@ def test_bias_and_penalties() -> None:
     assert len(set(others[0][0])) == 12
 
 
+def test_a_text_with_nothing_left_ends_alone() -> None:
+    model = served()
+
+    async def work(engine: Engine) -> None:
+        jobs = [completion(model, seed=seed, max_tokens=40) for seed in range(5)]
+        jobs += [completion(model, no_repeat=1, max_tokens=40)]
+        found = await asyncio.gather(*(texts(engine, job) for job in jobs), return_exceptions=True)
+        assert isinstance(found[-1], UsageError)
+        assert "larger no_repeat" in str(found[-1])
+        assert [one for (one,) in found[:-1]] == [wanted(model, "", 40, seed=seed) for seed in range(5)]  # type: ignore
+
+    with_engine([model], work, threads=1)
+
+
 def test_waiting_and_busy() -> None:
     model = served()
 

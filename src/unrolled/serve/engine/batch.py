@@ -10,6 +10,7 @@ from torch import Tensor
 from unrolled.core.errors import UnrolledError
 from unrolled.core.tree import map_tree, select_rows
 from unrolled.generate import History, TextRow, choose
+from unrolled.generate.history import NothingLeftError
 from unrolled.generate.sampler import generator_of
 from unrolled.predict import KeptState, Predictor
 from unrolled.serve.engine.jobs import Completion, Failed, Probed, Wrote
@@ -76,10 +77,16 @@ class Batch:
         """Write one token of every row. Returns how many."""
         if not self.rows:
             return 0
+        size = self.predictor.vocab_size
+        stuck = [row for row in self.rows if row.history is not None and not row.history.leaves(size)]
         log_prob = self.predictor.predict(self.state).log_prob
         finite = log_prob.amax(-1).isfinite()
-        if not bool(finite.all()):
-            self._drop(finite)
+        if stuck or not bool(finite.all()):
+            self._drop(stuck, NothingLeftError())
+            self._drop([row for row, sound in zip(self.rows, finite.tolist(), strict=True) if not sound], UnrolledError(
+                "the model gives no finite probabilities after this text; its weights are damaged, or the state is."
+            ))  # fmt: skip
+            self.end(time.monotonic(), None)
             return 0
         ids, nats = _chosen(log_prob, self.rows)
         tops = _tops(log_prob, self.rows)
@@ -114,15 +121,11 @@ class Batch:
         own = select_rows(state, torch.tensor([index]))
         return row.kept(map_tree(lambda value: value.clone(), self.predictor.shared_form(own)))
 
-    def _drop(self, finite: Tensor) -> None:
-        """Rows without probabilities end; the others go on in the next step."""
-        for row, sound in zip(self.rows, finite.tolist(), strict=True):
-            if not sound:
-                row.job.cancelled = True
-                row.job.hear(Failed(UnrolledError(
-                    "the model gives no finite probabilities after this text; its weights are damaged, or the state is."
-                )))  # fmt: skip
-        self.end(time.monotonic(), None)
+    def _drop(self, rows: Sequence[Row], error: UnrolledError) -> None:
+        """Rows that cannot go on end; the others go on in the next step."""
+        for row in rows:
+            row.job.cancelled = True
+            row.job.hear(Failed(error))
 
     def _keep_rows(self, alive: list[int]) -> None:
         if len(alive) == len(self.rows):
