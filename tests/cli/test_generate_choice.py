@@ -68,6 +68,8 @@ def test_beams(unrolled: Command, trained: Path) -> None:
 def test_beams_refused(refused: Callable[..., str], trained: Path) -> None:
     for flags in (["--samples", 2], ["--top-k", 3], ["--temperature", 0.5], ["--log-probs", 2], ["--typical", 0.5]):
         assert "chosen, not drawn" in refused("generate", trained, "--beams", 3, *flags)
-    assert "say --beams too" in refused("generate", trained, "--nbest", 3)
+    for flags in (["--nbest", 3], ["--length-penalty", 2], ["--stop-early", "first"]):
+        assert "say --beams too" in refused("generate", trained, *flags)
+    assert "change each other" in refused("generate", trained, "--beams", 3, "--predict", "dynamic=sgd")
     assert "equal groups" in refused("generate", trained, "--beams", 3, "--groups", 2)
     assert "stop_early" in refused("generate", trained, "--beams", 3, "--stop-early", "never")

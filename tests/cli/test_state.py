@@ -48,5 +48,7 @@ def test_refused(refused: Callable[..., str], unrolled: Command, trained: Path, 
     )
     assert "text left open" in refused("score", trained, "text.txt", "--open", "--boundary", "trailing")
     assert "the model" in refused("score", trained, "text.txt", "--state", "a.state", "--temperature", 2.0)
+    for verb in (["generate", trained], ["score", trained, "text.txt"]):
+        assert "cannot be kept" in refused(*verb, "--state-out", "b.state", "--predict", "dynamic=sgd")
     assert "no state of a text" in refused("generate", trained, "--state", "text.txt")
     assert "missing.state" in refused("generate", trained, "--state", "missing.state", code=1)

@@ -161,8 +161,10 @@ def generate(
         })  # fmt: skip
         print_beams(opened, text, tokens, search, sampler, stops, json, options, state)
         return
-    if nbest != 1 or groups != 1 or diversity:
-        raise UsageError("--nbest, --groups and --diversity are options of beam search; say --beams too.")
+    if nbest != 1 or groups != 1 or diversity or length_penalty != 1 or stop_early != "bound":
+        raise UsageError(
+            "--nbest, --groups, --diversity, --length-penalty and --stop-early need --beams; say --beams too."
+        )
     if state_out is not None:
         if samples > 1:
             raise UsageError("--state-out is the state after one text; leave out --samples.")

@@ -45,6 +45,10 @@ def state_form(run: Run, predictor: Predictor) -> StateForm:
     The id of the model is the folder's name and 12 hexadecimal digits of a checksum of all that a distribution depends
     on: weights, vocabulary, settings at test time, precision.
     """
+    if predictor.lockstep or not predictor.independent:
+        raise UsageError(
+            f"with {predictor.kind} not all that was read is in a state, so it cannot be kept; leave that setting out."
+        )
     weights = run.identity() if issubclass(run.task_class, ClosedTask) else sha256_file(run.weights_file)
     model = run.config.model.model_dump(mode="json", exclude={"compute"})
     told = [weights, run.tokenizer.fingerprint(), model, predictor.kind, predictor.options, predictor.precision]

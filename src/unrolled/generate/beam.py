@@ -15,7 +15,7 @@ from unrolled.generate.config import SamplerConfig
 from unrolled.generate.history import History
 from unrolled.generate.row import FinishReason, TextRow
 from unrolled.generate.sampler import changed_by
-from unrolled.generate.text import read_prompts
+from unrolled.generate.text import check_choice, read_prompts
 from unrolled.predict import KeptState, Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 
@@ -165,6 +165,9 @@ def beam_search(
     """
     check_vocabulary(predictor, tokenizer.vocab_size)
     config, sampler = config or BeamConfig(), sampler or SamplerConfig()
+    check_choice(tokenizer, sampler, stop)
+    if predictor.lockstep or not predictor.independent:
+        raise UsageError(f"with {predictor.kind} beams would change each other; leave that setting out.")
     if max_tokens < 1:
         raise UsageError(f"max_tokens must be at least 1 (got {max_tokens}).")
     ids = tokenizer.encode(prompt)

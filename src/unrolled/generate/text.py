@@ -110,16 +110,11 @@ def stream(
     for name, value in (("max_tokens", max_tokens), ("samples", samples)):
         if value < 1:
             raise UsageError(f"{name} must be at least 1 (got {value}).")
-    if "" in stop:
-        raise UsageError("a stop string is empty; leave it out.")
-    if sampler is not None and (
-        odd := next((one for one in sampler.bias if not 0 <= one < tokenizer.vocab_size), None)
-    ):
-        raise UsageError(f"the bias names the id {odd}, and there are {tokenizer.vocab_size:,}; leave it out.")
+    sampler = sampler or SamplerConfig()
+    check_choice(tokenizer, sampler, stop)
     coded = [tokenizer.encode(prompt) for prompt in prompts]
     if not coded:
         raise UsageError("there is no prompt; give one, or an empty one for a text from its beginning.")
-    sampler = sampler or SamplerConfig()
     begun = KeptState("", None) if state is None else state
     rows = []
     for number, ids in enumerate(coded):
@@ -130,6 +125,15 @@ def stream(
             text = TextRow(tokenizer, max_tokens, stop, before, keep=ends is not None)
             rows.append(_Row(number, sample, text, generator_of(sampler.seed, sample, before.drawn), history))
     return _advance(predictor, coded, rows, sampler, samples, begun, ends, log_probs)
+
+
+def check_choice(tokenizer: Tokenizer, sampler: SamplerConfig, stop: Sequence[str]) -> None:
+    """Raises UsageError for an empty stop string, and a bias of an id that there is not."""
+    if "" in stop:
+        raise UsageError("a stop string is empty; leave it out.")
+    odd = next((one for one in sampler.bias if not 0 <= one < tokenizer.vocab_size), None)
+    if odd is not None:
+        raise UsageError(f"the bias names the id {odd}, and there are {tokenizer.vocab_size:,}; leave it out.")
 
 
 def generate(

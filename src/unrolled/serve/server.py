@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,6 @@ from unrolled.serve.states.keys import StateKeys
 
 __all__ = ["run_server"]
 
-_LOG = logging.getLogger("unrolled.serve")
 # for answers under way once the engine has ended everything; streams have ended by then
 _LAST = 5
 
@@ -80,7 +78,7 @@ def run_server(
     host, port = sock.getsockname()[:2]
     settings = uvicorn.Config(
         app, http=TimedProtocol, ws="none", lifespan="on", access_log=False, log_config=None, server_header=False,
-        timeout_keep_alive=60, timeout_graceful_shutdown=_LAST, h11_max_incomplete_event_size=64 << 10,
+        timeout_keep_alive=60, timeout_graceful_shutdown=_LAST,
     )  # fmt: skip
     server = _Server(settings, engine, config.drain, tell)
 

@@ -48,6 +48,7 @@ def test_another_process_goes_on(serving: Callable[..., TestClient]) -> None:
     state = asked(first, prompt="abc", max_tokens=10, seed=1, return_state=True)["choices"][0]["state"]
     found = asked(second, state=state, max_tokens=20, seed=1, return_state=True)["choices"][0]
     assert found["text"] == wanted("abc", 30, seed=1)[0][10:]
+    assert second.post("/v1/score", json={"model": "elsewhere@000000000001", "text": "a"}).status_code == 200
     rotated = post(first, "/v1/completions", 400, state=found["state"], max_tokens=1)
     assert "not from this server" in rotated["error"]["message"], "the new key signs, and the old server has it not"
     other = serving(models=[served("other", seed=2)])

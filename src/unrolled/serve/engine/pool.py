@@ -129,7 +129,8 @@ class Engine:
         if name is None:
             raise UsageError(f"say which model: {', '.join(self.models)}.")
         for one in self.models.values():
-            if name in (one.name, one.id):
+            # of an id the checksum says which model it is; the folder may have another name elsewhere
+            if name in (one.name, one.id) or ("@" in name and name.rpartition("@")[2] == one.id.rpartition("@")[2]):
                 return one
         raise unknown_name("model", name, self.models)
 

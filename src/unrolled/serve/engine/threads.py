@@ -2,6 +2,7 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -23,7 +24,7 @@ class ShutDownError(UnrolledError):
         super().__init__("the server is being shut down; send the request again, to it or to another.")
 
 
-class EngineThread(threading.Thread):
+class EngineThread(threading.Thread, ABC):
     """A thread with a box of jobs. flush: sends what was said; it is called after a turn, though no more often than
     every :data:`_FLUSH` seconds while there is more to do."""
 
@@ -74,25 +75,25 @@ class EngineThread(threading.Thread):
                 self._flush()
                 flushed = now
 
+    @abstractmethod
     def has_work(self) -> bool:
         """Whether there is anything to do without another job."""
-        raise NotImplementedError
 
+    @abstractmethod
     def admit(self, job: Job) -> None:
         """Take a job."""
-        raise NotImplementedError
 
+    @abstractmethod
     def turn(self) -> None:
         """Do a little of everything."""
-        raise NotImplementedError
 
+    @abstractmethod
     def give_up(self) -> None:
         """End all jobs, since the server ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self, error: Exception) -> None:
         """End all jobs with an error."""
-        raise NotImplementedError
 
 
 def fail(jobs: Iterable[Job], error: Exception) -> None:

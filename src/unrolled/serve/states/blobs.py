@@ -75,7 +75,7 @@ class Blobs:
         if self.keys is not None and not self.keys.verify(mac, file):
             raise ForgedError
         kept = form.unpack(file)
-        if self.max_age is not None and not 0 <= time.time() - kept.issued <= self.max_age:
+        if self.max_age is not None and time.time() - kept.issued > self.max_age:
             raise UsageError("the state is older than this server takes; send the text again.")
         return kept
 
