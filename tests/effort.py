@@ -18,8 +18,8 @@ __all__ = ["LIMIT", "Rule", "piece"]
 LIMIT = 2.0
 # CPU seconds of the piece on the machine of the limit (AMD EPYC, Zen 4) when quiet: the least of 400
 _QUIET = 0.0473
-# One run of a test is no measurement: starting a process costs half as much again in one minute as in another.
-_GRACE = 1.5
+# One run of a test is no measurement: what starts a process costs more than twice as much in one minute as in another.
+_GRACE = 2.5
 
 
 def piece() -> float:

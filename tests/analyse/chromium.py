@@ -54,11 +54,7 @@ class Browser:
 
     def call(self, method: str, session: str | None = None, seconds: float = 60, **parameters: Any) -> Any:
         """The result of a command of the protocol. What else arrives is kept in ``events``."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if session is not None:
-            message["sessionId"] = session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
+        self._send(method, session, parameters)
         end = time.monotonic() + seconds
         while True:
             answer = self._receive(end)
@@ -66,6 +62,13 @@ class Browser:
                 assert "error" not in answer, answer
                 return answer["result"]
             self.events.append(answer)
+
+    def _send(self, method: str, session: str | None, parameters: dict[str, Any]) -> None:
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if session is not None:
+            message["sessionId"] = session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
 
     def _receive(self, end: float) -> dict[str, Any]:
         while b"\0" not in self._held:
@@ -96,7 +99,8 @@ class Browser:
         return page
 
     def close(self) -> None:
-        self.call("Browser.close")
+        """A browser that was told to close may be gone before it answers, so none is waited for."""
+        self._send("Browser.close", None, {})
         self._process.wait(30)
         os.close(self._write)
         os.close(self._read)
