@@ -1,6 +1,7 @@
 """How ``unrolled generate`` chooses: filters, penalties, bias, and what it tells of them."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,9 +45,33 @@ def test_log_probabilities(unrolled: Command, trained: Path) -> None:
     assert [line.split("\t")[1] for line in table[1:]] == [row["token"] for row in rows]
 
 
+def test_constraints(unrolled: Command, trained: Path, tmp_path: Path) -> None:
+    options = ("--prompt", "the ", "--tokens", 12, "--json")
+    (found,) = json.loads(unrolled("generate", trained, *options, "--constrain", "regex=[a-e]{2} [st]{3}").out)
+    assert re.fullmatch("[a-e]{2} [st]{3}", found["text"])
+    assert found["finish_reason"] == "end"
+    (tmp_path / "rules.lark").write_text('start: "the" | "sea"\n')
+    rules = ("--constrain", f"grammar=@{tmp_path}/rules.lark")
+    found = json.loads(unrolled("generate", trained, *options, "--beams", 4, "--nbest", 2, *rules).out)
+    assert sorted(one["text"] for one in found) == ["sea", "the"]
+    short = unrolled("generate", trained, "--tokens", 3, "--constrain", "regex=[a-e]{9}")
+    assert "1 of the texts ended before the constraint was met" in short.err
+
+
+def test_rare_options_are_settings(unrolled: Command, trained: Path) -> None:
+    flags, settings = (("--top-k", 2, "--seed", 5), ("--set", "sampler.top_k=2", "--set", "sampler.seed=5"))
+    texts = [unrolled("generate", trained, "--tokens", 30, *one).out for one in (flags, settings)]
+    assert texts[0] == texts[1]
+    (found,) = json.loads(unrolled("generate", trained, "--tokens", 300, "--stop-token", "e", "--json").out)
+    assert (found["finish_reason"], "e" in found["text"]) == ("stop", False)
+
+
 def test_refused(refused: Callable[..., str], trained: Path) -> None:
+    assert "did you mean 'regex'" in refused("generate", trained, "--constrain", "regx=a")
+    assert "must come next ('#')" in refused("generate", trained, "--constrain", "regex=a#")
+    assert "did you mean 'top_k'" in refused("generate", trained, "--set", "sampler.topk=2")
     assert "TEXT=X" in refused("generate", trained, "--bias", "e")
-    assert "that of one token, and 'the' is 3: 't', 'h', 'e'" in refused("generate", trained, "--bias", "the=1")
+    assert "one token is asked for, and 'the' is 3: 't', 'h', 'e'" in refused("generate", trained, "--bias", "the=1")
     assert "larger no_repeat" in refused("generate", trained, "--no-repeat", 1, "--tokens", 500, "--json")
     assert "typical" in refused("generate", trained, "--typical", 0)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unrolled.core.errors import UsageError
-from unrolled.generate import History, SamplerConfig, filter_log_prob
+from unrolled.generate import History, SamplerConfig, choose, draws, filter_log_prob
+from unrolled.generate.filters import FILTERS
 
 V = 50
 
@@ -89,8 +89,28 @@ def test_a_least_length() -> None:
 
 
 def test_nothing_left() -> None:
-    with pytest.raises(UsageError, match="larger no_repeat"):
-        changed({"no_repeat": 1}, [], list(range(V)), rows(1)[0])
+    history = History(SamplerConfig(no_repeat=1), [], None)
+    for token in range(V):
+        history.push(token)
+    found = choose(rows(2), SamplerConfig(no_repeat=1), [torch.Generator(), torch.Generator()], [history, fresh()])
+    assert found.stuck == [0]
+    assert "larger no_repeat" in str(history.refusal())
+
+
+def fresh() -> History:
+    return History(SamplerConfig(no_repeat=1), [], None)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_what_every_filter_leaves_sums_to_one(name: str) -> None:
+    log_prob = rows()
+    field = SamplerConfig.model_fields[name]
+    value = 3 if int in (field.annotation, *getattr(field.annotation, "__args__", ())) else 0.3
+    found = filter_log_prob(log_prob, SamplerConfig.parse({name: value}))
+    assert torch.allclose(found.exp().sum(-1), torch.ones(len(found), dtype=torch.float64), atol=1e-12)
+    assert bool(found.isneginf().any())
+    assert draws(SamplerConfig.parse({name: value}))
+    assert not draws(SamplerConfig())
 
 
 def test_neutral_settings_remember_nothing() -> None:

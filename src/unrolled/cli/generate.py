@@ -1,12 +1,11 @@
 """``unrolled generate``."""
 
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unrolled.cli.choosing import sampler_of
 from unrolled.cli.common import (
     BackendOption,
     DeviceOption,
@@ -19,16 +18,12 @@ from unrolled.cli.common import (
     StateOutOption,
     app,
     at_test_time,
-    emit,
     given_text,
     with_escapes,
-    write,
 )
 
 if TYPE_CHECKING:
-    from unrolled.generate import Generation, Piece, SamplerConfig
-    from unrolled.runs import Run
-    from unrolled.tokenizer import Tokenizer
+    pass
 
 
 @app.command()
@@ -72,6 +67,16 @@ def generate(
     stop: Annotated[
         list[str] | None,
         typer.Option(help="End before this text; \\n, \\t and \\\\ mean a line end, a tab and \\; repeatable."),
+    ] = None,
+    stop_token: Annotated[
+        list[str] | None, typer.Option(help="End before this token, a text of one token; repeatable.")
+    ] = None,
+    constrain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What the text may be: regex=[0-9]+, json=@schema.json, grammar=@rules.lark... (@ reads a file).",
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Continuations, made in one batch.")] = 1,
     log_probs: Annotated[
@@ -123,15 +128,20 @@ def generate(
 
     Example: unrolled generate runs/x --prompt "The " --beams 8 --nbest 5 --tokens 40
 
+    Example: unrolled generate runs/x --constrain json=@schema.json --samples 5
+
     Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
 
     Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
     """
     from unrolled.cli.beams import print_beams
+    from unrolled.cli.texts import print_generation
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
+    from unrolled.core.registry import unknown_name
     from unrolled.data.reading import read_plain
-    from unrolled.generate import BeamConfig, SamplerConfig, bias_of
+    from unrolled.generate import BeamConfig, draws
+    from unrolled.predict import ADAPTERS
     from unrolled.runs import Run
 
     if prompt is not None and prompt_file is not None:
@@ -141,17 +151,18 @@ def generate(
     else:
         text = given_text(prompt or "", "the prompt")
     opened = Run(run, device, backend, precision)
-    sampler = SamplerConfig.parse({
-        "bias": bias_of(dict(map(_bias, bias or ())), opened.tokenizer) if bias else {},
+    options, others = at_test_time(predict, settings, {"sampler": {}}, quantize=quantize, clamp=clamp or None)
+    flags = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical": typical,
         "epsilon": epsilon, "eta": eta, "repetition": repetition, "presence": presence, "frequency": frequency,
         "no_repeat": no_repeat, "no_repeat_prompt": no_repeat_prompt, "min_tokens": min_tokens, "seed": seed,
-    })  # fmt: skip
+    }  # fmt: skip
+    sampler = sampler_of(opened.tokenizer, flags, bias or (), stop_token or (), constrain, others.pop("sampler"))
     stops = [with_escapes(given_text(one, "a stop text")) for one in stop or ()]
-    options, _ = at_test_time(predict, settings, quantize=quantize, clamp=clamp or None)
+    if others:
+        raise unknown_name("config key", next(iter(others)), [*ADAPTERS, "predict", "sampler"])
     if beams is not None:
-        drawn = (temperature != 1, top_k, top_p, min_p, typical, epsilon, eta, samples > 1, log_probs, state_out)
-        if any(drawn):
+        if draws(sampler) or samples > 1 or log_probs or state_out:
             raise UsageError(
                 "beams are chosen, not drawn; leave out filters, --temperature, --samples, --log-probs and --state-out."
             )
@@ -170,89 +181,3 @@ def generate(
             raise UsageError("--state-out is the state after one text; leave out --samples.")
         ready_output(state_out, *([] if state is None else [state]))
     print_generation(opened, text, tokens, sampler, stops, samples, json, options, state, state_out, log_probs)
-
-
-def _bias(text: str) -> tuple[str, float]:
-    from unrolled.core.errors import UsageError
-
-    name, _, value = text.rpartition("=")
-    try:
-        if not name:
-            raise ValueError("no text")
-        return with_escapes(name), float(value)
-    except ValueError as error:
-        raise UsageError(f"--bias needs the form TEXT=X, such as --bias e=-2 (got {text!r}).") from error
-
-
-def print_generation(
-    run: "Run",
-    text: str,
-    tokens: int,
-    sampler: "SamplerConfig | None" = None,
-    stop: Sequence[str] = (),
-    samples: int = 1,
-    json: bool = False,
-    predict: Mapping[str, Any] | None = None,
-    state: Path | None = None,
-    state_out: Path | None = None,
-    log_probs: int = 0,
-) -> None:
-    """Generate over a run and print: one sample as it comes, several when they are whole.
-
-    Args:
-        state: file of the state to go on from. state_out: file for the state after the text, of one sample.
-        log_probs: how many of the likeliest tokens are told of each; 0: the text is printed.
-    """
-    from unrolled.evaluate import open_predictor, state_form
-    from unrolled.generate import generate as whole
-    from unrolled.generate import stream
-    from unrolled.predict import KeptState, PredictorConfig
-    from unrolled.predict.state_files import read_state, write_state
-
-    with open_predictor(run, PredictorConfig.parse(predict or {}), stepwise=True) as predictor:
-        form = None if state is None and state_out is None else state_form(run, predictor)
-        begun = None if form is None else form.begin() if state is None else read_state(state, form)
-        ends: dict[tuple[int, int], KeptState] | None = None if state_out is None else {}
-        arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples, begun, ends, log_probs)
-        if json:
-            emit([_as_json(done, run.tokenizer) for done in whole(*arguments)])
-        elif log_probs:
-            write("\t".join(_COLUMNS))
-            for piece in stream(*arguments):
-                write("\t".join(map(_cell, _row(piece, run.tokenizer).values())))
-                sys.stdout.flush()
-        elif samples > 1:
-            for i, done in enumerate(whole(*arguments), 1):
-                write(f"--- {i}\n{text}{done.text}")
-        else:
-            pieces = stream(*arguments)  # refuses a prompt that it cannot read, before anything is printed
-            write(text, "")
-            for piece in pieces:
-                write(piece.text, "")
-                sys.stdout.flush()
-            write("")
-        if ends is not None and state_out is not None and form is not None:
-            write_state(state_out, ends[0, 0], form)
-
-
-_COLUMNS = ("sample", "token", "log_prob", "log_prob_after", "likeliest", "likeliest_after")
-
-
-def _row(piece: "Piece", tokenizer: "Tokenizer") -> dict[str, Any]:
-    """What is told of a token, by the names of the columns."""
-    assert piece.told is not None
-    best = ([(tokenizer.token(one), nats) for one, nats in each] for each in (piece.told.before, piece.told.after))
-    values = (piece.sample, tokenizer.token(piece.token), piece.log_prob, piece.told.log_prob, *best)
-    return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(f"{name!r}:{nats:.4f}" for name, nats in value)
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
-
-
-def _as_json(done: "Generation", tokenizer: "Tokenizer") -> dict[str, Any]:
-    value = done._asdict()
-    pieces = value.pop("pieces")
-    return {**value, "log_probs": [_row(piece, tokenizer) for piece in pieces]} if pieces else value

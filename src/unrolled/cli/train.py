@@ -88,7 +88,7 @@ def train(
         return
     write(_summary(trained))
     if sample and trained.task_class.language and trained.task_class.reads_text:
-        from unrolled.cli.generate import print_generation
+        from unrolled.cli.texts import print_generation
 
         out.print("sample:", style="bold")
         print_generation(trained, "", sample)

@@ -12,7 +12,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import map_tree, select_rows
 from unrolled.generate.config import SamplerConfig
-from unrolled.generate.history import History
+from unrolled.generate.history import History, constraint_of
 from unrolled.generate.row import FinishReason, TextRow
 from unrolled.generate.sampler import changed_by
 from unrolled.generate.text import check_choice, read_prompts
@@ -74,10 +74,10 @@ class _Beam:
         """The text with a token more, and why it ends there, if it does."""
         made = copy.copy(self)
         made.row = self.row.fork()
-        text, reason = made.row.push(token)
         made.history = None if self.history is None else self.history.fork()
         if made.history is not None:
             made.history.push(token)
+        text, reason = made.row.push(token, None if made.history is None else made.history.over)
         made.text, made.tokens = self.text + text, [*self.tokens, token]
         made.total, made.log_prob = total, log_prob
         return made, reason
@@ -156,7 +156,8 @@ def beam_search(
     reach. Of equal scores the lower row comes first, then the lower id.
 
     Args:
-        sampler: its bias, penalties and ``no_repeat`` change the scores; temperature, filters and seed have no part.
+        sampler: its bias, penalties, ``no_repeat`` and constraint change the scores; temperature, filters and seed do
+            not.
         stop: strings that end a text. state: what the prompt goes on from.
     Raises:
         UsageError: as :func:`unrolled.generate.stream`; no text is left.
@@ -175,9 +176,10 @@ def beam_search(
     before = begun._replace(last=ids[-1], drawn=0, pending=b"", held="") if ids else begun
     groups = []
     falls = not any(one > 0 for one in sampler.bias.values()) and min(sampler.presence, sampler.frequency) >= 0
+    constraint = constraint_of(sampler, tokenizer)
     for number in range(config.groups):
-        history = History(sampler, ids, tokenizer.end_id) if sampler.remembers else None
-        beam = _Beam(TextRow(tokenizer, max_tokens, stop, before), history)
+        history = History(sampler, ids, tokenizer.end_id, constraint) if sampler.remembers else None
+        beam = _Beam(TextRow(tokenizer, max_tokens, stop, before, stop_tokens=sampler.stop_tokens), history)
         groups.append(_Group(number, config.beams // config.groups, config, beam, falls))
     first = None if begun.tree is None else predictor.own_form(begun.tree)
     states = map_tree(lambda value: value.repeat_interleave(config.groups, 0), read_prompts(predictor, [ids], first))
@@ -187,7 +189,7 @@ def beam_search(
 def _search(
     predictor: Predictor, state: Any, groups: list[_Group], max_tokens: int, sampler: SamplerConfig
 ) -> list[Hypothesis]:
-    going = groups
+    going, refusal = groups, None
     for count in range(1, max_tokens + 1):
         log_prob = predictor.predict(state).log_prob.cpu()
         if not bool(log_prob.amax(-1).isfinite().all()):
@@ -200,6 +202,9 @@ def _search(
             low += len(group.beams)
             histories = [beam.history for beam in group.beams if beam.history is not None] or None
             ranked = changed_by(part, sampler, histories)
+            if histories is not None:
+                for place in ranked.amax(-1).isneginf().nonzero().squeeze(1).tolist():
+                    refusal = histories[place].refusal()
             for token in group.step(ranked, part, penalty):
                 penalty[token] += group.config.diversity
         if count == max_tokens:
@@ -217,7 +222,7 @@ def _search(
         state = predictor.observe(select_rows(state, rows), tokens.to(predictor.device))
     found = [one for group in groups for one in group.pool[: group.config.nbest]]
     if not found:
-        raise UsageError("no text is left to be said; loosen what is forbidden.")
+        raise refusal or UsageError("no text is left to be said; loosen what is forbidden.")
     return found
 
 

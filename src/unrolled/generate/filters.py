@@ -1,47 +1,81 @@
 """From a model's distribution to the one that is drawn from: what is kept of it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from unrolled.generate.config import SamplerConfig
 
-__all__ = ["filter_log_prob"]
+__all__ = ["FILTERS", "draws", "filter_log_prob"]
 
 
 def filter_log_prob(log_prob: Tensor, config: SamplerConfig) -> Tensor:
     """The distribution to draw from.
 
-    Each filter sees the distribution that the one before left, renormalised.
+    Temperature first, then each of :data:`FILTERS` whose option is given; it sees the distribution that the one before
+    left, renormalised.
 
     Args:
         log_prob: (..., V) nats; need not be normalised.
     Returns:
         (..., V) normalised nats; minus infinity for tokens that are never drawn. At temperature 0, 0 for the
         most probable token (the lowest id among equals).
-    Sources:
-        top_p: Holtzman et al. 2020; min_p: Nguyen et al. 2024; typical: Meister et al. 2023; epsilon and eta: Hewitt,
-        Manning and Liang 2022.
     """
     if config.temperature == 0:
         best = log_prob.argmax(-1, keepdim=True)
         return torch.full_like(log_prob, -torch.inf).scatter_(-1, best, 0.0)
     # The maximum is taken off first: a tiny temperature must not overflow.
     kept = torch.log_softmax((log_prob - log_prob.amax(-1, keepdim=True)) / config.temperature, -1)
-    if config.top_k is not None and config.top_k < kept.shape[-1]:
-        least = kept.topk(config.top_k, -1).values[..., -1:]
-        kept = _keep(kept, kept >= least)
-    if config.top_p is not None and config.top_p < 1:
-        kept = _keep(kept, _mass(kept, -kept, config.top_p))
-    if config.min_p:
-        kept = _keep(kept, kept.exp() >= config.min_p * kept.amax(-1, keepdim=True).exp())
-    if config.typical is not None and config.typical < 1:
-        kept = _keep(kept, _mass(kept, (kept + _entropy(kept)).abs(), config.typical))
-    if config.epsilon is not None:
-        kept = _keep(kept, _at_least(kept, torch.full_like(kept[..., :1], config.epsilon)))
-    if config.eta is not None:
-        least = (config.eta**0.5 * torch.exp(-_entropy(kept))).clamp(max=config.eta)
-        kept = _keep(kept, _at_least(kept, least))
+    for name, keep in FILTERS.items():
+        value = getattr(config, name)
+        if value is not None and (inside := keep(kept, value)) is not None:
+            kept = torch.log_softmax(kept.masked_fill(~inside, -torch.inf), -1)
     return kept
+
+
+def _top_k(log_prob: Tensor, count: int) -> Tensor | None:
+    """The most probable tokens, and ties with the last of them."""
+    return log_prob >= log_prob.topk(count, -1).values[..., -1:] if count < log_prob.shape[-1] else None
+
+
+def _top_p(log_prob: Tensor, share: float) -> Tensor | None:
+    """Holtzman et al. 2020."""
+    return _mass(log_prob, -log_prob, share) if share < 1 else None
+
+
+def _min_p(log_prob: Tensor, share: float) -> Tensor | None:
+    """Nguyen et al. 2024."""
+    return log_prob.exp() >= share * log_prob.amax(-1, keepdim=True).exp() if share else None
+
+
+def _typical(log_prob: Tensor, share: float) -> Tensor | None:
+    """Meister et al. 2023."""
+    return _mass(log_prob, (log_prob + _entropy(log_prob)).abs(), share) if share < 1 else None
+
+
+def _epsilon(log_prob: Tensor, least: float) -> Tensor:
+    """Hewitt, Manning and Liang 2022."""
+    return _at_least(log_prob, torch.full_like(log_prob[..., :1], least))
+
+
+def _eta(log_prob: Tensor, eta: float) -> Tensor:
+    """Hewitt, Manning and Liang 2022, algorithm 1."""
+    return _at_least(log_prob, (eta**0.5 * torch.exp(-_entropy(log_prob))).clamp(max=eta))
+
+
+FILTERS: dict[str, Callable[[Tensor, Any], Tensor | None]] = {
+    "top_k": _top_k,
+    "top_p": _top_p,
+    "min_p": _min_p,
+    "typical": _typical,
+    "epsilon": _epsilon,
+    "eta": _eta,
+}
+"""Option of the sampler -> what it keeps of a distribution (..., V) of normalised nats, in the order in which they
+come: boolean (..., V), at least one true, or None for all. A further filter is a row here and a
+field of :class:`Choosing`; the command line has it by ``--set sampler.NAME`` and a server by its name."""
 
 
 def _mass(log_prob: Tensor, order: Tensor, share: float) -> Tensor:
@@ -63,5 +97,6 @@ def _entropy(log_prob: Tensor) -> Tensor:
     return torch.special.entr(log_prob.exp()).sum(-1, keepdim=True)
 
 
-def _keep(log_prob: Tensor, inside: Tensor) -> Tensor:
-    return torch.log_softmax(log_prob.masked_fill(~inside, -torch.inf), -1)
+def draws(config: SamplerConfig) -> bool:
+    """Whether options are given that a search, which chooses the best and draws nothing, has no part for."""
+    return config.temperature != 1 or any(getattr(config, name) is not None for name in FILTERS)

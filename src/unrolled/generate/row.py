@@ -12,7 +12,12 @@ from unrolled.tokenizer import Tokenizer
 __all__ = ["FinishReason", "TextRow"]
 
 FinishReason = Literal["length", "stop", "end"]
-"""Why a text ended: ``max_tokens``, a stop string, or an end symbol that stands for no text."""
+"""Why a text ended: ``max_tokens``, a stop string or token, or an end symbol that stands for no text; a text that meets
+its constraint and cannot go on has ended too."""
+
+
+Over = Literal["whole", "ended"] | None
+"""Whether a text meets its constraint and cannot go on, or was ended by the end symbol in place of more."""
 
 
 class TextRow:
@@ -22,28 +27,43 @@ class TextRow:
         tokenizer: of its model. max_tokens: after so many it is finished. stop: strings that end it.
         before: the state that it goes on from; of it what was kept back and the last token count here.
         keep: whether what is kept back when ``max_tokens`` is reached stays so, for a next part, and is not shown.
+        stop_tokens: ids that end it.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, max_tokens: int, stop: Sequence[str], before: KeptState, keep: bool = False
+        self,
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        stop: Sequence[str],
+        before: KeptState,
+        keep: bool = False,
+        stop_tokens: Sequence[int] = (),
     ):
+        self._stops = frozenset(stop_tokens)
         self.count, self.last, self._most, self._keep = 0, before.last, max_tokens, keep
         self.decoder, self._watch = tokenizer.decoder(before.last, before.pending), StopWatch(stop, before.held)
         end = tokenizer.end_id
         self._end = end if end is not None and not tokenizer.pieces[end] else None
 
-    def push(self, token: int) -> tuple[str, FinishReason | None]:
-        """The text that a token adds, and why the text is now finished, if it is."""
+    def push(self, token: int, over: Over = None) -> tuple[str, FinishReason | None]:
+        """The text that a token adds, and why the text is now finished, if it is.
+
+        Args:
+            over: see :data:`Over`.
+        """
         self.count, self.last = self.count + 1, token
-        text, stopped = self._watch.push(self.decoder.push(token))
+        if token in self._stops:
+            return self.finish()[0], "stop"
+        text, stopped = self._watch.push("" if over == "ended" else self.decoder.push(token))
         if stopped:
             return text, "stop"
-        if token != self._end and self.count < self._most:
+        ended = over is not None or token == self._end
+        if not ended and self.count < self._most:
             return text, None
-        if token != self._end and self._keep:
+        if not ended and self._keep:
             return text, "length"
         rest, stopped = self.finish()
-        return text + rest, "stop" if stopped else "end" if token == self._end else "length"
+        return text + rest, "stop" if stopped else "end" if ended else "length"
 
     def fork(self) -> "TextRow":
         """The same text, to be gone on with in another way."""

@@ -18,10 +18,12 @@ _AT_ONCE = 1 << 16
 
 
 class Chosen(NamedTuple):
-    """ids: (batch,) on the CPU. log_prob: (batch, V) nats of the distributions that they were drawn from."""
+    """ids: (batch,) on the CPU. log_prob: (batch, V) nats of the distributions that they were drawn from. stuck: rows
+    for which no token was left; what stands there means nothing, and their histories say why."""
 
     ids: Tensor
     log_prob: Tensor
+    stuck: list[int]
 
 
 def generator_of(seed: int, sample: int, drawn: int = 0) -> torch.Generator:
@@ -63,10 +65,13 @@ def choose(
         log_prob: (batch, V) nats of the model. generators: one a row.
         histories: of each row, where the sampler remembers.
     """
-    filtered = filter_log_prob(changed_by(log_prob, sampler, histories), sampler)
+    changed, stuck = changed_by(log_prob, sampler, histories), []
+    if histories is not None and (stuck := changed.amax(-1).isneginf().nonzero().squeeze(1).tolist()):
+        changed[stuck] = log_prob[stuck].to(changed)
+    filtered = filter_log_prob(changed, sampler)
     # Greedy choice needs no random number, and no copy of the whole distribution to the CPU.
     ids = filtered.argmax(-1).cpu() if sampler.temperature == 0 else draw(filtered, generators)
-    return Chosen(ids, filtered)
+    return Chosen(ids, filtered, stuck)
 
 
 def changed_by(log_prob: Tensor, sampler: SamplerConfig, histories: Sequence[History] | None) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import map_tree, repeat_rows, select_rows, to
 from unrolled.generate.config import SamplerConfig
-from unrolled.generate.history import History
+from unrolled.generate.history import History, constraint_of
 from unrolled.generate.row import FinishReason, TextRow
 from unrolled.generate.sampler import choose, generator_of
 from unrolled.predict import KeptState, Predictor, check_vocabulary
@@ -103,7 +103,8 @@ def stream(
         log_probs: how many of the likeliest tokens are told with each piece.
     Raises:
         UsageError: a prompt that the tokenizer cannot read; ``max_tokens`` or ``samples`` below 1; an empty
-            stop string. Raised by the call itself, before the first piece is asked for.
+            stop string; a constraint that this vocabulary cannot meet. Raised by the call itself, before the first
+            piece is asked for. No token may come next: raised where that is found.
         UnrolledError: tokenizer and predictor differ in vocabulary; a prediction is not finite.
     """
     check_vocabulary(predictor, tokenizer.vocab_size)
@@ -116,24 +117,25 @@ def stream(
     if not coded:
         raise UsageError("there is no prompt; give one, or an empty one for a text from its beginning.")
     begun = KeptState("", None) if state is None else state
-    rows = []
+    rows, constraint = [], constraint_of(sampler, tokenizer)
     for number, ids in enumerate(coded):
         # a prompt ends what was kept back, and a seed begins anew after it
         before = begun._replace(last=ids[-1], drawn=0, pending=b"", held="") if ids else begun
         for sample in range(samples):
-            history = History(sampler, ids, tokenizer.end_id) if sampler.remembers else None
-            text = TextRow(tokenizer, max_tokens, stop, before, keep=ends is not None)
+            history = History(sampler, ids, tokenizer.end_id, constraint) if sampler.remembers else None
+            text = TextRow(tokenizer, max_tokens, stop, before, ends is not None, sampler.stop_tokens)
             rows.append(_Row(number, sample, text, generator_of(sampler.seed, sample, before.drawn), history))
     return _advance(predictor, coded, rows, sampler, samples, begun, ends, log_probs)
 
 
 def check_choice(tokenizer: Tokenizer, sampler: SamplerConfig, stop: Sequence[str]) -> None:
-    """Raises UsageError for an empty stop string, and a bias of an id that there is not."""
+    """Raises UsageError for an empty stop string, and a bias or a stop token of an id that there is not."""
     if "" in stop:
         raise UsageError("a stop string is empty; leave it out.")
-    odd = next((one for one in sampler.bias if not 0 <= one < tokenizer.vocab_size), None)
-    if odd is not None:
-        raise UsageError(f"the bias names the id {odd}, and there are {tokenizer.vocab_size:,}; leave it out.")
+    for name, ids in (("bias", sampler.bias), ("stop token", sampler.stop_tokens)):
+        odd = next((one for one in ids if not 0 <= one < tokenizer.vocab_size), None)
+        if odd is not None:
+            raise UsageError(f"a {name} names the id {odd}, and there are {tokenizer.vocab_size:,}; leave it out.")
 
 
 def generate(
@@ -183,14 +185,16 @@ def _advance(
         if not bool(log_prob.amax(-1).isfinite().all()):
             raise UnrolledError("the model gives no finite probabilities; its weights are damaged or diverged.")
         histories = [row.history for row in rows if row.history is not None] or None
-        ids, filtered = choose(log_prob, sampler, [row.generator for row in rows], histories)
+        ids, filtered, stuck = choose(log_prob, sampler, [row.generator for row in rows], histories)
+        if stuck and histories is not None:
+            raise histories[stuck[0]].refusal()
         told = _told(log_prob, filtered, ids, log_probs) if log_probs else None
         nats = log_prob.gather(1, ids.to(log_prob.device).unsqueeze(1)).squeeze(1).tolist()
         alive, done = [], []
         for index, (row, token) in enumerate(zip(rows, ids.tolist(), strict=True)):
             if row.history is not None:
                 row.history.push(token)
-            text, reason = row.text.push(token)
+            text, reason = row.text.push(token, None if row.history is None else row.history.over)
             yield Piece(row.prompt, row.sample, token, nats[index], text, reason, None if told is None else told[index])
             (alive if reason is None else done).append(index)
         if ends is not None and done:

@@ -148,7 +148,9 @@ def test_bias_and_filters(client: TestClient) -> None:
     assert asked(client, prompt="ab", logit_bias={q: 100}, max_tokens=4)["choices"][0]["text"] == "qqqq"
     every: tuple[dict[str, Any], ...] = (
         {"top_k": 2}, {"top_p": 0.4}, {"min_p": 0.2}, {"temperature": 0}, {"typical": 0.3}, {"epsilon": 0.1},
-        {"eta": 0.1}, {"no_repeat": 2}, {"repetition": 1.4},
+        {"eta": 0.1}, {"no_repeat": 2}, {"repetition": 1.4}, {"stop_tokens": [int(q)]},
+        {"constrain": {"name": "regex", "pattern": "[a-d]{3}( [e-h]{3})*"}},
+        {"constrain": {"name": "regex", "pattern": "abc"}},
     )  # fmt: skip
     for options in every:
         found = asked(client, prompt="ab", max_tokens=15, seed=2, **options)["choices"][0]["text"]
@@ -168,6 +170,7 @@ def test_refused(serving: Callable[..., TestClient]) -> None:
         {"n": 5}, {"prompt": ["a"] * 5}, {"prompt": "a" * 31}, {"prompt": "a" * 999}, {"prompt": [99]},
         {"prompt": [-1]}, {"prompt": "é"}, {"prompt": {"a": 1}}, {"logit_bias": {"x": 1}}, {"logit_bias": {"99": 1}},
         {"logit_bias": {"1": 101}}, {"seed": -1}, {"max_tokens": "many"}, {"stream_options": {"x": 1}},
+        {"constrain": {"name": "regex", "pattern": "[a"}}, {"constrain": "json"}, {"stop_tokens": [99]},
         {"max_tokens": 10**30}, {"state": "st-unknown"}, {"state": "abc"},
     ):  # fmt: skip
         status = 410 if body.get("state") == "st-unknown" else 400

@@ -10,7 +10,6 @@ from torch import Tensor
 from unrolled.core.errors import UnrolledError
 from unrolled.core.tree import map_tree, select_rows
 from unrolled.generate import History, TextRow, choose
-from unrolled.generate.history import NothingLeftError
 from unrolled.generate.sampler import generator_of
 from unrolled.predict import KeptState, Predictor
 from unrolled.serve.engine.jobs import Completion, Failed, Probed, Wrote
@@ -26,10 +25,12 @@ class Row:
 
     def __init__(self, job: Completion, sample: int, read: KeptState):
         self.job, self.sample, self.read = job, sample, read
-        self.text = TextRow(job.served.tokenizer, job.max_tokens, job.stop, read, keep=job.keep)
+        self.text = TextRow(
+            job.served.tokenizer, job.max_tokens, job.stop, read, job.keep, stop_tokens=job.sampler.stop_tokens
+        )
         self.generator = generator_of(job.sampler.seed, sample, read.drawn)
         end = job.served.tokenizer.end_id
-        self.history = History(job.sampler, job.ids, end) if job.sampler.remembers else None
+        self.history = History(job.sampler, job.ids, end, job.constraint) if job.sampler.remembers else None
 
     def kept(self, tree: Any) -> KeptState:
         """The state after the text so far. tree: its tensors, in the shared form."""
@@ -77,24 +78,24 @@ class Batch:
         """Write one token of every row. Returns how many."""
         if not self.rows:
             return 0
-        size = self.predictor.vocab_size
-        stuck = [row for row in self.rows if row.history is not None and not row.history.leaves(size)]
         log_prob = self.predictor.predict(self.state).log_prob
         finite = log_prob.amax(-1).isfinite()
-        if stuck or not bool(finite.all()):
-            self._drop(stuck, NothingLeftError())
+        if not bool(finite.all()):
             self._drop([row for row, sound in zip(self.rows, finite.tolist(), strict=True) if not sound], UnrolledError(
                 "the model gives no finite probabilities after this text; its weights are damaged, or the state is."
             ))  # fmt: skip
             self.end(time.monotonic(), None)
             return 0
-        ids, nats = _chosen(log_prob, self.rows)
+        ids, nats, stuck = _chosen(log_prob, self.rows)
         tops = _tops(log_prob, self.rows)
         alive, kept, last = [], [], []
         for index, (row, token) in enumerate(zip(self.rows, ids.tolist(), strict=True)):
-            if row.history is not None:
-                row.history.push(token)
-            text, reason = row.text.push(token)
+            if row.job.cancelled:
+                continue
+            if row.history is not None and (error := _remembered(row.history, token, index in stuck)):
+                self._drop([row], error)
+                continue
+            text, reason = row.text.push(token, None if row.history is None else row.history.over)
             told = Probed(token, nats[index], tops.get(index, ()))
             if reason is None:
                 alive.append(index)
@@ -134,24 +135,36 @@ class Batch:
         self.state = select_rows(self.state, torch.tensor(alive)) if alive else None
 
 
-def _chosen(log_prob: Tensor, rows: Sequence[Row]) -> tuple[Tensor, list[float]]:
-    """The next token of every row (batch,), and its nats before temperature and filters."""
+def _chosen(log_prob: Tensor, rows: Sequence[Row]) -> tuple[Tensor, list[float], set[int]]:
+    """The next token of every row (batch,), its nats before temperature and filters, and the rows that have none."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(row.job.alike, []).append(index)
-    ids = torch.empty(len(rows), dtype=torch.int64)
+    ids, stuck = torch.empty(len(rows), dtype=torch.int64), set()
     for members in groups.values():
         job = rows[members[0]].job
         whole = len(members) == len(rows)
         part = log_prob if whole else log_prob[torch.tensor(members)]
         chosen = [rows[index] for index in members]
         histories = [row.history for row in chosen if row.history is not None] or None
-        found = choose(part, job.sampler, [row.generator for row in chosen], histories).ids
+        found = choose(part, job.sampler, [row.generator for row in chosen], histories)
+        stuck.update(members[place] for place in found.stuck)
         if whole:
-            ids = found
+            ids = found.ids
         else:
-            ids[torch.tensor(members)] = found
-    return ids, log_prob.gather(1, ids.unsqueeze(1)).squeeze(1).tolist()
+            ids[torch.tensor(members)] = found.ids
+    return ids, log_prob.gather(1, ids.unsqueeze(1)).squeeze(1).tolist(), stuck
+
+
+def _remembered(history: History, token: int, stuck: bool) -> UnrolledError | None:
+    """Tells a text's history of its token. Returns why the text cannot go on, if it cannot."""
+    if stuck:
+        return history.refusal()
+    try:
+        history.push(token)
+    except UnrolledError as error:  # a grammar that came to its limits
+        return error
+    return None
 
 
 def _tops(log_prob: Tensor, rows: Sequence[Row]) -> dict[int, tuple[tuple[int, float], ...]]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from unrolled.core.errors import UnrolledError
 from unrolled.evaluate import ScoreConfig, Scored, TextBlock, score_ids, score_text
-from unrolled.generate import SamplerConfig
+from unrolled.generate import SamplerConfig, constraint_of
 from unrolled.predict import KeptState
 from unrolled.serve.engine.served import Served
 
@@ -137,6 +137,7 @@ class Completion(Reading):
         keep: bool = False,
     ):
         super().__init__(served, before, deadline, ids, measure)
+        self.constraint = constraint_of(sampler, served.tokenizer)
         self.samples, self.max_tokens, self.sampler, self.stop = samples, max_tokens, sampler, tuple(stop)
         self.top, self.keep = top, keep
         # texts of which this is equal choose their tokens together

@@ -9,16 +9,12 @@ from starlette.requests import Request
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.files import nested_deeper
+from unrolled.generate.config import Choosing
 
-__all__ = ["SAME_NAMES", "AdvanceBody", "CompletionBody", "ForkBody", "InspectBody", "ScoreBody", "StateBody", "parsed"]
+__all__ = ["AdvanceBody", "CompletionBody", "ForkBody", "InspectBody", "ScoreBody", "StateBody", "parsed"]
 
 _MOST_STOPS, _LONGEST_STOP = 8, 64
 
-SAME_NAMES = (
-    "temperature", "top_k", "min_p", "typical", "epsilon", "eta", "repetition", "no_repeat", "no_repeat_prompt",
-    "min_tokens",
-)  # fmt: skip
-"""Fields of a completion that are options of the sampler."""
 
 Body = TypeVar("Body", bound=Config)
 StateFormat = Literal["blob", "handle"]
@@ -30,25 +26,15 @@ class StreamOptions(Config):
     include_usage: bool = Field(default=False, description="an event with the usage before the end")
 
 
-class CompletionBody(Config):
-    """A request for completions, in OpenAI's form; further filters and penalties, ``first`` and states are ours."""
+class CompletionBody(Choosing):
+    """A request for completions, in OpenAI's form; the sampler's options, ``first`` and states are ours."""
 
     model: str | None = Field(default=None, description="name or id of a model; optional where only one is served")
     prompt: str | list[str] | list[int] | list[list[int]] = Field(
         default="", description="text, ids, or a list of either; an empty one goes on from the state, or begins a text"
     )
     max_tokens: int = Field(default=16, ge=0, description="tokens written for each text; 0 reads only")
-    temperature: float = Field(default=1.0, ge=0, description="divides the logits; 0: always the likeliest token")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="the fewest tokens that hold this probability")
-    top_k: int | None = Field(default=None, ge=1, description="the k likeliest tokens")
-    min_p: float | None = Field(default=None, ge=0, le=1, description="tokens at least so likely as the likeliest")
-    typical: float | None = Field(default=None, gt=0, le=1, description="tokens of nearly the expected surprisal")
-    epsilon: float | None = Field(default=None, gt=0, lt=1, description="tokens of at least this probability")
-    eta: float | None = Field(default=None, gt=0, lt=1, description="as epsilon, lower where many are likely")
-    repetition: float | None = Field(default=None, ge=1, description="multiplies what was there already (CTRL)")
     no_repeat: int | None = Field(default=None, ge=1, le=64, description="no sequence of so many tokens twice")
-    no_repeat_prompt: bool = Field(default=False, description="the prompt's count there too")
-    min_tokens: int = Field(default=0, ge=0, description="no end symbol before so many tokens")
     n: int = Field(default=1, ge=1, description="texts for each prompt")
     stream: bool = Field(default=False, description="server-sent events as the text is written")
     stream_options: StreamOptions | None = Field(default=None, description="options of streaming")
@@ -77,6 +63,8 @@ class CompletionBody(Config):
             raise UsageError("field 'suffix' is not supported: these models read forwards; leave it out.")
         if self.best_of not in (None, self.n):
             raise UsageError("field 'best_of' beyond n is not supported; leave it out.")
+        if self.constrain is not None and self.constrain.reads_files:
+            raise UsageError(f"field 'constrain': {self.constrain.name} reads a file; choose another constraint.")
         stops = self.stops
         if len(stops) > _MOST_STOPS or any(not 1 <= len(one) <= _LONGEST_STOP for one in stops):
             raise UsageError(

@@ -13,10 +13,12 @@ from starlette.responses import JSONResponse
 
 from unrolled.core.errors import UsageError
 from unrolled.generate import SamplerConfig
+from unrolled.generate.config import Choosing
+from unrolled.generate.text import check_choice
 from unrolled.serve.engine.jobs import Completion, Ended, Event, Reading, Told, Wrote
 from unrolled.serve.engine.pool import Ticket
 from unrolled.serve.engine.served import Served
-from unrolled.serve.http.bodies import SAME_NAMES, CompletionBody, parsed
+from unrolled.serve.http.bodies import CompletionBody, parsed
 from unrolled.serve.http.choice import Choice, Prompt
 from unrolled.serve.http.events import DONE, EventStream, event, unless_gone
 from unrolled.serve.http.service import Service, new_id
@@ -57,12 +59,12 @@ class _Asked:
         self.before = self.served.begun if state is None else state
         self.null = (body.first or ("null" if state is None else "score")) == "null"
         self.seed = secrets.randbits(31) if body.seed is None else body.seed
-        top_p = None if body.top_p == 1 else body.top_p
-        same = {name: getattr(body, name) for name in SAME_NAMES}
+        same = {name: getattr(body, name) for name in Choosing.model_fields}
         self.sampler = SamplerConfig.parse({
-            **same, "top_p": top_p, "seed": self.seed, "bias": _bias(body.logit_bias, self.served),
+            **same, "seed": self.seed, "bias": _bias(body.logit_bias, self.served),
             "presence": body.presence_penalty, "frequency": body.frequency_penalty,
         })  # fmt: skip
+        check_choice(self.served.tokenizer, self.sampler, body.stops)
         self.head = {"id": new_id(), "object": "text_completion", "created": int(time.time()), "model": self.served.id}
         self.choices: list[list[Choice]] = []  # of each prompt
         self.prompt_tokens = 0

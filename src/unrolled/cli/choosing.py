@@ -1,0 +1,73 @@
+"""How tokens are chosen, from the options of the command line."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unrolled.cli.common import with_escapes
+
+if TYPE_CHECKING:
+    from unrolled.generate import SamplerConfig
+    from unrolled.tokenizer import Tokenizer
+
+__all__ = ["sampler_of"]
+
+
+def sampler_of(
+    tokenizer: "Tokenizer",
+    flags: Mapping[str, Any],
+    bias: Sequence[str],
+    stop_tokens: Sequence[str],
+    constrain: str | None,
+    settings: Any,
+) -> "SamplerConfig":
+    """The sampler.
+
+    Args:
+        flags: options that have the name of a field. bias: each TEXT=X. stop_tokens: texts of single tokens.
+        constrain: a name, or NAME=VALUE. settings: a table of fields, of ``--set sampler.``, which come last.
+    Raises:
+        UsageError: in one sentence.
+    """
+    from unrolled.core.errors import UsageError
+    from unrolled.generate import SamplerConfig, bias_of, token_of
+
+    if not isinstance(settings, Mapping):
+        raise UsageError("sampler is a table of options; write --set sampler.typical=0.9, say.")
+    values = dict(flags)
+    if bias:
+        values["bias"] = bias_of(dict(map(_bias, bias)), tokenizer)
+    if stop_tokens:
+        values["stop_tokens"] = [token_of(with_escapes(one), tokenizer) for one in stop_tokens]
+    if constrain is not None:
+        values["constrain"] = _constraint(constrain)
+    return SamplerConfig.parse({**values, **settings})
+
+
+def _bias(text: str) -> tuple[str, float]:
+    from unrolled.core.errors import UsageError
+
+    name, _, value = text.rpartition("=")
+    try:
+        if not name:
+            raise ValueError("no text")
+        return with_escapes(name), float(value)
+    except ValueError as error:
+        raise UsageError(f"--bias needs the form TEXT=X, such as --bias e=-2 (got {text!r}).") from error
+
+
+def _constraint(text: str) -> dict[str, Any]:
+    """``NAME``, ``NAME=VALUE`` or ``NAME=@FILE``."""
+    from unrolled.core.errors import UsageError
+    from unrolled.data.reading import read_plain
+    from unrolled.generate.constraints import CONSTRAINTS
+
+    name, given, value = text.partition("=")
+    config = CONSTRAINTS[name].Config
+    if not given:
+        return {"name": name}
+    if config.short is None:
+        raise UsageError(f"{name} has no main option that a value would set; write --set sampler.constrain.OPTION=X.")
+    if value.startswith("@") and not config.reads_files:
+        value = read_plain(Path(value[1:]))
+    return {"name": name, config.short: value}
