@@ -91,10 +91,13 @@ def test_beams(unrolled: Command, trained: Path) -> None:
 
 
 def test_beams_refused(refused: Callable[..., str], trained: Path) -> None:
-    for flags in (["--samples", 2], ["--top-k", 3], ["--temperature", 0.5], ["--log-probs", 2], ["--typical", 0.5]):
-        assert "chosen, not drawn" in refused("generate", trained, "--beams", 3, *flags)
-    for flags in (["--nbest", 3], ["--length-penalty", 2], ["--stop-early", "first"]):
+    for flags in (["--samples", 2], ["--top-k", 3], ["--temperature", 0.5], ["--typical", 0.5]):
+        for way in ("--beams", "--search"):
+            assert "chosen, not drawn" in refused("generate", trained, way, 3, *flags)
+    assert "neither --log-probs" in refused("generate", trained, "--beams", 3, "--log-probs", 2)
+    for flags in (["--nbest", 3], ["--stop-early", "first"]):
         assert "say --beams too" in refused("generate", trained, *flags)
-    assert "change each other" in refused("generate", trained, "--beams", 3, "--predict", "dynamic=sgd")
+    assert "say one of them too" in refused("generate", trained, "--length-penalty", 2)
+    assert "texts would change each other" in refused("generate", trained, "--beams", 3, "--predict", "dynamic=sgd")
     assert "equal groups" in refused("generate", trained, "--beams", 3, "--groups", 2)
     assert "stop_early" in refused("generate", trained, "--beams", 3, "--stop-early", "never")

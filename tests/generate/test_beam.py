@@ -8,8 +8,7 @@ import torch
 
 from generate.ended import Letters, random_model, random_predictor
 from unrolled.core.errors import UsageError
-from unrolled.generate import SamplerConfig, generate
-from unrolled.generate.beam import BeamConfig, Hypothesis, beam_search
+from unrolled.generate import BeamConfig, Hypothesis, SamplerConfig, beam_search, generate
 from unrolled.predict import NeuralPredictor
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from unrolled.generate import SamplerConfig
     from unrolled.tokenizer import Tokenizer
 
-__all__ = ["sampler_of"]
+__all__ = ["counts", "sampler_of"]
 
 
 def sampler_of(
@@ -71,3 +71,13 @@ def _constraint(text: str) -> dict[str, Any]:
     if value.startswith("@") and not config.reads_files:
         value = read_plain(Path(value[1:]))
     return {"name": name, config.short: value}
+
+
+def counts(text: str, option: str) -> list[int]:
+    """Numbers with commas between them. Raises UsageError."""
+    from unrolled.core.errors import UsageError
+
+    try:
+        return [int(one) for one in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers with commas between them, such as 3,2 (got {text!r}).") from error

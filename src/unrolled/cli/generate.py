@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unrolled.cli.choosing import sampler_of
+from unrolled.cli.choosing import counts, sampler_of
 from unrolled.cli.common import (
     BackendOption,
     DeviceOption,
@@ -93,13 +93,32 @@ def generate(
     ] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Texts that beam search gives, of each group.")] = 1,
     length_penalty: Annotated[
-        float, typer.Option(help="A beam's sum is divided by its tokens to this power; 0: not.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="The sum is divided by the tokens to this power: 1 for beams, 0 (not) for --search."),
+    ] = None,
     groups: Annotated[int, typer.Option(min=1, help="Groups of beams that are kept different.")] = 1,
     diversity: Annotated[float, typer.Option(min=0, help="How different: taken off what other groups chose.")] = 0.0,
     stop_early: Annotated[
         str, typer.Option(help="bound: when none can come among the best; first: when enough are finished.")
     ] = "bound",
+    search: Annotated[
+        int | None,
+        typer.Option(min=0, help="Best-first search for the text of highest score, by so many distributions more."),
+    ] = None,
+    draft: Annotated[
+        Path | None, typer.Option(help="A run of the same vocabulary that drafts tokens for this one to judge.")
+    ] = None,
+    draft_tokens: Annotated[int, typer.Option(min=1, help="Tokens drafted at a time.")] = 4,
+    candidates: Annotated[
+        str, typer.Option(help="Tokens drafted in each place, from the first: 3, or 3,2; further places have one.")
+    ] = "1",
+    guidance: Annotated[
+        float | None, typer.Option(help="Goes further by so much from what would come without the prompt.")
+    ] = None,
+    negative: Annotated[str, typer.Option(help="With --guidance: read in place of the prompt.")] = "",
+    amateur: Annotated[
+        Path | None, typer.Option(help="A weaker run of the same vocabulary, whose prediction is taken off.")
+    ] = None,
     clamp: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,17 +149,24 @@ def generate(
 
     Example: unrolled generate runs/x --constrain json=@schema.json --samples 5
 
+    Example: unrolled generate runs/x --prompt "The " --tokens 40 --search 2000
+
+    Example: unrolled generate runs/big --draft runs/small --candidates 3
+
+    Example: unrolled generate runs/x --prompt "The " --guidance 0.5
+
     Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
 
     Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
     """
-    from unrolled.cli.beams import print_beams
+    from unrolled.cli.beams import print_beams, print_drafted, print_search
     from unrolled.cli.texts import print_generation
+    from unrolled.cli.writing import Writing
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
     from unrolled.core.registry import unknown_name
     from unrolled.data.reading import read_plain
-    from unrolled.generate import BeamConfig, draws
+    from unrolled.generate import BeamConfig, ContrastConfig, SpeculativeConfig, draws
     from unrolled.predict import ADAPTERS
     from unrolled.runs import Run
 
@@ -151,33 +177,55 @@ def generate(
     else:
         text = given_text(prompt or "", "the prompt")
     opened = Run(run, device, backend, precision)
-    options, others = at_test_time(predict, settings, {"sampler": {}}, quantize=quantize, clamp=clamp or None)
+    tables = {"sampler": {}, "contrast": {}}
+    options, others = at_test_time(predict, settings, tables, quantize=quantize, clamp=clamp or None)
     flags = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical": typical,
         "epsilon": epsilon, "eta": eta, "repetition": repetition, "presence": presence, "frequency": frequency,
         "no_repeat": no_repeat, "no_repeat_prompt": no_repeat_prompt, "min_tokens": min_tokens, "seed": seed,
     }  # fmt: skip
     sampler = sampler_of(opened.tokenizer, flags, bias or (), stop_token or (), constrain, others.pop("sampler"))
-    stops = [with_escapes(given_text(one, "a stop text")) for one in stop or ()]
+    contrast = ContrastConfig.parse(others.pop("contrast"))
     if others:
-        raise unknown_name("config key", next(iter(others)), [*ADAPTERS, "predict", "sampler"])
-    if beams is not None:
-        if draws(sampler) or samples > 1 or log_probs or state_out:
-            raise UsageError(
-                "beams are chosen, not drawn; leave out filters, --temperature, --samples, --log-probs and --state-out."
-            )
-        search = BeamConfig.parse({
-            "beams": beams, "nbest": nbest, "length": length_penalty, "groups": groups, "diversity": diversity,
-            "stop_early": stop_early,
-        })  # fmt: skip
-        print_beams(opened, text, tokens, search, sampler, stops, json, options, state)
-        return
-    if nbest != 1 or groups != 1 or diversity or length_penalty != 1 or stop_early != "bound":
+        raise unknown_name("config key", next(iter(others)), [*ADAPTERS, "predict", *tables])
+    writing = Writing(
+        opened, text, tokens, sampler, [with_escapes(given_text(one, "a stop text")) for one in stop or ()], json,
+        options, state, guidance, given_text(negative, "the negative prompt"),
+        None if amateur is None else Run(amateur, device, backend, precision), contrast,
+    )  # fmt: skip
+    if (state or state_out) and (guidance is not None or amateur is not None):
+        raise UsageError("a state is that of one model and one text; leave it out, or --guidance and --amateur.")
+    ways = {"--beams": beams, "--search": search, "--draft": draft}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} are not combined; leave out one of them.")
+    if given and (log_probs or state_out):
+        raise UsageError(f"with {given[0]} there is neither --log-probs nor --state-out; leave them out.")
+    if given in (["--beams"], ["--search"]) and (draws(sampler) or samples > 1):
         raise UsageError(
-            "--nbest, --groups, --diversity, --length-penalty and --stop-early need --beams; say --beams too."
+            f"with {given[0]} texts are chosen, not drawn; leave out filters, --temperature and --samples."
         )
-    if state_out is not None:
-        if samples > 1:
-            raise UsageError("--state-out is the state after one text; leave out --samples.")
-        ready_output(state_out, *([] if state is None else [state]))
-    print_generation(opened, text, tokens, sampler, stops, samples, json, options, state, state_out, log_probs)
+    if beams is None and (nbest != 1 or groups != 1 or diversity or stop_early != "bound"):
+        raise UsageError("--nbest, --groups, --diversity and --stop-early need --beams; say --beams too.")
+    if beams is None and search is None and length_penalty is not None:
+        raise UsageError("--length-penalty needs --beams or --search; say one of them too.")
+    if draft is None and (draft_tokens != 4 or candidates != "1"):
+        raise UsageError("--draft-tokens and --candidates need --draft; say --draft too.")
+    if beams is not None:
+        print_beams(writing, BeamConfig.parse({
+            "beams": beams, "nbest": nbest, "length": 1.0 if length_penalty is None else length_penalty,
+            "groups": groups, "diversity": diversity, "stop_early": stop_early,
+        }))  # fmt: skip
+    elif search is not None:
+        print_search(writing, search, length_penalty or 0.0)
+    elif draft is not None:
+        if state is not None:
+            raise UsageError("the state of a text is not the draft's; leave out --state, or --draft.")
+        config = SpeculativeConfig.parse({"tokens": draft_tokens, "candidates": counts(candidates, "--candidates")})
+        print_drafted(writing, Run(draft, device, backend), config, samples)
+    else:
+        if state_out is not None:
+            if samples > 1:
+                raise UsageError("--state-out is the state after one text; leave out --samples.")
+            ready_output(state_out, *([] if state is None else [state]))
+        print_generation(writing, samples, state_out, log_probs)

@@ -1,61 +1,51 @@
 """Texts that are drawn, on the command line."""
 
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.common import emit, write
+from unrolled.cli.writing import Writing
 
 if TYPE_CHECKING:
-    from unrolled.generate import Generation, Piece, SamplerConfig
-    from unrolled.runs import Run
+    from unrolled.generate import Generation, Piece
     from unrolled.tokenizer import Tokenizer
 
 __all__ = ["print_generation"]
 
 
-def print_generation(
-    run: "Run",
-    text: str,
-    tokens: int,
-    sampler: "SamplerConfig | None" = None,
-    stop: Sequence[str] = (),
-    samples: int = 1,
-    json: bool = False,
-    predict: Mapping[str, Any] | None = None,
-    state: Path | None = None,
-    state_out: Path | None = None,
-    log_probs: int = 0,
-) -> None:
-    """Generate over a run and print: one sample as it comes, several when they are whole.
+def print_generation(writing: Writing, samples: int = 1, state_out: Path | None = None, log_probs: int = 0) -> None:
+    """Draw texts and print: one sample as it comes, several when they are whole.
 
     Args:
-        state: file of the state to go on from. state_out: file for the state after the text, of one sample.
+        state_out: file for the state after the text, of one sample.
         log_probs: how many of the likeliest tokens are told of each; 0: the text is printed.
     """
     from unrolled.core.notes import note
-    from unrolled.evaluate import open_predictor, state_form
+    from unrolled.evaluate import state_form
     from unrolled.generate import generate as whole
     from unrolled.generate import stream
-    from unrolled.predict import KeptState, PredictorConfig
-    from unrolled.predict.state_files import read_state, write_state
+    from unrolled.predict import KeptState
+    from unrolled.predict.state_files import write_state
 
-    with open_predictor(run, PredictorConfig.parse(predict or {}), stepwise=True) as predictor:
-        form = None if state is None and state_out is None else state_form(run, predictor)
-        begun = None if form is None else form.begin() if state is None else read_state(state, form)
+    tokenizer, sampler, text = writing.run.tokenizer, writing.sampler, writing.text
+    with writing.opened() as predictor:
+        form = None if state_out is None else state_form(writing.run, predictor)
+        begun = writing.begun(predictor) or (None if form is None else form.begin())
         ends: dict[tuple[int, int], KeptState] | None = None if state_out is None else {}
-        arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples, begun, ends, log_probs)
+        arguments = (
+            predictor, tokenizer, (text,), writing.tokens, sampler, tuple(writing.stop), samples, begun, ends, log_probs
+        )  # fmt: skip
         reasons: list[str | None] = []
-        if json:
+        if writing.json:
             found = whole(*arguments)
-            emit([_as_json(done, run.tokenizer) for done in found])
+            emit([_as_json(done, tokenizer) for done in found])
             reasons = [done.finish_reason for done in found]
         elif log_probs:
             write("\t".join(_COLUMNS))
             for piece in stream(*arguments):
                 reasons.append(piece.finish_reason)
-                write("\t".join(map(_cell, _row(piece, run.tokenizer).values())))
+                write("\t".join(map(_cell, _row(piece, tokenizer).values())))
                 sys.stdout.flush()
         elif samples > 1:
             for i, done in enumerate(whole(*arguments), 1):

@@ -89,9 +89,10 @@ def train(
     write(_summary(trained))
     if sample and trained.task_class.language and trained.task_class.reads_text:
         from unrolled.cli.texts import print_generation
+        from unrolled.cli.writing import Writing
 
         out.print("sample:", style="bold")
-        print_generation(trained, "", sample)
+        print_generation(Writing(trained, "", sample))
 
 
 def _look(config: "ExperimentConfig", device: str, dry_run: bool, time: bool, profile: int | None, json: bool) -> None:

@@ -1,21 +1,32 @@
 """Text from predictors: samplers, stop strings, streams."""
 
-from unrolled.generate.beam import BeamConfig, Hypothesis, beam_search
+from unrolled.generate.beam import BeamConfig, beam_search
+from unrolled.generate.branch import Hypothesis
 from unrolled.generate.config import SamplerConfig, bias_of, token_of
 from unrolled.generate.filters import draws, filter_log_prob
+from unrolled.generate.guidance import Contrast, ContrastConfig, Guidance, GuidanceConfig
 from unrolled.generate.history import History, constraint_of
 from unrolled.generate.row import FinishReason, TextRow
 from unrolled.generate.sampler import choose, draw
+from unrolled.generate.search import Searched, tree_search
+from unrolled.generate.speculative import Drafted, SpeculativeConfig, speculate
 from unrolled.generate.text import Generation, Piece, Told, generate, stream
 
 __all__ = [
     "BeamConfig",
+    "Contrast",
+    "ContrastConfig",
+    "Drafted",
     "FinishReason",
     "Generation",
+    "Guidance",
+    "GuidanceConfig",
     "History",
     "Hypothesis",
     "Piece",
     "SamplerConfig",
+    "Searched",
+    "SpeculativeConfig",
     "TextRow",
     "Told",
     "beam_search",
@@ -26,6 +37,8 @@ __all__ = [
     "draws",
     "filter_log_prob",
     "generate",
+    "speculate",
     "stream",
     "token_of",
+    "tree_search",
 ]

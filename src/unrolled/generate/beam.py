@@ -2,24 +2,23 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from unrolled.core.config import Config
-from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.errors import UsageError
 from unrolled.core.tree import map_tree, select_rows
+from unrolled.generate.branch import Branch, Hypothesis, begin, distribution
 from unrolled.generate.config import SamplerConfig
-from unrolled.generate.history import History, constraint_of
-from unrolled.generate.row import FinishReason, TextRow
+from unrolled.generate.row import FinishReason
 from unrolled.generate.sampler import changed_by
-from unrolled.generate.text import check_choice, read_prompts
-from unrolled.predict import KeptState, Predictor, check_vocabulary
+from unrolled.predict import KeptState, Predictor
 from unrolled.tokenizer import Tokenizer
 
-__all__ = ["BeamConfig", "Hypothesis", "beam_search"]
+__all__ = ["BeamConfig", "beam_search"]
 
 
 class BeamConfig(Config):
@@ -51,48 +50,16 @@ class BeamConfig(Config):
         return self
 
 
-class Hypothesis(NamedTuple):
-    """A finished text. log_prob: nats of its tokens under the predictor. score: by which it was ranked: the sum, less
-    what diversity took off, divided by the number of its tokens to the power ``length``. group: which found it."""
-
-    text: str
-    tokens: list[int]
-    log_prob: float
-    score: float
-    finish_reason: FinishReason
-    group: int
-
-
-class _Beam:
-    """A text under way. total: by which it is ranked; log_prob: of the model alone."""
-
-    def __init__(self, row: TextRow, history: History | None):
-        self.row, self.history = row, history
-        self.text, self.tokens, self.total, self.log_prob = "", [], 0.0, 0.0
-
-    def grown(self, token: int, total: float, log_prob: float) -> tuple["_Beam", FinishReason | None]:
-        """The text with a token more, and why it ends there, if it does."""
-        made = copy.copy(self)
-        made.row = self.row.fork()
-        made.history = None if self.history is None else self.history.fork()
-        if made.history is not None:
-            made.history.push(token)
-        text, reason = made.row.push(token, None if made.history is None else made.history.over)
-        made.text, made.tokens = self.text + text, [*self.tokens, token]
-        made.total, made.log_prob = total, log_prob
-        return made, reason
-
-
 class _Group:
     """Beams that compete with each other, and the texts that they finished. falls: whether sums can only fall."""
 
-    def __init__(self, number: int, size: int, config: BeamConfig, first: _Beam, falls: bool):
+    def __init__(self, number: int, size: int, config: BeamConfig, first: Branch, falls: bool):
         self.number, self.size, self.config, self.falls = number, size, config, falls
         self.beams = [first]
         self.rows = [number]  # of the batch: those that the beams go on from
         self.pool: list[Hypothesis] = []
 
-    def finish(self, beam: _Beam, reason: FinishReason) -> None:
+    def finish(self, beam: Branch, reason: FinishReason) -> None:
         score = beam.total / len(beam.tokens) ** self.config.length
         self.pool.append(Hypothesis(beam.text, beam.tokens, beam.log_prob, score, reason, self.number))
         self.pool.sort(key=lambda one: -one.score)  # stable: of equal ones the first stays before
@@ -109,7 +76,7 @@ class _Group:
         """
         totals = torch.tensor([beam.total for beam in self.beams], dtype=torch.float64)
         scores = totals.unsqueeze(1) + log_prob.double() - penalty
-        grown: list[_Beam] = []
+        grown: list[Branch] = []
         rows: list[int] = []
         for rank, (place, token, total) in enumerate(_best(scores, 2 * self.size)):
             beam = self.beams[place]
@@ -164,25 +131,11 @@ def beam_search(
     Sources:
         groups: diverse beam search, Vijayakumar et al. 2018; the penalty stays in the score.
     """
-    check_vocabulary(predictor, tokenizer.vocab_size)
     config, sampler = config or BeamConfig(), sampler or SamplerConfig()
-    check_choice(tokenizer, sampler, stop)
-    if predictor.lockstep or not predictor.independent:
-        raise UsageError(f"with {predictor.kind} beams would change each other; leave that setting out.")
-    if max_tokens < 1:
-        raise UsageError(f"max_tokens must be at least 1 (got {max_tokens}).")
-    ids = tokenizer.encode(prompt)
-    begun = KeptState("", None) if state is None else state
-    before = begun._replace(last=ids[-1], drawn=0, pending=b"", held="") if ids else begun
-    groups = []
-    falls = not any(one > 0 for one in sampler.bias.values()) and min(sampler.presence, sampler.frequency) >= 0
-    constraint = constraint_of(sampler, tokenizer)
-    for number in range(config.groups):
-        history = History(sampler, ids, tokenizer.end_id, constraint) if sampler.remembers else None
-        beam = _Beam(TextRow(tokenizer, max_tokens, stop, before, stop_tokens=sampler.stop_tokens), history)
-        groups.append(_Group(number, config.beams // config.groups, config, beam, falls))
-    first = None if begun.tree is None else predictor.own_form(begun.tree)
-    states = map_tree(lambda value: value.repeat_interleave(config.groups, 0), read_prompts(predictor, [ids], first))
+    begun = begin(predictor, tokenizer, prompt, max_tokens, sampler, stop, state)
+    size = config.beams // config.groups
+    groups = [_Group(number, size, config, copy.copy(begun.branch), begun.falls) for number in range(config.groups)]
+    states = map_tree(lambda value: value.repeat_interleave(config.groups, 0), begun.state)
     return _search(predictor, states, groups, max_tokens, sampler)
 
 
@@ -191,9 +144,7 @@ def _search(
 ) -> list[Hypothesis]:
     going, refusal = groups, None
     for count in range(1, max_tokens + 1):
-        log_prob = predictor.predict(state).log_prob.cpu()
-        if not bool(log_prob.amax(-1).isfinite().all()):
-            raise UnrolledError("the model gives no finite probabilities; its weights are damaged or diverged.")
+        log_prob = distribution(predictor, state)
         penalty = log_prob.new_zeros(log_prob.shape[1])
         low = 0
         for group in going:
