@@ -10,6 +10,7 @@ VERBS = [
     ["export"],
     ["import"],
     ["generate"],
+    ["retrieve"],
     ["score"],
     ["serve"],
     ["load-test"],

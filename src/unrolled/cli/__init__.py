@@ -35,6 +35,7 @@ def main() -> None:
         load_test,
         pairs,
         probe,
+        retrieve,
         score,
         serve,
         train,

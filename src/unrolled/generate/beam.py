@@ -13,6 +13,7 @@ from unrolled.core.errors import UsageError
 from unrolled.core.tree import map_tree, select_rows
 from unrolled.generate.branch import Branch, Hypothesis, begin, distribution
 from unrolled.generate.config import SamplerConfig
+from unrolled.generate.constraints import Constraint
 from unrolled.generate.row import FinishReason
 from unrolled.generate.sampler import changed_by
 from unrolled.predict import KeptState, Predictor
@@ -114,6 +115,7 @@ def beam_search(
     sampler: SamplerConfig | None = None,
     stop: Sequence[str] = (),
     state: KeptState | None = None,
+    constraint: Constraint | None = None,
 ) -> list[Hypothesis]:
     """The texts of highest score that beam search finds, the best first, group by group.
 
@@ -125,14 +127,15 @@ def beam_search(
     Args:
         sampler: its bias, penalties, ``no_repeat`` and constraint change the scores; temperature, filters and seed do
             not.
-        stop: strings that end a text. state: what the prompt goes on from.
+        stop: strings that end a text. state: what the prompt goes on from. constraint: in place of the sampler's, where
+            it was made already.
     Raises:
         UsageError: as :func:`unrolled.generate.stream`; no text is left.
     Sources:
         groups: diverse beam search, Vijayakumar et al. 2018; the penalty stays in the score.
     """
     config, sampler = config or BeamConfig(), sampler or SamplerConfig()
-    begun = begin(predictor, tokenizer, prompt, max_tokens, sampler, stop, state)
+    begun = begin(predictor, tokenizer, prompt, max_tokens, sampler, stop, state, constraint)
     size = config.beams // config.groups
     groups = [_Group(number, size, config, copy.copy(begun.branch), begun.falls) for number in range(config.groups)]
     states = map_tree(lambda value: value.repeat_interleave(config.groups, 0), begun.state)

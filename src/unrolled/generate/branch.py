@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.generate.config import SamplerConfig
+from unrolled.generate.constraints import Constraint
 from unrolled.generate.history import History, constraint_of
 from unrolled.generate.row import FinishReason, TextRow
 from unrolled.generate.text import check_choice, read_prompts
@@ -66,9 +67,12 @@ def begin(
     sampler: SamplerConfig,
     stop: Sequence[str],
     state: KeptState | None,
+    constraint: Constraint | None = None,
 ) -> Begun:
     """Check what a search is asked for, and read its prompt.
 
+    Args:
+        constraint: in place of the sampler's.
     Raises:
         UsageError: in one sentence; also for a predictor whose rows would change each other.
     """
@@ -81,9 +85,9 @@ def begin(
     ids = tokenizer.encode(prompt)
     begun = KeptState("", None) if state is None else state
     before = begun._replace(last=ids[-1], drawn=0, pending=b"", held="") if ids else begun
-    history = None
-    if sampler.remembers:
-        history = History(sampler, ids, tokenizer.end_id, constraint_of(sampler, tokenizer))
+    history, constraint = None, constraint or constraint_of(sampler, tokenizer)
+    if sampler.remembers or constraint is not None:
+        history = History(sampler, ids, tokenizer.end_id, constraint)
     branch = Branch(TextRow(tokenizer, max_tokens, stop, before, stop_tokens=sampler.stop_tokens), history)
     first = None if begun.tree is None else predictor.own_form(begun.tree)
     falls = not any(one > 0 for one in sampler.bias.values()) and min(sampler.presence, sampler.frequency) >= 0

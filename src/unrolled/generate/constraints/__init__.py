@@ -14,6 +14,7 @@ CONSTRAINTS: "Registry[type[Constraint]]" = Registry(
     {
         "regex": "unrolled.generate.constraints.grammar:Regex",
         "grammar": "unrolled.generate.constraints.grammar:Grammar",
+        "corpus": "unrolled.generate.constraints.corpus:Corpus",
         "json": "unrolled.generate.constraints.grammar:JSON",
     },
 )
