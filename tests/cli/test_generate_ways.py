@@ -1,5 +1,6 @@
 """Search, drafts, guidance and contrast on the command line."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,14 @@ def test_search(unrolled: Command, trained: Path) -> None:
     told = unrolled("generate", trained, *OPTIONS, "--search", 40).out
     assert f"the {found['text']}" in told
     assert ("no text has a higher score" in told) == found["proved"]
+
+
+def test_given(unrolled: Command, trained: Path, refused: Callable[..., str]) -> None:
+    flags = (*OPTIONS, "--beams", 4, "--nbest", 2, "--json")
+    for one in json.loads(unrolled("generate", trained, *flags, "--given", "no-repeat").out):
+        assert all(a != b for a, b in itertools.pairwise(one["tokens"]))
+    assert "did you mean 'no-repeat'" in refused("generate", trained, *flags, "--given", "no-repaet")
+    assert "say --beams too" in refused("generate", trained, "--given", "nonempty")
 
 
 def test_drafts(unrolled: Command, trained: Path) -> None:

@@ -13,14 +13,22 @@ if TYPE_CHECKING:
 __all__ = ["print_beams", "print_drafted", "print_search"]
 
 
-def print_beams(writing: Writing, config: "BeamConfig") -> None:
-    """Search by beams and print the texts with their scores."""
-    from unrolled.generate import beam_search
+def print_beams(writing: Writing, given: str | None, config: "BeamConfig") -> None:
+    """Search by beams and print the texts with their scores. given: what they must come to."""
+    from unrolled.generate import Condition, beam_search, fit_probe, parse_events
 
+    events, condition = parse_events(given) if given else [], None
     with writing.opened() as predictor:
+        begun = writing.begun(predictor)
+        if events:
+            tokenizer = writing.run.tokenizer
+            probe = fit_probe(
+                predictor, tokenizer, writing.text, writing.tokens, events, writing.sampler, writing.stop, begun
+            )
+            condition = Condition(events, probe, predictor, tokenizer.end_id)
         found = beam_search(
             predictor, writing.run.tokenizer, writing.text, writing.tokens, config, writing.sampler, writing.stop,
-            writing.begun(predictor),
+            begun, condition=condition,
         )  # fmt: skip
     if writing.json:
         emit([{"prompt": writing.text, **one._asdict()} for one in found])

@@ -101,6 +101,10 @@ def generate(
     stop_early: Annotated[
         str, typer.Option(help="bound: when none can come among the best; first: when enough are finished.")
     ] = "bound",
+    given: Annotated[
+        str | None,
+        typer.Option(help="With --beams: what the text must come to: nonempty, nonempty-N, no-repeat, no-repeat-N."),
+    ] = None,
     search: Annotated[
         int | None,
         typer.Option(min=0, help="Best-first search for the text of highest score, by so many distributions more."),
@@ -196,23 +200,21 @@ def generate(
     if (state or state_out) and (guidance is not None or amateur is not None):
         raise UsageError("a state is that of one model and one text; leave it out, or --guidance and --amateur.")
     ways = {"--beams": beams, "--search": search, "--draft": draft}
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) > 1:
-        raise UsageError(f"{given[0]} and {given[1]} are not combined; leave out one of them.")
-    if given and (log_probs or state_out):
-        raise UsageError(f"with {given[0]} there is neither --log-probs nor --state-out; leave them out.")
-    if given in (["--beams"], ["--search"]) and (draws(sampler) or samples > 1):
-        raise UsageError(
-            f"with {given[0]} texts are chosen, not drawn; leave out filters, --temperature and --samples."
-        )
-    if beams is None and (nbest != 1 or groups != 1 or diversity or stop_early != "bound"):
-        raise UsageError("--nbest, --groups, --diversity and --stop-early need --beams; say --beams too.")
+    way = [name for name, value in ways.items() if value is not None]
+    if len(way) > 1:
+        raise UsageError(f"{way[0]} and {way[1]} are not combined; leave out one of them.")
+    if way and (log_probs or state_out):
+        raise UsageError(f"with {way[0]} there is neither --log-probs nor --state-out; leave them out.")
+    if way in (["--beams"], ["--search"]) and (draws(sampler) or samples > 1):
+        raise UsageError(f"with {way[0]} texts are chosen, not drawn; leave out filters, --temperature and --samples.")
+    if beams is None and (nbest != 1 or groups != 1 or diversity or stop_early != "bound" or given):
+        raise UsageError("--nbest, --groups, --diversity, --stop-early and --given need --beams; say --beams too.")
     if beams is None and search is None and length_penalty is not None:
         raise UsageError("--length-penalty needs --beams or --search; say one of them too.")
     if draft is None and (draft_tokens != 4 or candidates != "1"):
         raise UsageError("--draft-tokens and --candidates need --draft; say --draft too.")
     if beams is not None:
-        print_beams(writing, BeamConfig.parse({
+        print_beams(writing, given, BeamConfig.parse({
             "beams": beams, "nbest": nbest, "length": 1.0 if length_penalty is None else length_penalty,
             "groups": groups, "diversity": diversity, "stop_early": stop_early,
         }))  # fmt: skip

@@ -4,6 +4,7 @@ from unrolled.generate.beam import BeamConfig, beam_search
 from unrolled.generate.branch import Hypothesis
 from unrolled.generate.config import SamplerConfig, bias_of, token_of
 from unrolled.generate.filters import draws, filter_log_prob
+from unrolled.generate.given import Condition, fit_probe, parse_events
 from unrolled.generate.guidance import Contrast, ContrastConfig, Guidance, GuidanceConfig
 from unrolled.generate.history import History, constraint_of
 from unrolled.generate.row import FinishReason, TextRow
@@ -14,6 +15,7 @@ from unrolled.generate.text import Generation, Piece, Told, generate, stream
 
 __all__ = [
     "BeamConfig",
+    "Condition",
     "Contrast",
     "ContrastConfig",
     "Drafted",
@@ -36,7 +38,9 @@ __all__ = [
     "draw",
     "draws",
     "filter_log_prob",
+    "fit_probe",
     "generate",
+    "parse_events",
     "speculate",
     "stream",
     "token_of",

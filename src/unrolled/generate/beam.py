@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -14,6 +14,7 @@ from unrolled.core.tree import map_tree, select_rows
 from unrolled.generate.branch import Branch, Hypothesis, begin, distribution
 from unrolled.generate.config import SamplerConfig
 from unrolled.generate.constraints import Constraint
+from unrolled.generate.given import Condition
 from unrolled.generate.row import FinishReason
 from unrolled.generate.sampler import changed_by
 from unrolled.predict import KeptState, Predictor
@@ -51,6 +52,20 @@ class BeamConfig(Config):
         return self
 
 
+class _Given(NamedTuple):
+    """A condition, the state of the beams that it looks at, and the most tokens of a text."""
+
+    condition: Condition
+    state: Any
+    most: int
+
+    def rank(self, scores: Tensor, beams: Sequence[Branch], size: int) -> Tensor:
+        return self.condition.rank(scores, beams, self.state, self.most, size)
+
+    def admits(self, tokens: Sequence[int]) -> bool:
+        return self.condition.admits(tokens)
+
+
 class _Group:
     """Beams that compete with each other, and the texts that they finished. falls: whether sums can only fall."""
 
@@ -66,12 +81,12 @@ class _Group:
         self.pool.sort(key=lambda one: -one.score)  # stable: of equal ones the first stays before
         del self.pool[self.size :]
 
-    def step(self, log_prob: Tensor, plain: Tensor, penalty: Tensor) -> list[int]:
+    def step(self, log_prob: Tensor, plain: Tensor, penalty: Tensor, given: _Given | None = None) -> list[int]:
         """One token more for every beam.
 
         Args:
             log_prob: (beams, V) by which tokens are ranked, plain: (beams, V) of the model. penalty: (V,) for what the
-                groups before chose now.
+                groups before chose now. given: what a text must come to.
         Returns:
             what the beams chose that go on.
         """
@@ -79,15 +94,16 @@ class _Group:
         scores = totals.unsqueeze(1) + log_prob.double() - penalty
         grown: list[Branch] = []
         rows: list[int] = []
-        for rank, (place, token, total) in enumerate(_best(scores, 2 * self.size)):
-            beam = self.beams[place]
+        ranked = scores if given is None else given.rank(scores, self.beams, self.size)
+        for order, (place, token, _) in enumerate(_best(ranked, 2 * self.size)):
+            beam, total = self.beams[place], float(scores[place, token])
             made, reason = beam.grown(token, total, beam.log_prob + float(plain[place, token]))
             if reason is None or reason == "length":
                 grown.append(made)
                 rows.append(place)
                 if len(grown) == self.size:
                     break
-            elif rank < self.size:
+            elif order < self.size and (given is None or given.admits(made.tokens)):
                 self.finish(made, reason)
         self.rows = [self.rows[place] for place in rows]
         self.beams = grown
@@ -116,6 +132,7 @@ def beam_search(
     stop: Sequence[str] = (),
     state: KeptState | None = None,
     constraint: Constraint | None = None,
+    condition: Condition | None = None,
 ) -> list[Hypothesis]:
     """The texts of highest score that beam search finds, the best first, group by group.
 
@@ -128,7 +145,7 @@ def beam_search(
         sampler: its bias, penalties, ``no_repeat`` and constraint change the scores; temperature, filters and seed do
             not.
         stop: strings that end a text. state: what the prompt goes on from. constraint: in place of the sampler's, where
-            it was made already.
+            it was made already. condition: what a text must come to, see :class:`unrolled.generate.given.Condition`.
     Raises:
         UsageError: as :func:`unrolled.generate.stream`; no text is left.
     Sources:
@@ -139,11 +156,16 @@ def beam_search(
     size = config.beams // config.groups
     groups = [_Group(number, size, config, copy.copy(begun.branch), begun.falls) for number in range(config.groups)]
     states = map_tree(lambda value: value.repeat_interleave(config.groups, 0), begun.state)
-    return _search(predictor, states, groups, max_tokens, sampler)
+    return _search(predictor, states, groups, max_tokens, sampler, condition)
 
 
 def _search(
-    predictor: Predictor, state: Any, groups: list[_Group], max_tokens: int, sampler: SamplerConfig
+    predictor: Predictor,
+    state: Any,
+    groups: list[_Group],
+    max_tokens: int,
+    sampler: SamplerConfig,
+    condition: Condition | None,
 ) -> list[Hypothesis]:
     going, refusal = groups, None
     for count in range(1, max_tokens + 1):
@@ -159,11 +181,16 @@ def _search(
             if histories is not None:
                 for place in ranked.amax(-1).isneginf().nonzero().squeeze(1).tolist():
                     refusal = histories[place].refusal()
-            for token in group.step(ranked, part, penalty):
+            given = None
+            if condition is not None:
+                given = _Given(condition, select_rows(state, torch.tensor(group.rows)), max_tokens)
+            for token in group.step(ranked, part, penalty, given):
                 penalty[token] += group.config.diversity
         if count == max_tokens:
             for group in going:
                 for beam in group.beams:
+                    if condition is not None and not condition.admits(beam.tokens):
+                        continue
                     text, _ = beam.row.finish()
                     beam.text += text
                     group.finish(beam, "length")
