@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Command
+from unrolled.generate import repeats
 
 
 def test_penalties_reach_the_text(unrolled: Command, trained: Path) -> None:
@@ -42,6 +43,13 @@ def test_log_probabilities(unrolled: Command, trained: Path) -> None:
     table = unrolled("generate", trained, *options).out.splitlines()
     assert table[0].split("\t") == list(rows[0])
     assert [line.split("\t")[1] for line in table[1:]] == [row["token"] for row in rows]
+
+
+def test_repeats(unrolled: Command, trained: Path) -> None:
+    for options in (("--temperature", 0), ("--beams", 2)):
+        (found,) = json.loads(unrolled("generate", trained, "--tokens", 30, *options, "--json").out)
+        assert found["repeats"] == repeats(found["tokens"])
+        assert found["repeats"]["1"] > 0
 
 
 def test_refused(refused: Callable[..., str], trained: Path) -> None:

@@ -30,7 +30,7 @@ def print_beams(
         state: file of the state to go on from.
     """
     from unrolled.evaluate import open_predictor, state_form
-    from unrolled.generate import beam_search
+    from unrolled.generate import beam_search, repeats
     from unrolled.predict import PredictorConfig
     from unrolled.predict.state_files import read_state
 
@@ -38,7 +38,7 @@ def print_beams(
         begun = None if state is None else read_state(state, state_form(run, predictor))
         found = beam_search(predictor, run.tokenizer, text, tokens, config, sampler, stop, begun)
     if json:
-        emit([{"prompt": text, **one._asdict()} for one in found])
+        emit([{"prompt": text, **one._asdict(), "repeats": repeats(one.tokens)} for one in found])
         return
     for one in found:
         group = f"group {one.group + 1}, " if config.groups > 1 else ""

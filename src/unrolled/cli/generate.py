@@ -253,6 +253,9 @@ def _cell(value: Any) -> str:
 
 
 def _as_json(done: "Generation", tokenizer: "Tokenizer") -> dict[str, Any]:
+    from unrolled.generate import repeats
+
     value = done._asdict()
     pieces = value.pop("pieces")
+    value["repeats"] = repeats(done.tokens)
     return {**value, "log_probs": [_row(piece, tokenizer) for piece in pieces]} if pieces else value
