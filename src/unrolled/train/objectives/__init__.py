@@ -27,6 +27,7 @@ OBJECTIVES: "Registry[type[Extra]]" = Registry(
         "distill": "unrolled.train.objectives.distill:Distill",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
         "smooth": "unrolled.train.objectives.smooth:Smooth",
+        "twin": "unrolled.train.objectives.twin:Twin",
     },
 )
 

@@ -39,7 +39,10 @@ class Extra(ABC):
         model: whose loss it is.
 
     Attributes:
-        suits: settings of a model that EXAMPLES can be tried on, where not every model serves.
+        suits: parts of a recipe that EXAMPLES can be tried on (``{"model": {...}, "stream": {...}}``), where not every
+            model or stream serves.
+        follows: whether the gradient is that of the value. Where something is held fixed in it, which the docstring
+            says, this is false, and the objective has a test of its own gradient.
     Raises:
         UsageError: a model that it cannot serve, in one sentence.
     """
@@ -47,6 +50,7 @@ class Extra(ABC):
     Config: ClassVar[type[ExtraConfig]]
     EXAMPLES: ClassVar[tuple[ExtraConfig, ...]]
     suits: ClassVar[Mapping[str, Any]] = {}
+    follows: ClassVar[bool] = True
 
     def __init__(self, config: Any, streams: RandomStreams, model: nn.Module):
         self.config, self.streams = config, streams
