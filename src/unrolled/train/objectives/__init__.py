@@ -27,6 +27,8 @@ OBJECTIVES: "Registry[type[Extra]]" = Registry(
         "distill": "unrolled.train.objectives.distill:Distill",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
         "smooth": "unrolled.train.objectives.smooth:Smooth",
+        "smooth_sequence": "unrolled.train.objectives.smooth_sequence:SmoothSequence",
+        "smooth_similar": "unrolled.train.objectives.smooth_similar:SmoothSimilar",
         "twin": "unrolled.train.objectives.twin:Twin",
     },
 )

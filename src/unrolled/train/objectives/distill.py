@@ -14,9 +14,9 @@ from unrolled.core.random import RandomStreams
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.heads.base import Head
 from unrolled.model.heads.blocks import blockwise_loss
-from unrolled.runs import Run
 from unrolled.task import StepsTask
 from unrolled.train.objectives.base import Extra, ExtraConfig, Given
+from unrolled.train.objectives.frozen import frozen_model
 
 __all__ = ["Distill", "DistillConfig"]
 
@@ -78,7 +78,7 @@ class Distill(Extra):
                 "the objective distill has no teachers; name folders of finished runs in its option teachers."
             )
         _check_head(model.head, "this model")
-        self._device, self._dtype = model.device, model.dtype
+        self._like = model
         self._teachers: list[LanguageModel] = []
         self._task: Any = None
         self._source: Any = None
@@ -88,24 +88,11 @@ class Distill(Extra):
 
     def join(self, task: StepsTask) -> None:
         """Load the teachers, if their ids mean what the task's do. See :meth:`Extra.join`."""
-        own = task.tokenizer
-        if own is None:
-            raise UsageError(f"{task.noun} reads no text; leave the objective distill out of train.extra.")
         self._task = task
         for path in self.config.teachers:
-            run = Run(path, str(self._device))
-            run.check_language()
-            other = run.tokenizer
-            if (other.symbols_checksum(), other.start_id) != (own.symbols_checksum(), own.start_id):
-                differ = sum(a != b for a, b in zip(other.pieces, own.pieces, strict=False))
-                raise UsageError(
-                    f"the teacher {path} is for another vocabulary: of {other.vocab_size:,} ids and "
-                    f"{own.vocab_size:,} here, {differ:,} mean other symbols; name teachers that were trained with "
-                    "this run's tokenizer."
-                )
-            teacher = run.model
+            teacher = frozen_model(path, task, self._like, "the teacher", "distill")
             _check_head(teacher.head, f"the teacher {path}")
-            self._teachers.append(teacher.to(self._dtype).requires_grad_(False))
+            self._teachers.append(teacher)
 
     def value(self, given: Given) -> Tensor:
         """See :meth:`Extra.value`."""
@@ -156,7 +143,7 @@ class Distill(Extra):
         """Read a batch: the teachers' outputs; their states go on."""
         rows, begun = len(batch.inputs), self._states
         inputs, reset, restart = (
-            None if part is None else part.to(self._device) for part in (batch.inputs, batch.reset, batch.restart)
+            None if part is None else part.to(self._like.device) for part in (batch.inputs, batch.reset, batch.restart)
         )
         outputs, self._states, self._place = [], [], None
         for i, teacher in enumerate(self._teachers):
