@@ -23,7 +23,7 @@ def segments(reset: Tensor | None, row: int) -> list[range]:
 def slow(lm: Any, side: Any, batch: Window, blind: int, penalty: float) -> Tensor:
     """Position by position: the backward model reads what follows in the sentence, one token after another."""
     forward = lm(batch.inputs, None, batch.reset).raw
-    total = forward.new_zeros(())
+    total, apart, counted = forward.new_zeros(()), forward.new_zeros(()), 0.0
     for row in range(B):
         for part in segments(batch.reset, row):
             ends = part[-1] < T - 1
@@ -38,8 +38,9 @@ def slow(lm: Any, side: Any, batch: Window, blind: int, penalty: float) -> Tenso
                 total = total - weight * log_prob[0, batch.targets[row, t]]
                 if ends or len(follow) >= blind:
                     distance = (side["map"](forward[row, t]) - out.raw[0, -1].detach()).square().sum()
-                    total = total + weight * penalty * distance
-    return total / (B * T if batch.weight is None else batch.weight.sum())
+                    apart, counted = apart + weight * distance, counted + weight
+    mean = apart / counted if counted else 0.0
+    return total / (B * T if batch.weight is None else batch.weight.sum()) + penalty * mean
 
 
 @pytest.mark.parametrize("resets", [False, True])

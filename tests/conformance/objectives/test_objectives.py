@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from train.runs import events, experiment
 from unrolled.core.errors import StoppedError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.core.tree import load_tensors
-from unrolled.data import Window
+from unrolled.data import StreamConfig, Window
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.runs import saved_states
 from unrolled.task import TASKS, Saved
@@ -30,6 +31,7 @@ from unrolled.train.objectives.reweigh import reweighed
 
 V, B, T = 11, 3, 5
 TASK: Any = LM(None, RandomStreams(1), Saved(Path(), {}))  # type: ignore[arg-type]
+TASK.config = SimpleNamespace(stream=StreamConfig(carry=False))
 EXAMPLES = [example for name in OBJECTIVES for example in OBJECTIVES[name].EXAMPLES] + list(Ones.EXAMPLES)
 
 

@@ -25,10 +25,12 @@ OBJECTIVES: "Registry[type[Extra]]" = Registry(
     {
         "auxiliary": "unrolled.train.objectives.auxiliary:Auxiliary",
         "distill": "unrolled.train.objectives.distill:Distill",
+        "phrase": "unrolled.train.objectives.phrase:Phrase",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
         "smooth": "unrolled.train.objectives.smooth:Smooth",
         "smooth_sequence": "unrolled.train.objectives.smooth_sequence:SmoothSequence",
         "smooth_similar": "unrolled.train.objectives.smooth_similar:SmoothSimilar",
+        "transport": "unrolled.train.objectives.transport:Transport",
         "twin": "unrolled.train.objectives.twin:Twin",
     },
 )

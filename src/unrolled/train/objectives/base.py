@@ -4,14 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
+from unrolled.core.group import current
 from unrolled.core.random import RandomStreams
 from unrolled.task import Seen, StepsTask
 
-__all__ = ["Extra", "ExtraConfig", "Given"]
+__all__ = ["Extra", "ExtraConfig", "Given", "mean_of"]
 
 
 class ExtraConfig(Config):
@@ -74,3 +76,20 @@ class Extra(ABC):
     @abstractmethod
     def value(self, given: Given) -> Tensor:
         """The differentiable value of a batch, before its weight."""
+
+
+def mean_of(given: Given, each: Tensor, counted: Tensor | None = None) -> Tensor:
+    """The mean of a number of each target over those that count, by their weights, on the scale of the loss: with
+    ``reduction = "sum"`` times the targets of a column.
+
+    Args:
+        each: (rows, time). counted: boolean (rows, time), which have a part in it; absent: all.
+    """
+    weight = given.seen.weight
+    if counted is None:
+        return (each if weight is None else each * weight).sum() / given.divisor
+    own = counted.to(each.dtype) if weight is None else counted * weight.to(each.dtype)
+    whole = each.new_tensor(float(each.numel())) if weight is None else weight.to(each.dtype).sum()
+    share = current().mean(own.sum()) / current().mean(whole)
+    # none that counts: a sum of zeros
+    return (each * own).sum() / given.divisor / torch.where(share > 0, share, torch.ones_like(share))

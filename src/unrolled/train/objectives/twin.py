@@ -5,12 +5,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.model import LanguageModel
 from unrolled.model.heads.softmax import SoftmaxConfig
-from unrolled.train.objectives.base import Extra, ExtraConfig, Given
+from unrolled.train.objectives.base import Extra, ExtraConfig, Given, mean_of
 
 __all__ = ["Reversed", "Twin", "TwinConfig", "reversed_window"]
 
@@ -37,7 +38,7 @@ class Twin(Extra):
     .. math::
         NLL_b + a\,\|A h^f_t - h^b_t\|^2
 
-    is added to the loss, as the mean over the targets: a backward model, of the same cells and with parameters of its
+    is added to the loss, both as means over targets: a backward model, of the same cells and with parameters of its
     own, learns the text in reverse, and the forward state h^f_t is drawn towards its state h^b_t through the affine map
     A. Both predict the same token x: h^f_t has read what is before it, h^b_t what is after it. h^b_t is held fixed in
     the penalty, so that the backward model learns from its own likelihood alone. h are the last layer's outputs
@@ -87,9 +88,9 @@ class Twin(Extra):
         weight = None if seen.weight is None else seen.weight[:, :-1].to(out.raw.dtype)
         total, _, _ = twin.score(out, turned.targets, turned.reset, None if weight is None else weight.flip(1), masks)
         distance = (side["map"](seen.out.raw[:, :-1]) - out.raw.detach().flip(1)).square().sum(-1)
-        counted = turned.counted.to(distance.dtype)
-        distance = (distance * (counted if weight is None else counted * weight)).sum()
-        return (total + self.config.penalty * distance) / given.divisor
+        # the last position has no backward state
+        counted, whole = pad(turned.counted, (0, 1)), pad(distance, (0, 1))
+        return total / given.divisor + self.config.penalty * mean_of(given, whole, counted)
 
 
 class Reversed(NamedTuple):
