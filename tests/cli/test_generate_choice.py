@@ -8,6 +8,8 @@ import pytest
 
 from cli.conftest import Command
 from unrolled.generate import repeats
+from unrolled.tokenizer import load_tokenizer
+from unrolled.train.objectives.candidates import read_contexts
 
 
 def test_penalties_reach_the_text(unrolled: Command, trained: Path) -> None:
@@ -52,7 +54,24 @@ def test_repeats(unrolled: Command, trained: Path) -> None:
         assert found["repeats"]["1"] > 0
 
 
+def test_candidates_for_calibration(unrolled: Command, trained: Path, tmp_path: Path) -> None:
+    """Of beams and of draws: a line each, which the objective reads."""
+    lines = ""
+    for options in (("--beams", 4, "--nbest", 3), ("--samples", 3)):
+        done = unrolled("generate", trained, "-p", "the ", "--tokens", 6, *options, "--reference", "cat", "--json")
+        assert done.code == 0, done.err
+        assert done.out.count("\n") == 1
+        lines += done.out
+    (tmp_path / "lines.jsonl").write_text(lines)
+    tokenizer = load_tokenizer(trained / "tokenizer.json")
+    for one, line in zip(read_contexts("lines.jsonl", tokenizer), lines.splitlines(), strict=True):
+        assert one.prompt == tokenizer.encode("the ")
+        assert one.reference == tokenizer.encode("cat")
+        assert one.candidates == [each["tokens"] for each in json.loads(line)["candidates"]]
+
+
 def test_refused(refused: Callable[..., str], trained: Path) -> None:
+    assert "say --json too" in refused("generate", trained, "--reference", "x")
     assert "TEXT=X" in refused("generate", trained, "--bias", "e")
     assert "that of one token, and 'the' is 3: 't', 'h', 'e'" in refused("generate", trained, "--bias", "the=1")
     assert "larger no_repeat" in refused("generate", trained, "--no-repeat", 1, "--tokens", 500, "--json")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled.cli.common import emit, write
+from unrolled.cli.common import emit_texts, write
 
 if TYPE_CHECKING:
     from unrolled.generate import BeamConfig, SamplerConfig
@@ -23,11 +23,12 @@ def print_beams(
     json: bool,
     predict: Mapping[str, Any],
     state: Path | None,
+    reference: str | None = None,
 ) -> None:
     """Search over a run and print the texts with their scores.
 
     Args:
-        state: file of the state to go on from.
+        state: file of the state to go on from. reference: see :func:`emit_texts`.
     """
     from unrolled.evaluate import open_predictor, state_form
     from unrolled.generate import beam_search, repeats
@@ -38,7 +39,8 @@ def print_beams(
         begun = None if state is None else read_state(state, state_form(run, predictor))
         found = beam_search(predictor, run.tokenizer, text, tokens, config, sampler, stop, begun)
     if json:
-        emit([{"prompt": text, **one._asdict(), "repeats": repeats(one.tokens)} for one in found])
+        texts = [{"prompt": text, **one._asdict(), "repeats": repeats(one.tokens)} for one in found]
+        emit_texts(texts, text, reference)
         return
     for one in found:
         group = f"group {one.group + 1}, " if config.groups > 1 else ""

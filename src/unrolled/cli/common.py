@@ -37,6 +37,7 @@ __all__ = [
     "as_json",
     "at_test_time",
     "emit",
+    "emit_texts",
     "given_text",
     "out",
     "progress_bar",
@@ -133,6 +134,15 @@ def as_json(value: Any) -> str:
 def emit(value: Any) -> None:
     """Print JSON for a program to read."""
     sys.stdout.write(as_json(value) + "\n")
+
+
+def emit_texts(texts: Sequence[Mapping[str, Any]], prompt: str, reference: str | None) -> None:
+    """Print generated texts as JSON: a list, or, beside a reference, one line that an objective reads."""
+    if reference is None:
+        emit(texts)
+        return
+    line = {"prompt": prompt, "reference": reference, "candidates": texts}
+    sys.stdout.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 def write(text: str, end: str = "\n") -> None:

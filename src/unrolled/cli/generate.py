@@ -19,7 +19,7 @@ from unrolled.cli.common import (
     StateOutOption,
     app,
     at_test_time,
-    emit,
+    emit_texts,
     given_text,
     with_escapes,
     write,
@@ -110,6 +110,13 @@ def generate(
     device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="With --json: one line of JSON that holds the texts as candidates beside this one, for the objective "
+            "calibrate."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Continue a text.
@@ -140,6 +147,9 @@ def generate(
         text = read_plain("-" if prompt_file is None else prompt_file)
     else:
         text = given_text(prompt or "", "the prompt")
+    if reference is not None and not json:
+        raise UsageError("--reference is for candidates in JSON; say --json too.")
+    wanted = None if reference is None else given_text(reference, "the reference")
     opened = Run(run, device, backend, precision)
     sampler = SamplerConfig.parse({
         "bias": bias_of(dict(map(_bias, bias or ())), opened.tokenizer) if bias else {},
@@ -159,7 +169,7 @@ def generate(
             "beams": beams, "nbest": nbest, "length": length_penalty, "groups": groups, "diversity": diversity,
             "stop_early": stop_early,
         })  # fmt: skip
-        print_beams(opened, text, tokens, search, sampler, stops, json, options, state)
+        print_beams(opened, text, tokens, search, sampler, stops, json, options, state, wanted)
         return
     if nbest != 1 or groups != 1 or diversity or length_penalty != 1 or stop_early != "bound":
         raise UsageError(
@@ -169,7 +179,7 @@ def generate(
         if samples > 1:
             raise UsageError("--state-out is the state after one text; leave out --samples.")
         ready_output(state_out, *([] if state is None else [state]))
-    print_generation(opened, text, tokens, sampler, stops, samples, json, options, state, state_out, log_probs)
+    print_generation(opened, text, tokens, sampler, stops, samples, json, options, state, state_out, log_probs, wanted)
 
 
 def _bias(text: str) -> tuple[str, float]:
@@ -196,12 +206,14 @@ def print_generation(
     state: Path | None = None,
     state_out: Path | None = None,
     log_probs: int = 0,
+    reference: str | None = None,
 ) -> None:
     """Generate over a run and print: one sample as it comes, several when they are whole.
 
     Args:
         state: file of the state to go on from. state_out: file for the state after the text, of one sample.
-        log_probs: how many of the likeliest tokens are told of each; 0: the text is printed.
+        log_probs: how many of the likeliest tokens are told of each; 0: the text is printed. reference: see
+            :func:`emit_texts`.
     """
     from unrolled.evaluate import open_predictor, state_form
     from unrolled.generate import generate as whole
@@ -215,7 +227,7 @@ def print_generation(
         ends: dict[tuple[int, int], KeptState] | None = None if state_out is None else {}
         arguments = (predictor, run.tokenizer, (text,), tokens, sampler, tuple(stop), samples, begun, ends, log_probs)
         if json:
-            emit([_as_json(done, run.tokenizer) for done in whole(*arguments)])
+            emit_texts([_as_json(done, run.tokenizer) for done in whole(*arguments)], text, reference)
         elif log_probs:
             write("\t".join(_COLUMNS))
             for piece in stream(*arguments):

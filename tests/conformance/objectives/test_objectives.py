@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from conformance.objectives.side import Ones
-from conformance.objectives.teachers import eleven, make_teachers
+from conformance.objectives.teachers import eleven, make_teachers, write_candidates
 from conformance.tasks.parity import Parity
 from train.runs import events, experiment
 from unrolled.core.errors import StoppedError, UsageError
@@ -39,7 +39,9 @@ EXAMPLES = [example for name in OBJECTIVES for example in OBJECTIVES[name].EXAMP
 def _registered(request: pytest.FixtureRequest, _private: None) -> Iterator[None]:
     OBJECTIVES.add("ones", Ones)
     config = request.node.callspec.params.get("config") if hasattr(request.node, "callspec") else None
-    if teachers := getattr(config, "teachers", ()):
+    if getattr(config, "candidates", None):
+        write_candidates(Path("candidates.jsonl"))
+    if teachers := getattr(config, "teachers", ()) or (["teacher"] if getattr(config, "candidates", None) else ()):
         own = "text" in request.fixturenames  # else the vocabulary is TASK's
         make_teachers(request.getfixturevalue("text") if own else eleven(Path("letters")), *teachers)
         shutil.copy(Path(teachers[0]) / "tokenizer.json", "tokenizer.json")

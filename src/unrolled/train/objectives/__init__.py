@@ -24,6 +24,7 @@ OBJECTIVES: "Registry[type[Extra]]" = Registry(
     "objective",
     {
         "auxiliary": "unrolled.train.objectives.auxiliary:Auxiliary",
+        "calibrate": "unrolled.train.objectives.calibrate:Calibrate",
         "distill": "unrolled.train.objectives.distill:Distill",
         "phrase": "unrolled.train.objectives.phrase:Phrase",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
