@@ -1,6 +1,5 @@
 """Every check on every objective's EXAMPLES, and what each of them must equal."""
 
-import math
 import shutil
 import signal
 from collections.abc import Iterator
@@ -27,7 +26,6 @@ from unrolled.tasks.lm import LM
 from unrolled.train import ExperimentConfig, Reporter, resume, train
 from unrolled.train.objectives import OBJECTIVES, ExtraConfig, ObjectiveConfig
 from unrolled.train.objectives.combined import Objectives
-from unrolled.train.objectives.reweigh import reweighed
 
 V, B, T = 11, 3, 5
 TASK: Any = LM(None, RandomStreams(1), Saved(Path(), {}))  # type: ignore[arg-type]
@@ -207,41 +205,6 @@ def test_smoothing_is_that_of_the_whole_distribution(tied: bool, bias: bool) -> 
     torch.testing.assert_close(value, plain, rtol=1e-12, atol=1e-12)
     for one, other in zip(found, torch.autograd.grad(plain, list(lm.parameters())), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-
-
-HEADS = (
-    {"name": "softmax"},
-    {"name": "mos", "components": 2},
-    {"name": "adaptive", "cutoffs": [4]},
-    {"name": "pointer"},
-)
-
-
-@pytest.mark.parametrize("kind", ["tldr", "focal"])
-@pytest.mark.parametrize("head", HEADS, ids=lambda head: head["name"])
-def test_reweighing_is_the_dense_formula(head: dict[str, Any], kind: str) -> None:
-    lm, batch = model(head), window()
-    value = value_of(lm, of(OBJECTIVES.parse({"name": "reweigh", "kind": kind}), lm), batch)
-    found = torch.autograd.grad(value, list(lm.parameters()))
-    state, nats = lm.initial_state(B), []
-    for t in range(T):  # one step after another: a pointer's state holds what was read
-        out = lm(batch.inputs[:, t : t + 1], state)
-        log_prob, _ = lm.head.log_prob(out.dropped[:, 0], out.state.head)
-        nats.append(-log_prob.gather(1, batch.targets[:, t : t + 1]).squeeze(1))
-        state = lm.score(out, batch.targets[:, t : t + 1])[2]
-    n = torch.stack(nats, 1)
-    p = (-n).exp()
-    plain = ((1 + (math.pi * p).cos() if kind == "tldr" else (1 - p).square()) * n).mean()
-    torch.testing.assert_close(value, plain, rtol=1e-10, atol=1e-12)
-    for one, other in zip(found, torch.autograd.grad(plain, list(lm.parameters())), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
-
-
-def test_weights_fall_with_the_probability() -> None:
-    p = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
-    for kind in ("tldr", "focal"):
-        f, _ = reweighed(-p.log(), kind)
-        assert bool(((f / -p.log()).diff() < 0).all())
 
 
 def test_auxiliary_losses_are_those_of_the_levels_by_themselves() -> None:
