@@ -109,8 +109,9 @@ def _inputs(sizes: Sizes, draw: Callable[..., Tensor]) -> dict[str, Tensor]:
 
 
 def _call(given: Mapping[str, Tensor], backend: str, precision: str) -> tuple[Tensor, ...]:
-    names = ("encoded", "predicted", "matrix", "bias", "labels", "frames", "lengths")
-    return (rnnt_loss(*(given[name] for name in names), backend=backend),)
+    parts = (given[name] for name in ("encoded", "predicted", "matrix", "bias", "labels", "frames", "lengths"))
+    encoded, predicted, matrix, bias, labels, frames, lengths = parts
+    return (rnnt_loss(encoded, predicted, matrix, bias, labels, frames, lengths, backend=backend),)
 
 
 OPERATION = Operation(
