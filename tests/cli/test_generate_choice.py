@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Command
+from unrolled.generate import repeats
+from unrolled.tokenizer import load_tokenizer
+from unrolled.train.objectives.candidates import read_contexts
 
 
 def test_penalties_reach_the_text(unrolled: Command, trained: Path) -> None:
@@ -45,6 +48,29 @@ def test_log_probabilities(unrolled: Command, trained: Path) -> None:
     assert [line.split("\t")[1] for line in table[1:]] == [row["token"] for row in rows]
 
 
+def test_repeats(unrolled: Command, trained: Path) -> None:
+    for options in (("--temperature", 0), ("--beams", 2), ("--search", 2)):
+        (found,) = json.loads(unrolled("generate", trained, "--tokens", 30, *options, "--json").out)
+        assert found["repeats"] == repeats(found["tokens"])
+        assert found["repeats"]["1"] > 0
+
+
+def test_candidates_for_calibration(unrolled: Command, trained: Path, tmp_path: Path) -> None:
+    """Of beams and of draws: a line each, which the objective reads."""
+    lines = ""
+    for options in (("--beams", 4, "--nbest", 3), ("--samples", 3)):
+        done = unrolled("generate", trained, "-p", "the ", "--tokens", 6, *options, "--reference", "cat", "--json")
+        assert done.code == 0, done.err
+        assert done.out.count("\n") == 1
+        lines += done.out
+    (tmp_path / "lines.jsonl").write_text(lines)
+    tokenizer = load_tokenizer(trained / "tokenizer.json")
+    for one, line in zip(read_contexts("lines.jsonl", tokenizer), lines.splitlines(), strict=True):
+        assert one.prompt == tokenizer.encode("the ")
+        assert one.reference == tokenizer.encode("cat")
+        assert one.candidates == [each["tokens"] for each in json.loads(line)["candidates"]]
+
+
 def test_constraints(unrolled: Command, trained: Path, tmp_path: Path) -> None:
     options = ("--prompt", "the ", "--tokens", 12, "--json")
     (found,) = json.loads(unrolled("generate", trained, *options, "--constrain", "regex=[a-e]{2} [st]{3}").out)
@@ -70,6 +96,7 @@ def test_refused(refused: Callable[..., str], trained: Path) -> None:
     assert "did you mean 'regex'" in refused("generate", trained, "--constrain", "regx=a")
     assert "must come next ('#')" in refused("generate", trained, "--constrain", "regex=a#")
     assert "did you mean 'top_k'" in refused("generate", trained, "--set", "sampler.topk=2")
+    assert "say --json too" in refused("generate", trained, "--reference", "x")
     assert "TEXT=X" in refused("generate", trained, "--bias", "e")
     assert "one token is asked for, and 'the' is 3: 't', 'h', 'e'" in refused("generate", trained, "--bias", "the=1")
     assert "larger no_repeat" in refused("generate", trained, "--no-repeat", 1, "--tokens", 500, "--json")

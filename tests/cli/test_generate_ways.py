@@ -15,7 +15,7 @@ OPTIONS = ("--prompt", "the ", "--tokens", 12)
 
 
 def test_search(unrolled: Command, trained: Path) -> None:
-    found = json.loads(unrolled("generate", trained, *OPTIONS, "--search", 40, "--json").out)
+    (found,) = json.loads(unrolled("generate", trained, *OPTIONS, "--search", 40, "--json").out)
     (greedy,) = json.loads(unrolled("generate", trained, *OPTIONS, "--temperature", 0, "--json").out)
     assert found["log_prob"] >= greedy["log_prob"]
     assert found["expanded"] <= 40

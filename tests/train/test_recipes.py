@@ -186,6 +186,10 @@ def test_the_settings_of_every_recipe_train(name: str, text: Path, tmp_path: Pat
         assert (teacher.model, teacher.stream, teacher.tokenizer) == (config.model, config.stream, config.tokenizer)
         shrunk = small(teacher.model_dump(mode="json", exclude_none=True)) | {"tokenizer": values["tokenizer"]}
         extra["teachers"] = [str(train(ExperimentConfig.parse(shrunk), tmp_path / "teacher", "cpu"))]
+    if "weights" in values:  # of a finished run of the same model
+        plain = {key: value for key, value in values.items() if key != "weights"}
+        begun = train(ExperimentConfig.parse(plain), tmp_path / "begun", "cpu")
+        values["weights"]["file"] = str(begun / "model.safetensors")
     run = train(ExperimentConfig.parse(values), tmp_path / "run", "cpu")
     assert record(run)["status"] == "finished"
     assert record(run)["steps"] == 3 * len(config.train.phases())

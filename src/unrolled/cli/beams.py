@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from unrolled.cli.common import emit, write
+from unrolled.cli.common import write
 from unrolled.cli.writing import Writing, of_same_vocabulary
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def print_beams(writing: Writing, given: str | None, config: "BeamConfig") -> No
             begun, condition=condition,
         )  # fmt: skip
     if writing.json:
-        emit([{"prompt": writing.text, **one._asdict()} for one in found])
+        writing.emit([one._asdict() for one in found])
         return
     for one in found:
         group = f"group {one.group + 1}, " if config.groups > 1 else ""
@@ -52,7 +52,7 @@ def print_search(writing: Writing, budget: int, length: float) -> None:
         )  # fmt: skip
     best, told = found.best, {"proved": found.proved, "expanded": found.expanded}
     if writing.json:
-        emit({"prompt": writing.text, **best._asdict(), **told})
+        writing.emit([{**best._asdict(), **told}])
         return
     proved = "no text has a higher score" if found.proved else "a better one may be left"
     write(
@@ -77,12 +77,12 @@ def print_drafted(writing: Writing, draft: "Run", config: "SpeculativeConfig", s
                 sample,
             )  # fmt: skip
             told = {**done._asdict(), "seconds": time.perf_counter() - began}
-            rows.append({"prompt": writing.text, **told, "tokens_per_call": len(done.tokens) / done.calls})
+            rows.append({**told, "tokens_per_call": len(done.tokens) / done.calls})
             if not writing.json:
                 write(f"--- {sample + 1}" if samples > 1 else "", "\n" if samples > 1 else "")
                 write(f"{writing.text}{done.text}")
     if writing.json:
-        emit(rows)
+        writing.emit(rows)
         return
     total = {name: sum(row[name] for row in rows) for name in ("calls", "drafted", "accepted", "seconds")}
     count = sum(len(row["tokens"]) for row in rows)

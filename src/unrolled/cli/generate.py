@@ -138,6 +138,13 @@ def generate(
     device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="With --json: one line of JSON that holds the texts as candidates beside this one, for the objective "
+            "calibrate."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Continue a text.
@@ -180,6 +187,8 @@ def generate(
         text = read_plain("-" if prompt_file is None else prompt_file)
     else:
         text = given_text(prompt or "", "the prompt")
+    if reference is not None and not json:
+        raise UsageError("--reference is for candidates in JSON; say --json too.")
     opened = Run(run, device, backend, precision)
     tables = {"sampler": {}, "contrast": {}}
     options, others = at_test_time(predict, settings, tables, quantize=quantize, clamp=clamp or None)
@@ -196,6 +205,7 @@ def generate(
         opened, text, tokens, sampler, [with_escapes(given_text(one, "a stop text")) for one in stop or ()], json,
         options, state, guidance, given_text(negative, "the negative prompt"),
         None if amateur is None else Run(amateur, device, backend, precision), contrast,
+        None if reference is None else given_text(reference, "the reference"),
     )  # fmt: skip
     if (state or state_out) and (guidance is not None or amateur is not None):
         raise UsageError("a state is that of one model and one text; leave it out, or --guidance and --amateur.")

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled.cli.common import emit, write
+from unrolled.cli.common import write
 from unrolled.cli.writing import Writing
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def print_generation(writing: Writing, samples: int = 1, state_out: Path | None 
         reasons: list[str | None] = []
         if writing.json:
             found = whole(*arguments)
-            emit([_as_json(done, tokenizer) for done in found])
+            writing.emit([_as_json(done, tokenizer) for done in found])
             reasons = [done.finish_reason for done in found]
         elif log_probs:
             write("\t".join(_COLUMNS))

@@ -1,9 +1,13 @@
 """What every way of writing a text has in common, on the command line."""
 
 import contextlib
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unrolled.cli.common import emit
 
 if TYPE_CHECKING:
     from unrolled.generate import ContrastConfig, SamplerConfig
@@ -17,7 +21,8 @@ class Writing(NamedTuple):
     """What is written, and by which model.
 
     tokens: at most. state: file of the state to go on from. guidance: weight of the prompt, None without; negative:
-    text that is read in its place. amateur: the run that is contrasted with.
+    text that is read in its place. amateur: the run that is contrasted with. reference: the text beside
+    which candidates are told.
     """
 
     run: "Run"
@@ -32,6 +37,18 @@ class Writing(NamedTuple):
     negative: str = ""
     amateur: "Run | None" = None
     contrast: "ContrastConfig | None" = None
+    reference: str | None = None
+
+    def emit(self, texts: Sequence[Mapping[str, Any]]) -> None:
+        """Print texts as JSON: a list, or, beside a reference, one line of candidates that an objective reads."""
+        from unrolled.generate import repeats
+
+        told = [{"prompt": self.text, **one, "repeats": repeats(one["tokens"])} for one in texts]
+        if self.reference is None:
+            emit(told)
+        else:
+            line = {"prompt": self.text, "reference": self.reference, "candidates": told}
+            sys.stdout.write(json.dumps(line, allow_nan=False) + "\n")
 
     @contextlib.contextmanager
     def opened(self) -> "Iterator[Predictor]":

@@ -66,6 +66,12 @@ class CorpusConfig(Config):
         min_length=1,
         description="the splits that are opened; the texts of the others are never read (absent: all)",
     )
+    limit_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="tokens from the beginning of the training split that there are (absent: all); the vocabulary is "
+        "that of all of it",
+    )
     base: str | None = Field(
         default=None,
         description="folder that relative paths begin at, where the text is still there; training notes it in the run",
@@ -195,7 +201,7 @@ def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
             raise UsageError(
                 f"{config.path} was built with corpus.reset={index.reset}; leave that setting out, or build it again."
             )
-        return BuiltCorpus(place, index, config.splits)
+        return BuiltCorpus(place, index, config.splits).limited(config.limit_tokens)
     explicit = {split: config.place(path) for split in SPLITS if (path := getattr(config, split))}
     place = config.place(config.path) if config.path else None
     own = bool(explicit or config.path)
@@ -215,7 +221,7 @@ def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
     reset = config.reset or (spec.reset if spec else "none")
     layout = config.layout or (spec.layout if spec else "text")
     reading = config.reading or ("text" if spec is None or explicit else "exact")
-    return Corpus(config.label, parts, spec, reset, layout, reading)
+    return Corpus(config.label, parts, spec, reset, layout, reading).limited(config.limit_tokens)
 
 
 def _table_parts(spec: CorpusSpec, folder: str | None) -> dict[str, list[Part]]:

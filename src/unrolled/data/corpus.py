@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
 from unrolled.core.errors import UsageError
 from unrolled.data.plain import Reading
@@ -25,7 +25,12 @@ class Corpus:
         spec: its row of the table, or None for a user's text.
         reset: where the recurrent state restarts: "none", "document" or "line".
         layout, reading: see :class:`unrolled.data.CorpusConfig`.
+
+    Attributes:
+        limit_tokens: of the training split, once it is encoded; None for all.
     """
+
+    limit_tokens: int | None = None
 
     def __init__(
         self,
@@ -43,6 +48,11 @@ class Corpus:
         self.reading: Reading = reading
         self._parts = parts
         self._scans: dict[str, tuple[str, str, int, int]] = {}
+
+    def limited(self, tokens: int | None) -> Self:
+        """This corpus, with so many tokens of its training split."""
+        self.limit_tokens = tokens
+        return self
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Token ids on disk: a split as a file of integers in the narrowest type, read by position."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,6 +152,14 @@ class TokenSplit:
 
     def __len__(self) -> int:
         return self._length
+
+    def first(self, tokens: int) -> "TokenSplit":
+        """The split's beginning of at most so many tokens; the checksum stays that of the whole text."""
+        made = copy.copy(self)
+        made._length = min(tokens, self._length)
+        made.starts = None if self.starts is None else self.starts[self.starts < made._length]
+        made._lost = self._lost[self._lost[:, 0] < made._length]
+        return made
 
     def ids(self, start: int, stop: int) -> np.ndarray:
         """Ids start..stop-1 as a fresh int64 array; the range is clipped to the split."""

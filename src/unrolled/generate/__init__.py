@@ -7,6 +7,7 @@ from unrolled.generate.filters import draws, filter_log_prob
 from unrolled.generate.given import Condition, fit_probe, parse_events
 from unrolled.generate.guidance import Contrast, ContrastConfig, Guidance, GuidanceConfig
 from unrolled.generate.history import History, constraint_of
+from unrolled.generate.repeats import repeated, repeats
 from unrolled.generate.row import FinishReason, TextRow
 from unrolled.generate.sampler import choose, draw
 from unrolled.generate.search import Searched, tree_search
@@ -41,6 +42,8 @@ __all__ = [
     "fit_probe",
     "generate",
     "parse_events",
+    "repeated",
+    "repeats",
     "speculate",
     "stream",
     "token_of",

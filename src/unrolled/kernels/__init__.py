@@ -19,6 +19,7 @@ OPERATIONS: "Registry[Any]" = Registry(
         "matrix_scan": "unrolled.kernels.matrix_scan:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
         "silu_gate": "unrolled.kernels.silu_gate:OPERATION",
+        "rnnt_loss": "unrolled.kernels.rnnt_loss:OPERATION",
         "softmax_scan": "unrolled.kernels.softmax_scan:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
         "trellis": "unrolled.kernels.trellis:OPERATION",

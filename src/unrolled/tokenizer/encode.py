@@ -79,12 +79,12 @@ def encode_corpus(
         folder: where to keep them; default: the cache.
         progress: called with a split and the bytes of it encoded so far.
     Returns:
-        Split -> tokens.
+        Split -> tokens; of train those that the corpus's ``limit_tokens`` leaves.
     Raises:
         UsageError: text that the tokenizer cannot read.
     """
     if isinstance(corpus, BuiltCorpus):
-        return corpus.tokens(tokenizer.tables, tokenizer.fingerprint())
+        return _limited(corpus, corpus.tokens(tokenizer.tables, tokenizer.fingerprint()))
     root = make_folder(folder) if folder is not None else cache_folder("tokens")
     home = root / _digest([_FORMAT, corpus.fingerprint(), tokenizer.fingerprint()])
     if not home.exists():
@@ -99,7 +99,13 @@ def encode_corpus(
             # Another process finished the same files first: a folder cannot be renamed onto a full one.
             if not (home / "meta.json").exists():
                 raise
-    return {s: TokenSplit.open(home, s, tokenizer.tables, corpus.checksum(s)) for s in corpus.splits}
+    return _limited(corpus, {s: TokenSplit.open(home, s, tokenizer.tables, corpus.checksum(s)) for s in corpus.splits})
+
+
+def _limited(corpus: Corpus, splits: dict[str, TokenSplit]) -> dict[str, TokenSplit]:
+    if corpus.limit_tokens is not None and "train" in splits:
+        splits["train"] = splits["train"].first(corpus.limit_tokens)
+    return splits
 
 
 def encode_split(corpus: Corpus, split: str, tokenizer: Tokenizer) -> Iterator[tuple[Encoded, bool, int]]:

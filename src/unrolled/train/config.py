@@ -1,7 +1,7 @@
 """Configuration of training."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,13 @@ class PhaseConfig(Config):
     averaging: AnyAveragingConfig = Field(
         default_factory=lambda: AVERAGING.parse("none"),
         description="average of the weights, which is validated and saved in their place",
+    )
+    until_loss: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="end the phase once the training loss, the mean nats per token over as many tokens as an epoch "
+        "has, is at most this",
     )
     nonmonotone_stop: int | None = Field(
         default=None,
@@ -110,6 +117,11 @@ class TrainConfig(PhaseConfig):
     patience: int | None = Field(
         default=None, ge=1, description="end a phase after this many validations without a new best"
     )
+    keep: Literal["best", "last"] = Field(
+        default="best",
+        description="the weights that are saved, and that a next phase begins from: of the best validation, or of the "
+        "last one, which ends a phase",
+    )
     final_eval: bool = Field(
         default=True, description="score the validation split in one column at the end; not part of the budget"
     )
@@ -118,6 +130,12 @@ class TrainConfig(PhaseConfig):
     )
     log_every: int = Field(default=50, ge=1, description="steps between lines of metrics.jsonl")
     save_minutes: float = Field(default=5.0, ge=0, description="wall-clock minutes between saves of the training state")
+
+    @model_validator(mode="after")
+    def _kept(self) -> Any:
+        if self.keep == "last" and self.patience is not None:
+            raise UsageError("train.patience waits for a best validation, and train.keep=last keeps none; drop one.")
+        return self
 
     @model_validator(mode="before")
     @classmethod

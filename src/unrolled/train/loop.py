@@ -9,12 +9,12 @@ from unrolled.core import tree
 from unrolled.core.errors import LostError, StoppedError, UnrolledError
 from unrolled.core.group import agreed, current
 from unrolled.optim import Averager, learning_rate_factor
-from unrolled.optim.averaging import worse_than_before
 from unrolled.runs import MODEL
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock, plan_steps
 from unrolled.train.config import PhaseConfig
 from unrolled.train.divergence import RECENT, divergence
+from unrolled.train.ending import hear_loss, why_it_ends
 from unrolled.train.metrics import NoLog
 from unrolled.train.pace import Pace
 from unrolled.train.parallel.agreement import Agreement
@@ -141,7 +141,7 @@ class Trainer:
         progress = self.progress
         progress.phase, progress.phase_step, progress.phase_steps, progress.stale = progress.phase + 1, 0, 0, 0
         progress.plans, progress.checks, progress.history, progress.averaging_began = [], 0, [], None
-        progress.validations = 0
+        progress.validations, progress.epoch_nats, progress.epoch_tokens, progress.reached = 0, 0.0, 0, False
         self.group.wait()  # until the best weights are on disk
         self.window.load(self.out / MODEL)
         self.tools = self._make_tools()
@@ -160,10 +160,11 @@ class Trainer:
             progress.plans = [(0, progress.phase_steps)]
             self.save()
         self.report.phase(progress.phase, progress.phase_step, progress.phase_steps)
-        while progress.phase_step < progress.phase_steps and not self._out_of_patience():
+        train, phase = self.config.train, self.phase_config
+        while progress.phase_step < progress.phase_steps and not why_it_ends(train, phase, progress):
             self._step()
-            revised = self.pace.revise(self.phase_config, progress)
-            due = self._validation_due()
+            revised = self.pace.revise(phase, progress)
+            due = self._validation_due() or progress.reached
             if due:
                 self._validate()
             late = self.clock.wall() - self._saved_at > 60 * self.config.train.save_minutes
@@ -172,7 +173,7 @@ class Trainer:
             if self.agreement.signal:
                 self._stopped(f"step {progress.step}")
         if progress.phase_step < progress.phase_steps:
-            self.report.note(f"no better validation in the last {progress.stale}: the phase ends early")
+            self.report.note(f"{why_it_ends(train, phase, progress)}: the phase ends early")
 
     def _step(self) -> None:
         progress, phase, parts = self.progress, self.phase_config, self.parts
@@ -189,6 +190,7 @@ class Trainer:
         self.state, progress.position = result.state, result.position
         progress.step, progress.phase_step = progress.step + 1, progress.phase_step + 1
         progress.tokens += result.tokens
+        hear_loss(phase, progress, result, parts.source.tokens_per_epoch())
         self.report.step(progress, nats, lr)
         if progress.phase_step % self.config.train.log_every == 0 or progress.phase_step == progress.phase_steps:
             parts = {"parts": result.parts} if result.parts else {}
@@ -239,13 +241,6 @@ class Trainer:
         with self.window.saved(self.out / MODEL) as model:
             return self.validator.exact(model, self.progress.best_step, advance)
 
-    def _out_of_patience(self) -> bool:
-        patience, stop = self.config.train.patience, self.phase_config.nonmonotone_stop
-        if patience is not None and self.progress.stale >= patience:
-            return True
-        history = self.progress.history or [0.0]
-        return stop is not None and worse_than_before(history[:-1], history[-1], stop)
-
     def _validation_due(self) -> bool:
         """At the end of a phase, and ``validations`` times evenly over it, wherever a revised plan puts its end."""
         progress = self.progress
@@ -278,7 +273,7 @@ class Trainer:
         figures = self.group.first(figures)  # to the bit: averages, stops and the best weights hang on it
         chosen = self.averager.report(figures)
         result, figure = results[chosen], figures[chosen]
-        if progress.best is None or figure < progress.best:
+        if progress.best is None or figure < progress.best or self.config.train.keep == "last":
             progress.best, progress.best_step, progress.stale = figure, progress.step, 0
             self._save_weights(chosen)
         else:

@@ -21,6 +21,8 @@ class Progress(BaseModel):
     many as the settings say).
     plans: (step of the phase, steps planned) of the phase's first plan and of each revision.
     check_seconds: of one validation, by the clock of the phase's budget.
+    epoch_nats, epoch_tokens: sums of the phase over as many tokens as an epoch has, so far. reached: the phase's
+    until_loss was.
     history: nats of the phase's validations. averaging: the numbers of the phase's averager. averaging_began: step of
     the run at which the average began that validations now use.
     wall_seconds, cpu_seconds: spent so far. metrics_bytes: length of metrics.jsonl. checksums: of the text, by split.
@@ -44,6 +46,9 @@ class Progress(BaseModel):
     stale: Count = 0
     valid: dict[str, Any] | None = None
     recent: list[float] = []
+    epoch_nats: float = 0.0
+    epoch_tokens: Count = 0
+    reached: bool = False
     history: list[float] = []
     averaging: dict[str, float] = {}
     averaging_began: Count | None = None

@@ -1,12 +1,13 @@
-"""Runs that the objective ``distill`` can learn from."""
+"""Runs that the objective ``distill`` can learn from, and candidates for ``calibrate``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from train.runs import experiment, write_text
 from unrolled.train import train
 
-__all__ = ["eleven", "make_teachers"]
+__all__ = ["eleven", "make_teachers", "write_candidates"]
 
 
 def eleven(folder: Path) -> Path:
@@ -23,3 +24,13 @@ def make_teachers(text: Path, *names: str, **parts: Any) -> None:
         values = {"train": {"steps": 3, "validations": 0, "optimizer": {"name": "adam", "lr": 0.1}}, **parts}
         config = experiment(text, **values)
         train(config.model_copy(update={"seed": 40 + seed}), name, "cpu")
+
+
+def write_candidates(path: Path) -> None:
+    """Three contexts with candidates of letters that every text of the tests has."""
+    texts = ("ac", "dead", "cage", "ea", "egg")
+    rows = []
+    for prompt, reference in (("a", "dace"), ("", "egg"), ("cc", "ada")):
+        candidates = [{"text": text, "finish_reason": "length"} for text in texts]
+        rows.append(json.dumps({"prompt": prompt, "reference": reference, "candidates": candidates}))
+    path.write_text("\n".join(rows) + "\n")

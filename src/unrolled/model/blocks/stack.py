@@ -85,12 +85,15 @@ class Stack(nn.Module):
         streams: vectors side by side between the layers, see :meth:`unrolled.cells.Cell.streams`; all start as the
             input.
         compute: backend and precision of what stands between the cells; set by the model that holds the stack.
+        shows_below: whether what the last layer reads is among what is handed upwards, as ``below``, where there are
+            several layers.
     Raises:
         UsageError: outputs that differ in width where they may not; a width that a cell does not accept; a
             StepCell that hands values upwards; cells beside others of another number of streams.
     """
 
     one_width = residual = False
+    shows_below = False
 
     def __init__(self, in_width: int, cells: Sequence[CellConfig], widths: Sequence[int], config: StackConfig):
         super().__init__()
@@ -218,6 +221,8 @@ class Stack(nn.Module):
                 options["tap"] = partial(tap, i)
             if layer.hands:
                 options["handed"] = given
+            if self.shows_below and i and i + 1 == len(self.layers):
+                given["below"] = entry  # type: ignore[assignment]  # the first layer alone reads a table
             y, new = layer(entry, state[i], reset, **options)
             states.append(new)
             return y

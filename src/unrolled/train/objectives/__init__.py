@@ -24,9 +24,15 @@ OBJECTIVES: "Registry[type[Extra]]" = Registry(
     "objective",
     {
         "auxiliary": "unrolled.train.objectives.auxiliary:Auxiliary",
+        "calibrate": "unrolled.train.objectives.calibrate:Calibrate",
         "distill": "unrolled.train.objectives.distill:Distill",
+        "phrase": "unrolled.train.objectives.phrase:Phrase",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
         "smooth": "unrolled.train.objectives.smooth:Smooth",
+        "smooth_sequence": "unrolled.train.objectives.smooth_sequence:SmoothSequence",
+        "smooth_similar": "unrolled.train.objectives.smooth_similar:SmoothSimilar",
+        "transport": "unrolled.train.objectives.transport:Transport",
+        "twin": "unrolled.train.objectives.twin:Twin",
     },
 )
 

@@ -32,7 +32,7 @@ class Auxiliary(Extra):
 
     Config = AuxiliaryConfig
     EXAMPLES = (AuxiliaryConfig(weight=0.05), AuxiliaryConfig(weight=0.3))
-    suits: ClassVar[Mapping[str, Any]] = {"cell": {"name": "trellis", "levels": 4, "aux_frequency": 2}}
+    suits: ClassVar[Mapping[str, Any]] = {"model": {"cell": {"name": "trellis", "levels": 4, "aux_frequency": 2}}}
 
     def __init__(self, config: AuxiliaryConfig, streams: RandomStreams, model: nn.Module):
         super().__init__(config, streams, model)

@@ -4,14 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
+from unrolled.core.group import current
 from unrolled.core.random import RandomStreams
 from unrolled.task import Seen, StepsTask
 
-__all__ = ["Extra", "ExtraConfig", "Given"]
+__all__ = ["Extra", "ExtraConfig", "Given", "mean_of"]
 
 
 class ExtraConfig(Config):
@@ -39,7 +41,10 @@ class Extra(ABC):
         model: whose loss it is.
 
     Attributes:
-        suits: settings of a model that EXAMPLES can be tried on, where not every model serves.
+        suits: parts of a recipe that EXAMPLES can be tried on (``{"model": {...}, "stream": {...}}``), where not every
+            model or stream serves.
+        follows: whether the gradient is that of the value. Where something is held fixed in it, which the docstring
+            says, this is false, and the objective has a test of its own gradient.
     Raises:
         UsageError: a model that it cannot serve, in one sentence.
     """
@@ -47,6 +52,7 @@ class Extra(ABC):
     Config: ClassVar[type[ExtraConfig]]
     EXAMPLES: ClassVar[tuple[ExtraConfig, ...]]
     suits: ClassVar[Mapping[str, Any]] = {}
+    follows: ClassVar[bool] = True
 
     def __init__(self, config: Any, streams: RandomStreams, model: nn.Module):
         self.config, self.streams = config, streams
@@ -70,3 +76,20 @@ class Extra(ABC):
     @abstractmethod
     def value(self, given: Given) -> Tensor:
         """The differentiable value of a batch, before its weight."""
+
+
+def mean_of(given: Given, each: Tensor, counted: Tensor | None = None) -> Tensor:
+    """The mean of a number of each target over those that count, by their weights, on the scale of the loss: with
+    ``reduction = "sum"`` times the targets of a column.
+
+    Args:
+        each: (rows, time). counted: boolean (rows, time), which have a part in it; absent: all.
+    """
+    weight = given.seen.weight
+    if counted is None:
+        return (each if weight is None else each * weight).sum() / given.divisor
+    own = counted.to(each.dtype) if weight is None else counted * weight.to(each.dtype)
+    whole = each.new_tensor(float(each.numel())) if weight is None else weight.to(each.dtype).sum()
+    share = current().mean(own.sum()) / current().mean(whole)
+    # none that counts: a sum of zeros
+    return (each * own).sum() / given.divisor / torch.where(share > 0, share, torch.ones_like(share))

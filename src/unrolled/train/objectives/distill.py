@@ -6,21 +6,17 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.model import LanguageModel, ModelState
-from unrolled.model.heads.base import Head
-from unrolled.model.heads.blocks import blockwise_loss
-from unrolled.runs import Run
 from unrolled.task import StepsTask
 from unrolled.train.objectives.base import Extra, ExtraConfig, Given
+from unrolled.train.objectives.distributions import check_stateless, over_distributions
+from unrolled.train.objectives.frozen import frozen_model
 
 __all__ = ["Distill", "DistillConfig"]
-
-_BLOCK = 2**22  # log-probabilities held at once, where the head does not say
 
 
 class DistillConfig(ExtraConfig):
@@ -77,8 +73,8 @@ class Distill(Extra):
             raise UsageError(
                 "the objective distill has no teachers; name folders of finished runs in its option teachers."
             )
-        _check_head(model.head, "this model")
-        self._device, self._dtype = model.device, model.dtype
+        check_stateless(model.head, "this model", "distill")
+        self._like = model
         self._teachers: list[LanguageModel] = []
         self._task: Any = None
         self._source: Any = None
@@ -88,46 +84,23 @@ class Distill(Extra):
 
     def join(self, task: StepsTask) -> None:
         """Load the teachers, if their ids mean what the task's do. See :meth:`Extra.join`."""
-        own = task.tokenizer
-        if own is None:
-            raise UsageError(f"{task.noun} reads no text; leave the objective distill out of train.extra.")
         self._task = task
         for path in self.config.teachers:
-            run = Run(path, str(self._device))
-            run.check_language()
-            other = run.tokenizer
-            if (other.symbols_checksum(), other.start_id) != (own.symbols_checksum(), own.start_id):
-                differ = sum(a != b for a, b in zip(other.pieces, own.pieces, strict=False))
-                raise UsageError(
-                    f"the teacher {path} is for another vocabulary: of {other.vocab_size:,} ids and "
-                    f"{own.vocab_size:,} here, {differ:,} mean other symbols; name teachers that were trained with "
-                    "this run's tokenizer."
-                )
-            teacher = run.model
-            _check_head(teacher.head, f"the teacher {path}")
-            self._teachers.append(teacher.to(self._dtype).requires_grad_(False))
+            teacher = frozen_model(path, task, self._like, "the teacher", "distill")
+            check_stateless(teacher.head, f"the teacher {path}", "distill")
+            self._teachers.append(teacher)
 
     def value(self, given: Given) -> Tensor:
         """See :meth:`Extra.value`."""
         seen, tau = given.seen, self.config.temperature
         outputs = self._read(seen.batch, given.position)
-        h = seen.out.dropped.transpose(0, 1)  # blocks are of time steps
-        time, batch = h.shape[:2]
-        head: Any = seen.model.head
-        student = _LogProb(head)
-        names, parameters = zip(*student.named_parameters(), strict=True)
-        drawn = None if seen.drawn is None else seen.drawn.head
 
-        def divergence(inputs: Any, times: Tensor, weights: Any) -> Tensor:
-            part = slice(int(times[0]), int(times[-1]) + 1)
-            masks = tree.map_tree(lambda mask: _steps(mask, part), drawn)
-            own = functional_call(student, dict(zip(names, weights, strict=True)), (inputs[0].transpose(0, 1), masks))
+        def divergence(own: Tensor, part: slice) -> Tensor:
             wanted = _tempered(self._mean([out[:, part] for out in outputs]), tau)
-            each = (wanted.exp() * (wanted - _tempered(own, tau))).sum(-1)
-            return (each if seen.weight is None else each * seen.weight[:, part]).sum(0)
+            return (wanted.exp() * (wanted - _tempered(own, tau))).sum(-1)
 
-        rows = getattr(head.config, "block", _BLOCK) // (batch * head.vocab_size)
-        total, _ = blockwise_loss(divergence, [h], torch.arange(time, device=h.device), parameters, None, rows)
+        drawn = None if seen.drawn is None else seen.drawn.head
+        total = over_distributions(seen.model.head, seen.out.dropped, drawn, seen.weight, divergence)
         return (tau**2 * total - seen.total) / given.divisor
 
     @torch.no_grad()
@@ -156,7 +129,7 @@ class Distill(Extra):
         """Read a batch: the teachers' outputs; their states go on."""
         rows, begun = len(batch.inputs), self._states
         inputs, reset, restart = (
-            None if part is None else part.to(self._device) for part in (batch.inputs, batch.reset, batch.restart)
+            None if part is None else part.to(self._like.device) for part in (batch.inputs, batch.reset, batch.restart)
         )
         outputs, self._states, self._place = [], [], None
         for i, teacher in enumerate(self._teachers):
@@ -169,32 +142,6 @@ class Distill(Extra):
         return outputs
 
 
-class _LogProb(nn.Module):
-    """A head's log-probabilities as a function of its parameters."""
-
-    def __init__(self, head: Head):
-        super().__init__()
-        self.head = head
-
-    def forward(self, h: Tensor, masks: Any) -> Tensor:
-        """(batch, time, V) of h (batch, time, in_width)."""
-        return self.head.log_prob(h, None, masks)[0]
-
-
-def _check_head(head: Head, whose: str) -> None:
-    """Raises UsageError for a head that carries a state."""
-    if head.initial_state(1) is not None:
-        raise UsageError(
-            f"{whose} has the head {head.config.name}, which carries a state; the objective distill needs one that "
-            "carries none on both sides, such as softmax."
-        )
-
-
 def _tempered(log_prob: Tensor, temperature: float) -> Tensor:
     """log softmax(log_prob / temperature)."""
     return log_prob if temperature == 1.0 else torch.log_softmax(log_prob / temperature, -1)
-
-
-def _steps(mask: Tensor, part: slice) -> Tensor:
-    """Some time steps of a mask (batch, 1 or time, width); anything else that a head draws as it is."""
-    return mask[:, part] if mask.dim() == 3 and mask.shape[1] > 1 else mask

@@ -1,15 +1,13 @@
 """Label smoothing."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
-from unrolled.model import LanguageModel
-from unrolled.model.heads.softmax import SoftmaxHead
 from unrolled.train.objectives.base import Extra, ExtraConfig, Given
+from unrolled.train.objectives.logits import check_softmax, logit_of, read
 
 __all__ = ["Smooth", "SmoothConfig"]
 
@@ -39,21 +37,14 @@ class Smooth(Extra):
 
     def __init__(self, config: SmoothConfig, streams: RandomStreams, model: nn.Module):
         super().__init__(config, streams, model)
-        head = model.head if isinstance(model, LanguageModel) else None
-        if not isinstance(head, SoftmaxHead) or (head.config.negatives, head.config.cap) != (None, None):
-            raise UsageError(
-                "the objective smooth needs the head softmax without negatives and cap; leave it out of train.extra."
-            )
+        check_softmax(model, "smooth")
 
     def value(self, given: Given) -> Tensor:
         """See :meth:`Extra.value`."""
-        seen = given.seen
-        head: Any = seen.model.head
-        drawn = None if seen.drawn is None else seen.drawn.head
-        h = head.project(seen.out.dropped, None if drawn is None else drawn.projected)
-        difference = (h * head.weight[seen.targets]).sum(-1) - h @ head.weight.mean(0)
+        head, h = read(given)
+        difference = logit_of(head, h, given.seen.targets) - h @ head.weight.mean(0)
         if head.bias is not None:
-            difference = difference + head.bias[seen.targets] - head.bias.mean()
-        if seen.weight is not None:
-            difference = difference * seen.weight
+            difference = difference - head.bias.mean()
+        if given.seen.weight is not None:
+            difference = difference * given.seen.weight
         return difference.sum() / given.divisor
