@@ -19,6 +19,7 @@ def folder(tmp_path: Path) -> Path:
     made = Path(shutil.copytree(Path(__file__).parents[1] / "fixtures" / "old", tmp_path / "old"))
     config = json.loads((made / "run/config.json").read_text())
     config["model"]["compute"]["backend"] = "auto"
+    config["corpus"]["path"] = str(made / "text.txt")  # some store what they need of the training text
     (made / "run/config.json").write_text(json.dumps(config))
     return made
 

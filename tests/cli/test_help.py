@@ -12,6 +12,7 @@ VERBS = [
     ["generate"],
     ["score"],
     ["serve"],
+    ["store"],
     ["load-test"],
     ["pairs"],
     ["probe"],

@@ -37,6 +37,7 @@ def main() -> None:
         probe,
         score,
         serve,
+        store,
         train,
         tune,
         watch,

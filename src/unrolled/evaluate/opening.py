@@ -75,7 +75,16 @@ class RunSource:
     """
 
     def __init__(self, run: Run, progress: Progress | None = None):
-        self._run, self.progress = run, progress
+        self._run, self.progress, self.kept = run, progress, run.kept
+
+    def identity(self) -> Mapping[str, str]:
+        """See :meth:`unrolled.predict.Source.identity`; the text is empty where no record knows it."""
+        run = self._run
+        if "identity" not in run.kept:
+            weights = run.identity() if issubclass(run.task_class, ClosedTask) else sha256_file(run.weights_file)
+            text = run.record.get("checksums", {}).get("train", "")
+            run.kept["identity"] = {"weights": weights, "tokenizer": run.tokenizer.fingerprint(), "text": text}
+        return run.kept["identity"]
 
     def stored(
         self,

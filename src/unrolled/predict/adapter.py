@@ -50,6 +50,15 @@ class Source(Protocol):
 
     progress: Progress | None
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What adapters have made and may need again, as long as the run is open."""
+        ...
+
+    def identity(self) -> Mapping[str, str]:
+        """What the model is: checksums of its ``weights``, of its ``tokenizer`` and of the training ``text``."""
+        ...
+
     def stored(
         self,
         kind: str,

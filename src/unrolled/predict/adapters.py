@@ -13,6 +13,7 @@ ADAPTERS: Registry[type[Adapter]] = Registry(
         "dropout": "unrolled.predict.monte_carlo:MonteCarlo",
         "dynamic": "unrolled.predict.dynamic:Dynamic",
         "clamp": "unrolled.predict.clamp:Clamping",
+        "neighbours": "unrolled.predict.neighbours:Neighbours",
         "cache": "unrolled.predict.cache:Cache",
     },
 )

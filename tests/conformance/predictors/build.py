@@ -65,6 +65,13 @@ class _Source:
 
     progress: Progress | None = None
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        return {}
+
+    def identity(self) -> dict[str, str]:
+        return {"weights": "", "tokenizer": "", "text": ""}
+
     def stored(self, kind: str, settings: Any, make: Any, fits: Any) -> dict[str, Tensor]:
         made = make(TokenSplit(ids(1, 60, seed=3)[0].numpy().astype(np.int64), _tokenizer().tables, checksum="text"))
         assert fits(made), "what was made is whole"
