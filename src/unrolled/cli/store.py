@@ -1,7 +1,7 @@
 """``unrolled store``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,9 @@ def store(
     clusters: Annotated[
         int, typer.Option(min=0, help="Groups of near states, for neighbours.clusters; n/100 to n/15 of n tokens.")
     ] = 0,
+    documents: Annotated[
+        Path | None, typer.Option(help="A folder of texts, in place of a corpus: the state after each is kept.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tokens.")] = None,
     weights: WeightsOption = "saved",
     threads: ThreadsOption = None,
@@ -49,20 +52,37 @@ def store(
     Example: unrolled store runs/x --corpus wikitext-2 --out stores/wt2
 
     Example: unrolled eval runs/x --predict neighbours=stores/wt2 --search neighbours
+
+    Example: unrolled store runs/x --documents notes --out stores/notes
     """
-    from unrolled.evaluate.storing import store_text
+    from unrolled.core.errors import UsageError
+    from unrolled.evaluate.storing import store_documents, store_text
     from unrolled.runs import Run
 
     use_threads(threads)
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
+    if documents is not None:
+        given = (corpus, split != "train", numbers != "float16", columns != 1, clusters, limit)
+        if any(given):
+            raise UsageError("documents are kept as they are: give --documents and --out alone.")
+        with progress_bar("reading documents", not json) as advance:
+            found = store_documents(opened, target, documents, advance)
+        _tell(target, found.model_dump(mode="json"), [("documents", found.documents), ("tokens", found.tokens)], json)
+        return
     with progress_bar("storing", not json) as advance:
         info = store_text(opened, target, corpus, split, numbers, columns, clusters, limit, advance)
-    size = sum(file.stat().st_size for file in target.iterdir())
-    if json:
-        emit({"kind": "store", "folder": str(target), "bytes": size, **info.model_dump(mode="json")})
-        return
     rows = [
-        ("text", f"{info.corpus} {info.split}"), ("tokens", f"{info.entries:,}"), ("width", f"{info.width:,}"),
-        ("numbers", info.dtype), ("clusters", f"{info.clusters:,}"), ("bytes", f"{size:,}"),
+        ("text", f"{info.corpus} {info.split}"), ("tokens", info.entries), ("width", info.width),
+        ("numbers", info.dtype), ("clusters", info.clusters),
     ]  # fmt: skip
-    table(["", str(target)], rows)
+    _tell(target, info.model_dump(mode="json"), rows, json)
+
+
+def _tell(folder: Path, info: dict[str, Any], rows: list[tuple[str, Any]], json: bool) -> None:
+    """Print what was stored. info: plain JSON values. rows: for people."""
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    if json:
+        emit({"kind": "store", "folder": str(folder), "bytes": size, **info})
+        return
+    shown = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in [*rows, ("bytes", size)]]
+    table(["", str(folder)], shown)

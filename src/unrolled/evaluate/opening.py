@@ -17,6 +17,7 @@ from unrolled.data.walk import Progress
 from unrolled.predict import NeuralPredictor, Predictor, PredictorConfig, StateForm, adapt
 from unrolled.runs import Run
 from unrolled.task import ClosedTask
+from unrolled.tokenizer import Tokenizer
 
 __all__ = ["RunSource", "open_predictor", "state_form"]
 
@@ -76,6 +77,11 @@ class RunSource:
 
     def __init__(self, run: Run, progress: Progress | None = None):
         self._run, self.progress, self.kept = run, progress, run.kept
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """See :attr:`unrolled.predict.Source.tokenizer`."""
+        return self._run.tokenizer
 
     def identity(self) -> Mapping[str, str]:
         """See :meth:`unrolled.predict.Source.identity`; the text is empty where no record knows it."""

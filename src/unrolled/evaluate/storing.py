@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from unrolled.core import tree
 from unrolled.core.errors import UsageError
 from unrolled.data import CorpusConfig
+from unrolled.data.reading import read_plain
 from unrolled.data.walk import Columns, Progress, windows
 from unrolled.evaluate.opening import RunSource, open_predictor
+from unrolled.predict import NeuralPredictor
 from unrolled.predict.clusters import cluster
+from unrolled.predict.library import DocumentsInfo, states_of, write_library
 from unrolled.predict.stores import StoreInfo, put, writing_store
 from unrolled.runs import Run
 
-__all__ = ["store_text"]
+__all__ = ["store_documents", "store_text"]
 
 _DTYPES = ("float16", "float32")
 
@@ -80,3 +84,43 @@ def store_text(
                 progress(done, entries, nats / done)
         put(part, np.unique(np.concatenate(begins)), cluster(keys, clusters) if clusters else None)
     return info
+
+
+def store_documents(
+    run: Run, out: str | os.PathLike[str], folder: str | os.PathLike[str], progress: Progress | None = None
+) -> DocumentsInfo:
+    """Read the files of a folder, and keep the state after each (Shi et al. 2023, for models that have states).
+
+    Args:
+        out: the folder that is made. folder: of texts, compressed or not, each a document; those in folders below
+            it too, but none whose name begins with a dot.
+        progress: hears of documents read.
+    Raises:
+        UsageError: no neural model; a folder without texts; a text that the tokenizer cannot read; ``out`` exists.
+    """
+    predictor = open_predictor(run)
+    if not isinstance(predictor, NeuralPredictor):
+        raise UsageError(f"{run.path} has no hidden states to store; use a run of a neural language model.")
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise UsageError(f"{folder} is no folder with texts; name one.")
+    texts = [read_plain(path) for path in files]
+    documents = []
+    for path, text in zip(files, texts, strict=True):
+        try:
+            ids = run.tokenizer.encode(text, end=True)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        if not ids:
+            raise UsageError(f"{path} has no text; take it out of {folder}.")
+        documents.append(torch.tensor(ids))
+    identity, tokens = RunSource(run).identity(), sum(map(len, documents))
+    parts = []
+    for done, document in enumerate(documents, 1):
+        parts.append(states_of(predictor, [document]))
+        if progress is not None:
+            progress(done, len(documents), 0.0)
+    info = DocumentsInfo(
+        weights=identity["weights"], tokenizer=identity["tokenizer"], documents=len(documents), tokens=tokens
+    )
+    return write_library(Path(out), info, tree.map_tree(lambda *each: torch.cat(each), *parts), texts)

@@ -13,6 +13,7 @@ from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
 from unrolled.predict.base import Predictor
 from unrolled.predict.static import NeuralPredictor
+from unrolled.tokenizer import Tokenizer
 
 __all__ = ["HEAD", "MEMORY", "READING", "Adapter", "AdapterConfig", "Search", "Source"]
 
@@ -53,6 +54,11 @@ class Source(Protocol):
     @property
     def kept(self) -> dict[str, Any]:
         """What adapters have made and may need again, as long as the run is open."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of the run."""
         ...
 
     def identity(self) -> Mapping[str, str]:

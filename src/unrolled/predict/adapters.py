@@ -13,6 +13,7 @@ ADAPTERS: Registry[type[Adapter]] = Registry(
         "dropout": "unrolled.predict.monte_carlo:MonteCarlo",
         "dynamic": "unrolled.predict.dynamic:Dynamic",
         "recode": "unrolled.predict.recode:Recode",
+        "documents": "unrolled.predict.documents:Documents",
         "clamp": "unrolled.predict.clamp:Clamping",
         "neighbours": "unrolled.predict.neighbours:Neighbours",
         "cache": "unrolled.predict.cache:Cache",

@@ -69,6 +69,10 @@ class _Source:
     def kept(self) -> dict[str, Any]:
         return {}
 
+    @property
+    def tokenizer(self) -> Any:
+        return _tokenizer()
+
     def identity(self) -> dict[str, str]:
         return {"weights": "", "tokenizer": "", "text": ""}
 
