@@ -92,8 +92,8 @@ def evaluate_predictor(
     check_vocabulary(predictor, len(split.tables.words))
     if split.checksum in predictor.holds:
         raise UsageError(
-            "the text that is measured is the one that is looked things up in, where each token finds itself; measure "
-            "another, or make a store of another one."
+            "the text that is measured is one that things are looked up in or were learned from, where each token "
+            "finds itself; measure another, or make a store of another one."
         )
     columns = _columns(split, config)
     if per_token is not None and config.columns > 1:

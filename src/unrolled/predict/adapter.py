@@ -62,7 +62,8 @@ class Source(Protocol):
         ...
 
     def identity(self) -> Mapping[str, str]:
-        """What the model is: checksums of its ``weights``, of its ``tokenizer`` and of the training ``text``."""
+        """What the model is: checksums of its ``weights``, of its ``tokenizer``, of the training ``text`` and of its
+        ``valid`` text; these two are empty where they are not known."""
         ...
 
     def stored(
@@ -71,14 +72,15 @@ class Source(Protocol):
         settings: Mapping[str, Any],
         make: Callable[[TokenSplit], dict[str, Tensor]],
         fits: Callable[[Mapping[str, Tensor]], bool],
+        split: str = "train",
     ) -> dict[str, Tensor]:
         """Tensors that follow from weights, tokenizer, training text and settings: kept with the run, once made.
 
         Args:
-            kind: names the folder. settings: plain JSON values. make: from the training split.
-            fits: whether what was found on disk is whole.
+            kind: names the folder. settings: plain JSON values. make: from the split.
+            fits: whether what was found on disk is whole. split: train or valid.
         Raises:
-            UsageError: they are absent, and so is a training text.
+            UsageError: they are absent, and so is the text.
         """
         ...
 

@@ -50,7 +50,7 @@ class Predictor(ABC):
         gives_hidden: whether predictions have hidden states.
         lockstep: whether all rows must have read equally many tokens, since something changes with their number.
         independent: whether a row gives in a batch what it gives alone; not where rows share what is drawn or learnt.
-        holds: checksums of texts that it looks things up in, which it is not measured on.
+        holds: checksums of texts that it looks things up in or has learned from, which it is not measured on.
     """
 
     vocab_size: int

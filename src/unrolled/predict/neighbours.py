@@ -226,7 +226,7 @@ def _approximate(config: NeighboursConfig, entries: int) -> bool:
 
 
 def _grid(config: NeighboursConfig) -> Iterator[tuple[dict[str, float], AdapterConfig]]:
-    for tau, weight in itertools.product((1.0, 3.0, 10.0, 30.0, 100.0), (0.05, 0.1, 0.2, 0.3, 0.4)):
+    for tau, weight in itertools.product((0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0), (0.05, 0.1, 0.2, 0.3, 0.4)):
         values = {"tau": tau, "weight": weight}
         yield {f"neighbours.{name}": value for name, value in values.items()}, config.model_copy(update=values)
 

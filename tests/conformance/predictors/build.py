@@ -74,9 +74,9 @@ class _Source:
         return _tokenizer()
 
     def identity(self) -> dict[str, str]:
-        return {"weights": "", "tokenizer": "", "text": ""}
+        return {"weights": "", "tokenizer": "", "text": "", "valid": ""}
 
-    def stored(self, kind: str, settings: Any, make: Any, fits: Any) -> dict[str, Tensor]:
+    def stored(self, kind: str, settings: Any, make: Any, fits: Any, split: str = "train") -> dict[str, Tensor]:
         made = make(TokenSplit(ids(1, 60, seed=3)[0].numpy().astype(np.int64), _tokenizer().tables, checksum="text"))
         assert fits(made), "what was made is whole"
         return made
