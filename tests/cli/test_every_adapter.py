@@ -24,7 +24,8 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-@pytest.mark.parametrize("name", list(ADAPTERS))
+# the run is an LSTM's; tests/cli/test_sets.py has one of attention
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "sets"])
 def test_an_adapter_in_every_verb(unrolled: Command, folder: Path, name: str) -> None:
     options = ADAPTERS[name].EXAMPLES[0].model_dump(mode="json", exclude={"name"}, exclude_none=True)
     on = ["--predict", name]

@@ -14,6 +14,7 @@ ADAPTERS: Registry[type[Adapter]] = Registry(
         "dynamic": "unrolled.predict.dynamic:Dynamic",
         "recode": "unrolled.predict.recode:Recode",
         "documents": "unrolled.predict.documents:Documents",
+        "sets": "unrolled.predict.sets:Sets",
         "clamp": "unrolled.predict.clamp:Clamping",
         "neighbours": "unrolled.predict.neighbours:Neighbours",
         "cache": "unrolled.predict.cache:Cache",
