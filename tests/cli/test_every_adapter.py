@@ -19,11 +19,13 @@ def folder(tmp_path: Path) -> Path:
     made = Path(shutil.copytree(Path(__file__).parents[1] / "fixtures" / "old", tmp_path / "old"))
     config = json.loads((made / "run/config.json").read_text())
     config["model"]["compute"]["backend"] = "auto"
+    config["corpus"]["path"] = str(made / "text.txt")  # some store what they need of the training text
     (made / "run/config.json").write_text(json.dumps(config))
     return made
 
 
-@pytest.mark.parametrize("name", list(ADAPTERS))
+# the run is an LSTM's; tests/cli/test_sets.py has one of attention
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "sets"])
 def test_an_adapter_in_every_verb(unrolled: Command, folder: Path, name: str) -> None:
     options = ADAPTERS[name].EXAMPLES[0].model_dump(mode="json", exclude={"name"}, exclude_none=True)
     on = ["--predict", name]

@@ -13,6 +13,7 @@ VERBS = [
     ["retrieve"],
     ["score"],
     ["serve"],
+    ["store"],
     ["load-test"],
     ["pairs"],
     ["probe"],

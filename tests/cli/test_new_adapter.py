@@ -1,4 +1,4 @@
-"""A test-time method of one file (tests/predict/neighbours.py) and one line: every verb has it."""
+"""A test-time method of one file (tests/predict/nearby.py) and one line: every verb has it."""
 
 import json
 import math
@@ -12,26 +12,26 @@ import unrolled as ur
 from cli.conftest import Command
 from conformance.predictors.build import Case
 from conformance.predictors.checks import CHECKS
-from predict.neighbours import Neighbours
+from predict.nearby import Nearby
 from unrolled.predict import ADAPTERS, NeuralPredictor
 from unrolled.runs import Run
 
 
 @pytest.fixture(autouse=True)
 def _one_line() -> Iterator[None]:
-    ADAPTERS.add("neighbours", "predict.neighbours:Neighbours")
+    ADAPTERS.add("nearby", "predict.nearby:Nearby")
     yield
-    ADAPTERS.remove("neighbours")
+    ADAPTERS.remove("nearby")
 
 
-ON = ["--predict", "neighbours=4", "--set", "neighbours.weight=0.5"]
+ON = ["--predict", "nearby=4", "--set", "nearby.weight=0.5"]
 SETTINGS = {"count": 4, "weight": 0.5, "temperature": 1.0, "limit": None}
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-@pytest.mark.parametrize("config", Neighbours.EXAMPLES, ids=range(2))
+@pytest.mark.parametrize("config", Nearby.EXAMPLES, ids=range(2))
 def test_the_suite(check: Callable[[Case], None], config: object) -> None:
-    check(Case(Neighbours, config))  # type: ignore[arg-type]
+    check(Case(Nearby, config))  # type: ignore[arg-type]
 
 
 def by_hand(run: Run, count: int) -> list[float]:
@@ -55,18 +55,16 @@ def test_eval(unrolled: Command, trained: Path) -> None:
     code, out, err = unrolled("eval", trained, *ON, "--limit", 12, "--per-token", "n.tsv", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert found["protocol"]["kind"] == "neighbours"
-    assert found["protocol"]["options"] == {"neighbours": SETTINGS}
+    assert found["protocol"]["kind"] == "nearby"
+    assert found["protocol"]["options"] == {"nearby": SETTINGS}
     assert found["nats"] == pytest.approx(sum(by_hand(Run(trained, "cpu"), 12)), rel=1e-4)
-    assert len(list((trained / "neighbours").glob("*.safetensors"))) == 1
+    assert len(list((trained / "nearby").glob("*.safetensors"))) == 1
     code, out, _ = unrolled("eval", trained, *ON, "--limit", 12, "--cache", 20, "--dynamic", "sgd", "--json")
-    assert json.loads(out)["protocol"]["kind"] == "dynamic + neighbours + cache"
-    code, out, _ = unrolled(
-        "eval", trained, *ON, "--limit", 12, "--search", "neighbours", "--search-tokens", 20, "--json"
-    )
-    assert len(json.loads(out)["provenance"]["search"]["neighbours"]["tried"]) == 4
-    assert ur.evaluate(trained, limit=12, neighbours=SETTINGS).nats == found["nats"]
-    assert ur.evaluate(trained, limit=12, predict={"neighbours": SETTINGS}).nats == found["nats"]
+    assert json.loads(out)["protocol"]["kind"] == "dynamic + nearby + cache"
+    code, out, _ = unrolled("eval", trained, *ON, "--limit", 12, "--search", "nearby", "--search-tokens", 20, "--json")
+    assert len(json.loads(out)["provenance"]["search"]["nearby"]["tried"]) == 4
+    assert ur.evaluate(trained, limit=12, nearby=SETTINGS).nats == found["nats"]
+    assert ur.evaluate(trained, limit=12, predict={"nearby": SETTINGS}).nats == found["nats"]
 
 
 def test_score_generate_and_pairs(unrolled: Command, refused: Callable[..., str], trained: Path) -> None:
@@ -78,12 +76,12 @@ def test_score_generate_and_pairs(unrolled: Command, refused: Callable[..., str]
     code, out, err = unrolled("generate", trained, *ON, "--tokens", 5, "--prompt", "the", "--json")
     assert (code, err) == (0, "")
     assert len(json.loads(out)[0]["tokens"]) == 5
-    assert len(ur.generate(trained, "the", 5, predict={"neighbours": 4})[0].tokens) == 5
+    assert len(ur.generate(trained, "the", 5, predict={"nearby": 4})[0].tokens) == 5
     Path("p.jsonl").write_text(json.dumps({"sentence_good": "the cat", "sentence_bad": "cat the"}) + "\n")
-    assert "which leaves nothing to neighbours" in refused("pairs", trained, "p.jsonl", *ON)
-    assert "did you mean 'neighbours'" in refused("eval", trained, "--predict", "neigbours")
-    assert "config key 'neighbours.weight'" in refused("eval", trained, "--set", "neighbours.weight=2")
-    assert "leave out dropout or neighbours" in refused("eval", trained, *ON, "--samples", 3)
+    assert "which leaves nothing to nearby" in refused("pairs", trained, "p.jsonl", *ON)
+    assert "did you mean 'nearby'" in refused("eval", trained, "--predict", "neaby")
+    assert "config key 'nearby.weight'" in refused("eval", trained, "--set", "nearby.weight=2")
+    assert "leave out dropout or nearby" in refused("eval", trained, *ON, "--samples", 3)
 
 
 def test_compress_and_back(unrolled: Command, trained: Path) -> None:

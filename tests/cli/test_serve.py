@@ -28,7 +28,8 @@ def test_options(unrolled: Command, asked: list[Any], trained: Path) -> None:
     done = unrolled(
         "serve", trained, "--port", 0, "--streams", 7, "--max-body", "64kB", "--state-memory", "1 GB", "--metrics",
         "off", "--no-page", "--no-client-state", "--mixture", "both=a:0.6,b:0.4", "--mixture", "even=a,b", "--quantize",
-        "int8", "--cors", "https://a.example", "--allow-host", "models.example", "--json",
+        "int8", "--cors", "https://a.example", "--allow-host", "models.example", "--predict",
+        "temperature=2", "--set", "predict.temperature.value=0.5", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
     runs, config, mixtures = asked
@@ -38,6 +39,7 @@ def test_options(unrolled: Command, asked: list[Any], trained: Path) -> None:
     assert (config.metrics, config.page, config.client_state) == (False, False, False)
     assert (config.cors, config.hosts) == (("https://a.example",), ("models.example",))
     assert config.predict.get("quantize").weights == "int8"
+    assert config.predict.get("temperature").value == 0.5
     assert done.out == '{"kind": "server", "address": "http://[::1]:81"}\n'
 
 

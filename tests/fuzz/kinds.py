@@ -218,6 +218,16 @@ def _folder(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     return Case(["import", theirs, "--out", folder / "run", "--json"])
 
 
+def _store(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
+    """A store with a damaged file, looked up in."""
+    store = Path(shutil.copytree(seeds.store, folder / "store"))
+    _damage_file(
+        store / draw.choice(("store.json", "store.json", "keys.npy", "ids.npy", "begins.npy", "clusters.npy")), draw
+    )
+    on = ["--predict", f"neighbours={store}", "--set", "neighbours.pointers=true", "--set", "neighbours.clusters=true"]
+    return Case(["eval", seeds.chars, *on, "--limit", 20, "--json", "--device", "cpu"], _finite)
+
+
 def _corpus(draw: random.Random, seeds: Seeds, folder: Path) -> Case:
     """A text, trained on, measured, scored or compressed."""
     data = (seeds.text / "test.txt").read_bytes()
@@ -261,4 +271,5 @@ KINDS: dict[str, Callable[[random.Random, Seeds, Path], Case]] = {
     "texts": _corpus,
     "studies": _study,
     "folders": _folder,
+    "stores": _store,
 }

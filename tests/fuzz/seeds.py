@@ -14,6 +14,7 @@ from unrolled.compare.tune.memory import open_memory
 from unrolled.compress import CompressConfig, compress_file
 from unrolled.counts import write_arpa
 from unrolled.evaluate import open_predictor
+from unrolled.evaluate.storing import store_text
 from unrolled.predict import PredictorConfig
 from unrolled.runs import Run
 from unrolled.tokenizer.arpa import arpa_words
@@ -28,7 +29,8 @@ _OTHERS = ("of", "and", "under", "over", "hill", "memory")
 class Seeds(NamedTuple):
     """home: what all of it lies in. text: a folder with train.txt, valid.txt and test.txt. chars, bytes, made,
     words, counts: finished runs, two neural ones of text, one of a synthetic problem and two of counts; begun: one that
-    can be resumed. packed: container by its run. study: a search that is complete. folders: of transformers."""
+    can be resumed. packed: container by its run. study: a search that is complete. folders: of transformers.
+    store: of the training text of ``chars``."""
 
     home: Path
     text: Path
@@ -48,6 +50,7 @@ class Seeds(NamedTuple):
     recipe: Path
     study: Path
     folders: tuple[Path, Path]
+    store: Path
 
 
 def make_seeds(home: Path) -> Seeds:
@@ -95,10 +98,11 @@ def make_seeds(home: Path) -> Seeds:
     table.write_text("\n".join(["id\tword\tsentence", *rows]) + "\n")
     recipe = home / "recipe.toml"
     recipe.write_text(_RECIPE.format(text=text))
+    store_text(Run(runs["chars"]), home / "store", dtype="float32", clusters=9)
     return Seeds(
         home, text, runs["chars"], runs["bytes"], runs["made"], home / "begun", runs["words"], runs["counts"], packed,
         plain, home / "chars.tsv", home / "ensemble", pairs, table, home / "a.arpa", recipe,
-        _study(home, text), make_folders(home, runs["chars"]),
+        _study(home, text), make_folders(home, runs["chars"]), home / "store",
     )  # fmt: skip
 
 

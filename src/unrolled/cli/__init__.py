@@ -38,6 +38,7 @@ def main() -> None:
         retrieve,
         score,
         serve,
+        store,
         train,
         tune,
         watch,

@@ -75,7 +75,9 @@ PrecisionOption = Annotated[
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Divides the logits; below 1 sharper.")]
 DynamicOption = Annotated[
     str | None,
-    typer.Option("--dynamic", help="Dynamic evaluation: krause, mos, lamb, sgd or sgd_decay.", show_default=False),
+    typer.Option(
+        "--dynamic", help="Dynamic evaluation: krause, mos, lamb, sgd, sgd_decay or gated.", show_default=False
+    ),
 ]
 CacheOption = Annotated[
     int | None, typer.Option("--cache", min=1, help="Continuous cache of so many tokens.", show_default=False)

@@ -27,6 +27,7 @@ from unrolled.cli.common import (
     app,
     as_json,
     at_test_time,
+    given_text,
     use_threads,
 )
 from unrolled.cli.streams import say
@@ -81,6 +82,10 @@ def score(
     state: StateOption = None,
     state_out: StateOutOption = None,
     window: Annotated[int, typer.Option(min=1, help="Tokens at once; does not change the figures.")] = 512,
+    set_of: Annotated[
+        list[str] | None,
+        typer.Option(help="A text of a set that is read before, in no order (attention alone); repeatable."),
+    ] = None,
     temperature: TemperatureOption = 1.0,
     dynamic: DynamicOption = None,
     cache: CacheOption = None,
@@ -104,6 +109,8 @@ def score(
     text, and every file is a text of its own.
 
     Example: unrolled score runs/x text.txt --entropy > surprisal.tsv
+
+    Example: unrolled score runs/attention answer.txt --set-of "one fact" --set-of "another"
 
     Example: unrolled score runs/x stories.tsv --column word --keep item --break item --reset line
     """
@@ -145,8 +152,9 @@ def score(
     use_threads(threads)
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     options, _ = at_test_time(
-        predict, settings, temperature=temperature, dynamic=dynamic, cache=cache, dropout=samples, quantize=quantize
-    )
+        predict, settings, temperature=temperature, dynamic=dynamic, cache=cache, dropout=samples, quantize=quantize,
+        sets=[given_text(one, "a text of the set") for one in set_of] if set_of else None,
+    )  # fmt: skip
     ends = table is None if ends is None else ends
     texts = _Texts(opened.tokenizer, config, table, tuple(names), ends, "exact" if exact else "text")
     in_json = json or form == "jsonl"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unrolled.cli.common import JsonOption, PredictOption, QuantizeOption, app, as_json, at_test_time
+from unrolled.cli.common import JsonOption, PredictOption, QuantizeOption, SettingsOption, app, as_json, at_test_time
 from unrolled.cli.streams import say
 
 _UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "b": 1}
@@ -30,6 +30,7 @@ def serve(
     ] = None,
     quantize: QuantizeOption = None,
     predict: PredictOption = None,
+    settings: SettingsOption = None,
     threads: Annotated[int | None, typer.Option(help="Engine threads. [default: 2]")] = None,
     streams: Annotated[int | None, typer.Option(help="Texts written at once. [default: 512]")] = None,
     queue: Annotated[int | None, typer.Option(help="Requests that wait beyond. [default: 256]")] = None,
@@ -96,7 +97,7 @@ def serve(
         "cors": cors, "flush_ms": flush_ms, "drain": drain, "page": page, "runs_folder": runs_folder,
         "metrics": _switch(metrics),
     }  # fmt: skip
-    options, _ = at_test_time(predict, None, quantize=quantize)
+    options, _ = at_test_time(predict, settings, quantize=quantize)
     table = _table(config)
     names = [*runs] if runs else [Path(one) for one in table.pop("runs", [])]
     table.pop("runs", None)

@@ -86,9 +86,15 @@ def evaluate_predictor(
     Raises:
         UsageError: more columns than tokens; nothing to score; ``first = "context"`` where the state restarts;
             ``denominator = "fed"`` without it; ``per_token`` with several columns.
+            the text is one that the predictor ``holds``.
         UnrolledError: another vocabulary; predictions that are not numbers.
     """
     check_vocabulary(predictor, len(split.tables.words))
+    if split.checksum in predictor.holds:
+        raise UsageError(
+            "the text that is measured is one that things are looked up in or were learned from, where each token "
+            "finds itself; measure another, or make a store of another one."
+        )
     columns = _columns(split, config)
     if per_token is not None and config.columns > 1:
         raise UsageError("a per-token file needs every token in order; evaluate with columns = 1.")
@@ -159,7 +165,7 @@ def _run(
         **counts,
         interval=sums.interval(),
         protocol=protocol,
-        provenance=provenance,
+        provenance={**provenance, **({"told": predictor.told} if predictor.told else {})},
     )
 
 

@@ -17,6 +17,7 @@ from unrolled.data.walk import Progress
 from unrolled.predict import NeuralPredictor, Predictor, PredictorConfig, StateForm, adapt
 from unrolled.runs import Run
 from unrolled.task import ClosedTask
+from unrolled.tokenizer import Tokenizer
 
 __all__ = ["RunSource", "open_predictor", "state_form"]
 
@@ -75,7 +76,24 @@ class RunSource:
     """
 
     def __init__(self, run: Run, progress: Progress | None = None):
-        self._run, self.progress = run, progress
+        self._run, self.progress, self.kept = run, progress, run.kept
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """See :attr:`unrolled.predict.Source.tokenizer`."""
+        return self._run.tokenizer
+
+    def identity(self) -> Mapping[str, str]:
+        """See :meth:`unrolled.predict.Source.identity`."""
+        run = self._run
+        if "identity" not in run.kept:
+            weights = run.identity() if issubclass(run.task_class, ClosedTask) else sha256_file(run.weights_file)
+            texts = run.record.get("checksums", {})
+            run.kept["identity"] = {
+                "weights": weights, "tokenizer": run.tokenizer.fingerprint(), "text": texts.get("train", ""),
+                "valid": texts.get("valid", ""),
+            }  # fmt: skip
+        return run.kept["identity"]
 
     def stored(
         self,
@@ -83,6 +101,7 @@ class RunSource:
         settings: Mapping[str, Any],
         make: Callable[[TokenSplit], dict[str, Tensor]],
         fits: Callable[[Mapping[str, Tensor]], bool],
+        split: str = "train",
     ) -> dict[str, Tensor]:
         """See :meth:`unrolled.predict.Source.stored`.
 
@@ -93,7 +112,7 @@ class RunSource:
         if memo in run.kept:
             return run.kept[memo]
         # the record knows the text's checksum, so that tensors on disk are found where the text itself is absent
-        text = run.record.get("checksums", {}).get("train") or self._train_split(kind).checksum
+        text = run.record.get("checksums", {}).get(split) or self._split(kind, split).checksum
         key = {
             "weights": sha256_file(run.weights_file),
             "text": text,
@@ -109,14 +128,15 @@ class RunSource:
             saved = tree.load_tensors(path, run.model.device)
             if fits(saved):
                 return run.kept.setdefault(memo, saved)
-        found = make(self._train_split(kind))
+        found = make(self._split(kind, split))
         with contextlib.suppress(UnrolledError):  # a run that cannot be written to is still evaluated
             make_folder(path.parent)
             tree.save_tensors(path, found)
         return run.kept.setdefault(memo, found)
 
-    def _train_split(self, kind: str) -> TokenSplit:
+    def _split(self, kind: str, name: str) -> TokenSplit:
         text, splits = self._run.splits()
-        if "train" not in splits:
-            raise UsageError(f"corpus {text.name} has no training split, which {kind} are collected on.")
-        return splits["train"]
+        if name not in splits:
+            told = {"train": "training", "valid": "validation"}.get(name, name)
+            raise UsageError(f"corpus {text.name} has no {told} split, which {kind} are collected on.")
+        return splits[name]

@@ -51,6 +51,8 @@ def search(part: str, config: PredictorConfig, measure: Measure) -> tuple[Predic
         candidate = config.having(options)
         try:
             nats = measure(candidate)
+        except UsageError:
+            raise
         except UnrolledError:
             nats = float("inf")
         tried.append(Tried(values, nats))

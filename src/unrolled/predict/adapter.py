@@ -13,6 +13,7 @@ from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
 from unrolled.predict.base import Predictor
 from unrolled.predict.static import NeuralPredictor
+from unrolled.tokenizer import Tokenizer
 
 __all__ = ["HEAD", "MEMORY", "READING", "Adapter", "AdapterConfig", "Search", "Source"]
 
@@ -50,20 +51,36 @@ class Source(Protocol):
 
     progress: Progress | None
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What adapters have made and may need again, as long as the run is open."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of the run."""
+        ...
+
+    def identity(self) -> Mapping[str, str]:
+        """What the model is: checksums of its ``weights``, of its ``tokenizer``, of the training ``text`` and of its
+        ``valid`` text; these two are empty where they are not known."""
+        ...
+
     def stored(
         self,
         kind: str,
         settings: Mapping[str, Any],
         make: Callable[[TokenSplit], dict[str, Tensor]],
         fits: Callable[[Mapping[str, Tensor]], bool],
+        split: str = "train",
     ) -> dict[str, Tensor]:
         """Tensors that follow from weights, tokenizer, training text and settings: kept with the run, once made.
 
         Args:
-            kind: names the folder. settings: plain JSON values. make: from the training split.
-            fits: whether what was found on disk is whole.
+            kind: names the folder. settings: plain JSON values. make: from the split.
+            fits: whether what was found on disk is whole. split: train or valid.
         Raises:
-            UsageError: they are absent, and so is a training text.
+            UsageError: they are absent, and so is the text.
         """
         ...
 

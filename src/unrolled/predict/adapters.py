@@ -12,7 +12,11 @@ ADAPTERS: Registry[type[Adapter]] = Registry(
         "quantize": "unrolled.predict.packed:Quantization",
         "dropout": "unrolled.predict.monte_carlo:MonteCarlo",
         "dynamic": "unrolled.predict.dynamic:Dynamic",
+        "recode": "unrolled.predict.recode:Recode",
+        "documents": "unrolled.predict.documents:Documents",
+        "sets": "unrolled.predict.sets:Sets",
         "clamp": "unrolled.predict.clamp:Clamping",
+        "neighbours": "unrolled.predict.neighbours:Neighbours",
         "cache": "unrolled.predict.cache:Cache",
     },
 )

@@ -50,6 +50,7 @@ class Predictor(ABC):
         gives_hidden: whether predictions have hidden states.
         lockstep: whether all rows must have read equally many tokens, since something changes with their number.
         independent: whether a row gives in a batch what it gives alone; not where rows share what is drawn or learnt.
+        holds: checksums of texts that it looks things up in or has learned from, which it is not measured on.
     """
 
     vocab_size: int
@@ -61,6 +62,12 @@ class Predictor(ABC):
     gives_hidden: bool = True
     lockstep: bool = False
     independent: bool = True
+    holds: frozenset[str] = frozenset()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What was counted while reading, for records, by the name of what counted; plain JSON values."""
+        return {}
 
     @property
     def options(self) -> dict[str, Any]:

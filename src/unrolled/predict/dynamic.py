@@ -12,9 +12,13 @@ from unrolled.core import tree
 from unrolled.core.parameters import matching_parameters
 from unrolled.model import LanguageModel, ModelState
 from unrolled.optim.dynamic import DynamicConfig, DynamicRule, dynamic_preset
+from unrolled.optim.gates import Gates
 from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Search, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
+from unrolled.predict.gating import GATES, gates_of
 from unrolled.predict.gradients import gradient_statistics
+
+_RMS = ("epsilon", "normalize", "statistic", "columns", "batches")
 
 __all__ = ["Dynamic", "DynamicAdapterConfig", "DynamicPredictor", "DynamicState"]
 
@@ -51,8 +55,9 @@ class DynamicPredictor(Predictor):
     Args:
         model: put in evaluation mode: no dropout, also not on weights.
         start_id: the tokenizer's ``start_id``.
-        config: the rule. statistics: see :func:`gradient_statistics`; needed by ``rms``.
+        config: the rule. statistics: see :func:`gradient_statistics`; needed by ``rms`` and ``gated``.
         temperature: divides the logits of what is scored and of what is learned from.
+        gates: needed by ``gated``, with the checksum of the text that they were learned on.
     Raises:
         UsageError: a pattern of parameters that matches none; missing statistics.
     """
@@ -67,11 +72,14 @@ class DynamicPredictor(Predictor):
         config: DynamicConfig,
         statistics: Mapping[str, Tensor] | None = None,
         temperature: float = 1.0,
+        gates: tuple[Gates, str] | None = None,
     ):
         self.model = model.eval()
         self.vocab_size, self.start_id, self.config = model.vocab_size, start_id, config
         self._temperature, self._head = temperature, model.head.tempered(temperature)
-        self._rule = DynamicRule(config, matching_parameters(model, config.parameters), statistics)
+        self.holds = frozenset({gates[1]} - {""} if gates else ())
+        adapting = matching_parameters(model, config.parameters)
+        self._rule = DynamicRule(config, adapting, statistics, gates[0] if gates else None)
         self._ahead: tuple[DynamicState, Any] | None = None
 
     def restore(self) -> None:
@@ -93,9 +101,9 @@ class DynamicPredictor(Predictor):
     def options(self) -> dict[str, Any]:
         """See :attr:`Predictor.options`."""
         used = self.config.model_dump(mode="json", exclude={"name"})
-        if self.config.rule != "rms":
-            for name in ("epsilon", "statistic", "normalize", "columns", "batches"):
-                del used[name]
+        unread = {"rms": GATES, "gated": _RMS[:3]}.get(self.config.rule, (*GATES, *_RMS))
+        for name in unread:
+            del used[name]
         if self.config.rule == "sgd":
             del used["decay"]
         return {"dynamic": used, **({} if self._temperature == 1.0 else {"temperature": self._temperature})}
@@ -189,7 +197,7 @@ class DynamicPredictor(Predictor):
         reset = flags if bool(flags.any()) else None
         out = self.model(inputs, start, reset)
         total, nll, head = self._head.loss(out.raw, targets, None, start.head, reset)
-        self._rule.update(self._gradients(total, targets))
+        self._rule.update(self._gradients(total, targets), float(total.detach()) / targets.numel())
         state = tree.detach(ModelState(out.state.cells, head))
         fresh = DynamicState(
             state, state, targets[:, -1:], torch.zeros_like(inputs), torch.zeros_like(inputs),
@@ -251,6 +259,7 @@ class Dynamic(Adapter):
         DynamicAdapterConfig(rule="sgd", segment=4, lr=0.1),
         DynamicAdapterConfig(rule="sgd_decay", segment=3, lr=0.1, decay=0.01),
         DynamicAdapterConfig(columns=2, lr=0.01),
+        DynamicAdapterConfig(rule="gated", columns=2, segment=3, lr=1.0, decay=0.1, through=2, updates=3, hidden=4),
     )
     title = "dynamic evaluation"
     place = READING
@@ -261,10 +270,11 @@ class Dynamic(Adapter):
     def apply(cls, inner: Predictor, config: Any, source: Source | None) -> Predictor:
         """See :meth:`Adapter.apply`; the rule ``rms`` asks the source for statistics of gradients."""
         plain = cls.plain(inner)
-        statistics = (
-            _statistics(plain.model, plain.start_id, config, source) if source and config.rule == "rms" else None
-        )
-        return DynamicPredictor(plain.model, plain.start_id, config, statistics, plain.temperature)
+        statistics, gates = None, None
+        if source and config.rule in ("rms", "gated"):
+            statistics = _statistics(plain.model, plain.start_id, config, source)
+            gates = gates_of(plain, config, statistics, source) if config.rule == "gated" else None
+        return DynamicPredictor(plain.model, plain.start_id, config, statistics, plain.temperature, gates)
 
 
 def _statistics(model: LanguageModel, start_id: int, config: DynamicConfig, source: Source) -> dict[str, Tensor]:

@@ -46,6 +46,7 @@ class Mixture(Predictor):
         self.vocab_size, self.start_id, self.device = first.vocab_size, first.start_id, first.device
         self.lockstep = any(one.lockstep for one in parts)
         self.independent = all(one.independent for one in parts)
+        self.holds = frozenset().union(*(one.holds for one in parts))
         kinds = sorted({one.precision for one in parts})
         self.precision = kinds[0] if len(kinds) == 1 else "mixed"
 

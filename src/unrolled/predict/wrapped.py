@@ -48,6 +48,16 @@ class WrappedPredictor(Predictor):
         return self.inner.options
 
     @property
+    def told(self) -> dict[str, Any]:
+        """See :attr:`Predictor.told`."""
+        return self.inner.told
+
+    @property
+    def holds(self) -> frozenset[str]:  # type: ignore[override]
+        """The inner predictor's."""
+        return self.inner.holds
+
+    @property
     def model(self) -> Any:  # type: ignore[override]
         """The inner predictor's."""
         return self.inner.model

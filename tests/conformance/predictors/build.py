@@ -1,7 +1,7 @@
 """An adapter with options, as something that makes predictors of one tiny model."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,12 +40,21 @@ def ids(batch: int, time: int, seed: int = 1) -> Tensor:
 IDS = ids(BATCH, TIME)
 
 
-def reader(dtype: torch.dtype = torch.float64) -> NeuralPredictor:
-    """The model as it is: the same at every call, with dropout to be switched on."""
+# what some adapters need in place of an LSTM
+_CELLS = {"sets": {"name": "transformer", "heads": 1, "context": 60, "factor": 1.0}}
+
+
+def reader(dtype: torch.dtype = torch.float64, names: Iterable[str] = ()) -> NeuralPredictor:
+    """The model as it is: the same at every call, with dropout to be switched on.
+
+    Args:
+        names: of the adapters that it is for.
+    """
+    cell = next((_CELLS[name] for name in names if name in _CELLS), "lstm")
     with torch.random.fork_rng():
         torch.manual_seed(5)
         tokenizer = _tokenizer()
-        config = {"width": 6, "layers": 2, "cell": "lstm", "dropout": {"input": 0.3, "output": 0.2}}
+        config = {"width": 6, "layers": 2, "cell": cell, "dropout": {"input": 0.3, "output": 0.2}}
         model = LanguageModel(ModelConfig.parse(config), tokenizer.vocab_size)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -65,7 +74,18 @@ class _Source:
 
     progress: Progress | None = None
 
-    def stored(self, kind: str, settings: Any, make: Any, fits: Any) -> dict[str, Tensor]:
+    @property
+    def kept(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def tokenizer(self) -> Any:
+        return _tokenizer()
+
+    def identity(self) -> dict[str, str]:
+        return {"weights": "", "tokenizer": "", "text": "", "valid": ""}
+
+    def stored(self, kind: str, settings: Any, make: Any, fits: Any, split: str = "train") -> dict[str, Tensor]:
         made = make(TokenSplit(ids(1, 60, seed=3)[0].numpy().astype(np.int64), _tokenizer().tables, checksum="text"))
         assert fits(made), "what was made is whole"
         return made
@@ -82,13 +102,14 @@ class Case(NamedTuple):
 
     def __call__(self) -> Predictor:
         """In float64 where the adapter can; skips the test where this machine cannot serve it at all."""
+        names = [self.adapter.name()]
         try:
-            return self.adapter.apply(reader(), self.config, source)
+            return self.adapter.apply(reader(names=names), self.config, source)
         except UsageError as error:
             if "float32" not in str(error):
                 raise
         try:
-            return self.adapter.apply(reader(torch.float32), self.config, source)
+            return self.adapter.apply(reader(torch.float32, names), self.config, source)
         except UsageError as error:
             pytest.skip(str(error))
 

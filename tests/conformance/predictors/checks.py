@@ -172,7 +172,7 @@ def check_record(case: Case) -> None:
     with registered(case.adapter):
         config = PredictorConfig.parse(options)
         assert [one.name for one in config.adapters] == [case.adapter.name()]
-        again = adapt(reader(next(predictor.model.parameters()).dtype), config, source)
+        again = adapt(reader(next(predictor.model.parameters()).dtype, [case.adapter.name()]), config, source)
     assert (again.kind, json.loads(json.dumps(again.options))) == (predictor.kind, options)
     wanted, found = (one.window(one.begin(BATCH), IDS).nll for one in (predictor, again))
     close(found, wanted, "the figure of the predictor made again", 0.0)
@@ -203,11 +203,12 @@ def check_pairs(case: Case) -> None:
                 continue
             config = PredictorConfig(adapters=(case.config, example))
             dtype = torch.float32 if "quantize" in (name, other) else torch.float64
-            said = _refusal(lambda config=config, dtype=dtype: adapt(reader(dtype), config, source))
+            both = (name, other)
+            said = _refusal(lambda config=config, dtype=dtype, both=both: adapt(reader(dtype, both), config, source))
             if said is not None:
                 assert "cannot be prepared" in said, f"refused too late: {said}"
                 continue
-            _windows_equal_steps(lambda used=config, dtype=dtype: adapt(reader(dtype), used, source))
+            _windows_equal_steps(lambda used=config, dtype=dtype, both=both: adapt(reader(dtype, both), used, source))
 
 
 def check_count_models(case: Case) -> None:

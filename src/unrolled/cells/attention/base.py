@@ -13,7 +13,7 @@ from unrolled.cells.parts.places import angles, rotate, slopes
 from unrolled.cells.parts.ring import Turned, turn
 from unrolled.kernels.bias_attention import bias_attention
 
-__all__ = ["AttentionCell", "AttentionConfig", "AverageConfig", "Positions", "RingState"]
+__all__ = ["AttentionCell", "AttentionConfig", "AverageConfig", "Layout", "Positions", "RingState"]
 
 Positions = Literal["none", "rotary", "alibi"]
 
@@ -44,13 +44,28 @@ class RingState(NamedTuple):
     fill: Tensor
 
 
+class Layout(NamedTuple):
+    """Another order of the tokens of a window that begins a text. places: int64 (time,), where each stands. unseen:
+    boolean (time, time), which earlier tokens (columns) each token (row) does not see; None: it sees all of them."""
+
+    places: Tensor
+    unseen: Tensor | None
+
+
 class AttentionCell(MixerCell):
     """A cell that attends to the ``context`` tokens up to the present one, of its own document.
 
     So it does not matter where a text is cut, and a document no longer than the context is attended to as a whole. A
     subclass says :meth:`head_sizes`.
+
+    Attributes:
+        sets: whether what a token sees follows from its place and the tokens that it attends to alone, so that a
+            ``layout`` may be set.
+        layout: in force for the windows that are read while it is set; see :class:`Layout`.
     """
 
+    sets: bool = False
+    layout: Layout | None = None
     State: type = RingState
     operation = "bias_attention"
 
@@ -102,13 +117,23 @@ class AttentionCell(MixerCell):
             (batch, time, heads, size).
         """
         keys, values = turned.joined[:2]
-        time = q.shape[1]
+        time, places = q.shape[1], None
+        if self.layout is not None:
+            before = keys.shape[1] - time
+            places = torch.cat([torch.arange(before, device=q.device), before + self.layout.places])
+            if self.layout.unseen is not None:
+                memory = options.get("memory")
+                always = before if memory is None else before + memory[0].shape[1]
+                unseen = torch.nn.functional.pad(self.layout.unseen, (always, 0))
+                options["bias"] = q.new_zeros(unseen.shape).masked_fill(unseen, -torch.inf).expand(1, 1, -1, -1)
         if positions == "rotary":
             # scores depend on differences of places alone, so that these may count from the ring's begin
             cos, sin = self._angles(keys.shape[1], channels or q.shape[-1], base, (q.device, q.dtype))
+            cos, sin = (cos, sin) if places is None else (cos[places], sin[places])
             q, keys = rotate(q, cos[-time:], sin[-time:]), rotate(keys, cos, sin)
         elif positions == "alibi":
             steps = torch.arange(keys.shape[1], device=q.device, dtype=q.dtype)
+            steps = steps if places is None else places.to(q.dtype)
             level = -steps.unsqueeze(1) * slopes(q.shape[2]).to(q)
             options["level"] = level.expand(q.shape[0], -1, -1)
         y, _ = bias_attention(q, keys, values, turned.first, backend=self.wish, subject=self.name, **options)

@@ -83,6 +83,7 @@ class Transformer(AttentionCell):
         TransformerConfig(heads=2, context=6, positions="none"),
         TransformerConfig(heads=2, context=3, positions="alibi", norm_first=False),
     )
+    sets = True
     EQUATION = "x = x + MHA(LN x); x = x + MLP(LN x)"
 
     def __init__(self, in_width: int, width: int, config: TransformerConfig):
@@ -151,6 +152,7 @@ class Transformer(AttentionCell):
         if self._placed:
             place = places_of(state.pos, given.reset, x.shape[1])
             pos = place[:, -1] + 1
+            place = place if self.layout is None else self.layout.places.expand(len(x), -1)
             x = x + self._vectors(place).to(x.dtype)
         added, turned = self._attention(self._norm(0, x) if first else x, state, given)
         x = x + given.drop("attention", added)

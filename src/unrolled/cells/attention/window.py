@@ -81,6 +81,7 @@ class WindowAttention(AttentionCell):
         WindowAttentionConfig(heads=2, context=6, positions="none", head_scale=True, persistent=2),
         WindowAttentionConfig(heads=2, groups=1, context=2, positions="alibi", bias="out"),
     )
+    sets = True
     EQUATION = "y = softmax(q k' / sqrt(d)) v over the last C tokens"
     parameter_rules = {}
 

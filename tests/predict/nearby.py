@@ -24,19 +24,19 @@ from unrolled.predict import (
 from unrolled.predict.adapter import MEMORY
 
 
-class NeighboursConfig(AdapterConfig):
+class NearbyConfig(AdapterConfig):
     """Options of the nearest neighbours."""
 
     short: ClassVar[str | None] = "count"
 
-    name: Literal["neighbours"] = "neighbours"
+    name: Literal["nearby"] = "nearby"
     count: int = Field(default=16, ge=1, description="neighbours that are looked at (k)")
     weight: float = Field(default=0.25, gt=0, lt=1, description="share of the neighbours in the mixture (lambda)")
     temperature: float = Field(default=1.0, gt=0, description="divides squared distances")
     limit: int | None = Field(default=None, ge=1, description="only the first so many tokens of the training text")
 
 
-class NeighboursPredictor(WrappedPredictor):
+class NearbyPredictor(WrappedPredictor):
     r"""A model mixed with its nearest neighbours in a datastore
     (Khandelwal, Levy, Jurafsky, Zettlemoyer and Lewis 2020, arXiv 1911.00172).
 
@@ -50,16 +50,16 @@ class NeighboursPredictor(WrappedPredictor):
         inner: gives the hidden states. keys: (n, width). values: (n,) the ids that followed them.
     """
 
-    adds = "neighbours"
+    adds = "nearby"
 
-    def __init__(self, inner: Predictor, config: NeighboursConfig, keys: Tensor, values: Tensor):
+    def __init__(self, inner: Predictor, config: NearbyConfig, keys: Tensor, values: Tensor):
         super().__init__(inner)
         self.config, self._keys, self._values = config, keys, values
 
     @property
     def options(self) -> dict[str, Any]:
         """See :attr:`Predictor.options`."""
-        return {**self.inner.options, "neighbours": self.config.model_dump(mode="json", exclude={"name"})}
+        return {**self.inner.options, "nearby": self.config.model_dump(mode="json", exclude={"name"})}
 
     def begin(self, batch: int, first: Tensor | None = None) -> Any:
         """See :meth:`Predictor.begin`."""
@@ -119,18 +119,18 @@ def datastore(model: NeuralPredictor, split: TokenSplit, limit: int | None) -> d
     return {"keys": torch.cat(keys), "values": text[0].long()}
 
 
-def _grid(config: NeighboursConfig) -> Iterator[tuple[dict[str, float], AdapterConfig]]:
+def _grid(config: NearbyConfig) -> Iterator[tuple[dict[str, float], AdapterConfig]]:
     for weight, temperature in itertools.product((0.1, 0.25), (0.3, 1.0)):
         values = {"weight": weight, "temperature": temperature}
-        yield {f"neighbours.{name}": value for name, value in values.items()}, config.model_copy(update=values)
+        yield {f"nearby.{name}": value for name, value in values.items()}, config.model_copy(update=values)
 
 
-class Neighbours(Adapter):
+class Nearby(Adapter):
     """Nearest neighbours around whatever gives hidden states."""
 
-    Config = NeighboursConfig
-    EXAMPLES = (NeighboursConfig(count=3), NeighboursConfig(count=5, weight=0.5, limit=40))
-    title = "a search of neighbours"
+    Config = NearbyConfig
+    EXAMPLES = (NearbyConfig(count=3), NearbyConfig(count=5, weight=0.5, limit=40))
+    title = "a search of what is nearby"
     place = MEMORY
     needs_hidden = True
     search = Search(_grid, tokens=20_000)
@@ -145,6 +145,6 @@ class Neighbours(Adapter):
             return set(found) == {"keys", "values"} and len(found["keys"]) == len(found["values"])
 
         made = source.stored(
-            "neighbours", {"limit": config.limit}, lambda split: datastore(trained, split, config.limit), fits
+            "nearby", {"limit": config.limit}, lambda split: datastore(trained, split, config.limit), fits
         )
-        return NeighboursPredictor(inner, config, made["keys"], made["values"])
+        return NearbyPredictor(inner, config, made["keys"], made["values"])
