@@ -45,6 +45,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "corpus": {"reset": "line"},
         "train": {"objective": {"ar": 1.0, "tar": 1.0}, "clip": 0.05},
     },
+    "objectives": {
+        "corpus": {"reset": "line"},
+        "model": {"layers": 2, "dropout": {"output": 0.2}},
+        "train": {
+            "extra": ["twin", "phrase", "smooth_similar", "smooth_sequence", {"name": "transport", "iterations": 20}]
+        },
+    },
     "phases": {"train": {"steps": 10, "then": [{"steps": 10, "averaging": {"name": "ema", "decay": 0.9}}]}},
 }  # fmt: skip
 QUICK = ("lstm", "weight-drop", "sampled")  # the others with the slow tests
