@@ -31,6 +31,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
         "bpe": "unrolled.tokenizer.subword:BPETokenizer",
         "unigram": "unrolled.tokenizer.subword:UnigramTokenizer",
         "symbols": "unrolled.tokenizer.symbols:SymbolTokenizer",
+        "number": "unrolled.tokenizer.number:NumberTokenizer",
         "pretrained": "unrolled.tokenizer.pretrained:PretrainedTokenizer",
     },
 )

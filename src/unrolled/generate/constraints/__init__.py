@@ -15,6 +15,7 @@ CONSTRAINTS: "Registry[type[Constraint]]" = Registry(
         "regex": "unrolled.generate.constraints.grammar:Regex",
         "grammar": "unrolled.generate.constraints.grammar:Grammar",
         "corpus": "unrolled.generate.constraints.corpus:Corpus",
+        "number": "unrolled.generate.constraints.number:Number",
         "json": "unrolled.generate.constraints.grammar:JSON",
     },
 )
