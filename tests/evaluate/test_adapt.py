@@ -147,7 +147,7 @@ def test_refusals(run: Path) -> None:
         ur.evaluate(run, search=("tmperature",))
     with pytest.raises(UsageError, match="unknown weights 'rwa'"):
         Run(run, weights="rwa")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="unknown search 'clamp'; known: cache, dynamic, temperature"):
+    with pytest.raises(UsageError, match="'clamp'; known: cache, dynamic, neighbours, recode, temperature"):
         ur.evaluate(run, search=("clamp",))
     assert EvalConfig().reset == "corpus"
 
