@@ -56,7 +56,9 @@ def test_several_models(unrolled: Command, trained: Path, counted: str, times: s
 
 
 def test_unknown_words_are_told(unrolled: Command, text: Path, times: str) -> None:
-    Path("words.toml").write_text('corpus.name = "pydoc"\ntokenizer = { name = "word", max_size = 14 }\n[counts]\norder = 2\n')
+    Path("words.toml").write_text(
+        'corpus.name = "pydoc"\ntokenizer = { name = "word", max_size = 14 }\n[counts]\norder = 2\n'
+    )
     assert unrolled("train", "words.toml", "--corpus", text, "--out", "words", "--sample", 0).code == 0
     Path(times).write_text(Path(times).read_text().replace("\nthe\t", "\nThe,\t"))
     code, out, err = unrolled("inspect", "reading", "words", times, "--measure", "rt")
