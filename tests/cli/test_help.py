@@ -39,6 +39,7 @@ VERBS = [
     ["inspect", "recovery"],
     ["inspect", "features"],
     ["inspect", "page"],
+    ["inspect", "reading"],
     ["inspect", "trace"],
     ["inspect", "gates"],
     ["inspect", "units"],

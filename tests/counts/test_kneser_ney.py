@@ -12,7 +12,7 @@ from counts.reference import Reference
 from counts.texts import START, V, estimate, make_text
 from unrolled.core.errors import UsageError
 from unrolled.counts import KneserNeyConfig, NgramModel, estimate_kneser_ney
-from unrolled.counts.kneser_ney import _unclaimed
+from unrolled.counts.kneser_ney import unclaimed
 
 TEXT = make_text(2000)
 STARTS = np.array([0, 200, 201, 555])
@@ -154,7 +154,7 @@ def test_by_hand() -> None:
 
 def test_dropped_mass_survives_rounding() -> None:
     """Kept n-grams may hold all of p(.|h') that float64 can tell from 1."""
-    found = _unclaimed(np.zeros(2, np.int64), np.array([True, False]), np.array([0.5, 0.25]), np.array([1, 1e-20]), 1)
+    found = unclaimed(np.zeros(2, np.int64), np.array([True, False]), np.array([0.5, 0.25]), np.array([1, 1e-20]), 1)
     np.testing.assert_allclose(found, [0.25 / 1e-20])
 
 

@@ -22,6 +22,18 @@ from unrolled.analyse.page.write import page_html, page_of_runs, write_page
 from unrolled.analyse.passage import Passage, PassageText, passage_of, passage_of_run, passage_text
 from unrolled.analyse.probe import BestUnit, LogisticFit, Measured, auc, best_unit, fit_bag_of_words, fit_logistic
 from unrolled.analyse.properties import PROPERTIES, Property, property_of, read_property
+from unrolled.analyse.reading.measure import (
+    ReadingConfig,
+    ReadingUse,
+    Surprisals,
+    WordCounts,
+    count_words,
+    measure_reading,
+    word_surprisals,
+)
+from unrolled.analyse.reading.regression import LeastSquares
+from unrolled.analyse.reading.report import reading_record, write_reading
+from unrolled.analyse.reading.table import ReadingColumns, ReadingText, read_measures
 from unrolled.analyse.recovery.corruption import Corruption, RecoveryConfig, draw_corruption
 from unrolled.analyse.recovery.figures import Figure, Summary, labels, recovery_differences, summarise_recovery
 from unrolled.analyse.recovery.measure import Recovery, measure_recovery, recovery_of_run
@@ -51,6 +63,7 @@ __all__ = [
     "Figure",
     "GateUse",
     "Labelled",
+    "LeastSquares",
     "LengthConfig",
     "LengthUse",
     "LogisticFit",
@@ -65,20 +78,27 @@ __all__ = [
     "Passage",
     "PassageText",
     "Property",
+    "ReadingColumns",
+    "ReadingConfig",
+    "ReadingText",
+    "ReadingUse",
     "Recovery",
     "RecoveryConfig",
     "Saturation",
     "Selection",
     "StatesConfig",
     "Summary",
+    "Surprisals",
     "Trace",
     "Traced",
     "UnitScores",
+    "WordCounts",
     "auc",
     "autocorrelation",
     "best_unit",
     "bin_units",
     "collect_trace",
+    "count_words",
     "draw_corruption",
     "features_of_run",
     "features_record",
@@ -91,6 +111,7 @@ __all__ = [
     "loss_parts_record",
     "measure_length",
     "measure_memory",
+    "measure_reading",
     "measure_recovery",
     "measure_saturation",
     "memory_record",
@@ -105,9 +126,11 @@ __all__ = [
     "property_of",
     "rank_units",
     "read_labelled",
+    "read_measures",
     "read_memory",
     "read_nats",
     "read_property",
+    "reading_record",
     "recovery_differences",
     "recovery_of_run",
     "recovery_record",
@@ -119,11 +142,13 @@ __all__ = [
     "token_kinds",
     "trace_passage",
     "units_record",
+    "word_surprisals",
     "write_features",
     "write_length_use",
     "write_loss_parts",
     "write_memory_use",
     "write_page",
+    "write_reading",
     "write_recovery",
     "write_saturation",
     "write_units",

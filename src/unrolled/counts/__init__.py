@@ -6,6 +6,7 @@ from unrolled.counts.config import KneserNeyConfig, NgramConfig
 from unrolled.counts.contexts import Recent
 from unrolled.counts.kneser_ney import estimate_kneser_ney
 from unrolled.counts.ngrams import NgramModel
+from unrolled.counts.skip import SkipModel, SkipTable, estimate_skips
 from unrolled.counts.store import load_ngrams, save_ngrams
 
 __all__ = [
@@ -13,7 +14,10 @@ __all__ = [
     "NgramConfig",
     "NgramModel",
     "Recent",
+    "SkipModel",
+    "SkipTable",
     "estimate_kneser_ney",
+    "estimate_skips",
     "load_ngrams",
     "read_arpa",
     "save_ngrams",

@@ -8,7 +8,8 @@ from unrolled.core.config import Config, VersionedConfig
 
 __all__ = ["MOST_ORDERS", "KneserNeyConfig", "NgramConfig"]
 
-MOST_ORDERS = 100
+MOST_ORDERS, MOST_SKIPPED = 100, 8
+"""Greatest order, and with skip n-grams."""
 
 Sentences = Literal["reset", "continuous"]
 
@@ -38,6 +39,17 @@ class KneserNeyConfig(Config):
         description="reset: contexts begin anew after each end symbol, as in SRILM and KenLM; continuous: "
         "contexts run across the ends of lines",
     )
+
+    skips: bool = Field(
+        default=False,
+        description="contexts with holes beside those cut short (Pickhardt et al. 2014): 2^(order - 1) tables, no ARPA",
+    )
+
+    @model_validator(mode="after")
+    def _skips(self) -> Self:
+        if self.skips and self.order > MOST_SKIPPED:
+            raise ValueError(f"skips makes 2^(order - 1) tables; order is at most {MOST_SKIPPED} with it.")
+        return self
 
     @model_validator(mode="after")
     def _prune(self) -> Self:

@@ -27,7 +27,7 @@ from unrolled.core.errors import UsageError
 from unrolled.counts.config import KneserNeyConfig, NgramConfig
 from unrolled.counts.ngrams import NgramModel, Table, check_ids, text_begins
 
-__all__ = ["estimate_kneser_ney"]
+__all__ = ["estimate_kneser_ney", "find_discounts", "positions_of", "unclaimed"]
 
 _FALLBACK = {"modified": (0.5, 1.0, 1.5), "single": (0.5, 0.5, 0.5)}
 
@@ -65,6 +65,20 @@ def estimate_kneser_ney(
         UsageError: ids outside the vocabulary, no ids, starts out of order, too many n-grams for 64 bits.
     """
     config = config or KneserNeyConfig()
+    if config.skips:
+        raise UsageError("skip n-grams have tables of their own; see estimate_skips.")
+    form, ids, position = positions_of(ids, vocab_size, start_id, config, starts)
+    levels = _count(ids, position, form)
+    return _smooth(levels, form, config)
+
+
+def positions_of(
+    ids: np.ndarray, vocab_size: int, start_id: int, config: KneserNeyConfig, starts: np.ndarray | None
+) -> tuple[NgramConfig, np.ndarray, np.ndarray]:
+    """What is to be counted: the form of the tables, the ids as int64, and of each its place in its sentence or text.
+
+    Arguments and errors as of :func:`estimate_kneser_ney`.
+    """
     form = NgramConfig.parse(
         {"order": config.order, "vocab_size": vocab_size, "start_id": start_id, "sentences": config.sentences}
     )
@@ -81,15 +95,13 @@ def estimate_kneser_ney(
     begins[text_begins(starts, len(ids))] = True
     if config.sentences == "reset":
         begins[1:] |= ids[:-1] == start_id
-    levels = _count(ids.astype(np.int64), begins, form)
-    return _smooth(levels, form, config)
+    steps = np.arange(len(ids))
+    return form, ids.astype(np.int64), steps - np.maximum.accumulate(np.where(begins, steps, 0))
 
 
-def _count(ids: np.ndarray, begins: np.ndarray, form: NgramConfig) -> list[_Level]:
+def _count(ids: np.ndarray, position: np.ndarray, form: NgramConfig) -> list[_Level]:
     """The n-grams of every order that end at a token of the text."""
     size = form.vocab_size
-    steps = np.arange(len(ids))
-    position = steps - np.maximum.accumulate(np.where(begins, steps, 0))
     seen = np.bincount(ids, minlength=size)
     nothing = np.zeros(size, np.int64)
     levels = [_Level(np.arange(size), nothing, seen, nothing)]
@@ -121,7 +133,7 @@ def _smooth(levels: list[_Level], form: NgramConfig, config: KneserNeyConfig) ->
         if order < form.order:
             above = levels[order]
             count = level.alone + np.bincount(above.suffix, minlength=len(level.keys))
-        subtracted, estimated = _discounts(count, config.discount)
+        subtracted, estimated = find_discounts(count, config.discount)
         discounts.append(subtracted)
         if not estimated:
             fallback.append(order)
@@ -136,7 +148,7 @@ def _smooth(levels: list[_Level], form: NgramConfig, config: KneserNeyConfig) ->
         own = (count - discount) / total[context]
         backoff = gamma
         if config.dropped == "backoff" and not kept.all():
-            backoff = gamma + _unclaimed(context, kept, own, below, len(lower))
+            backoff = gamma + unclaimed(context, kept, own, below, len(lower))
         prob = np.where(kept, own + gamma[context] * below, backoff[context] * below)
         if tables:
             tables[-1] = tables[-1]._replace(backoff=np.log(backoff[kept_lower]))
@@ -148,7 +160,7 @@ def _smooth(levels: list[_Level], form: NgramConfig, config: KneserNeyConfig) ->
     return NgramModel(form.model_copy(update=found), tuple(tables))
 
 
-def _unclaimed(context: np.ndarray, kept: np.ndarray, own: np.ndarray, below: np.ndarray, contexts: int) -> np.ndarray:
+def unclaimed(context: np.ndarray, kept: np.ndarray, own: np.ndarray, below: np.ndarray, contexts: int) -> np.ndarray:
     """What gamma lacks to the factor of the equation for ``dropped = backoff``, (contexts,).
 
     1 - sum of the kept p(v|h) is gamma (1 - sum of the kept p(v|h')) + the dropped n-grams' own share: in this
@@ -164,7 +176,7 @@ def _unclaimed(context: np.ndarray, kept: np.ndarray, own: np.ndarray, below: np
     return np.divide(share, rest, out=np.zeros(contexts), where=share > 0)
 
 
-def _discounts(count: np.ndarray, kind: str) -> tuple[tuple[float, float, float], bool]:
+def find_discounts(count: np.ndarray, kind: str) -> tuple[tuple[float, float, float], bool]:
     """What is subtracted from a count of 1, 2, 3 or more, and whether the counts of counts gave it.
 
     n_r is the number of n-grams of count r, Y = n_1 / (n_1 + 2 n_2). single: D = Y. modified:

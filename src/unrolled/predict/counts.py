@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.counts import NgramModel
+from unrolled.counts import NgramModel, SkipModel
 from unrolled.counts.contexts import Recent, begin, slide
 from unrolled.predict.base import Prediction, Predictor, Scores
 
@@ -21,7 +21,7 @@ class CountState(NamedTuple):
 
 
 class KneserNeyPredictor(Predictor):
-    """An n-gram model, estimated here or read from a file; on the CPU, in float64.
+    """An n-gram model, estimated here (skip n-grams too) or read from a file; on the CPU, in float64.
 
     Args:
         model: the model; its ``start_id`` is the one fed before a text.
@@ -29,7 +29,7 @@ class KneserNeyPredictor(Predictor):
 
     gives_hidden = False
 
-    def __init__(self, model: NgramModel):
+    def __init__(self, model: NgramModel | SkipModel):
         self.model = model
         self.vocab_size = model.vocab_size
         self.start_id = model.config.start_id

@@ -12,7 +12,7 @@ from unrolled.core.files import read_json
 from unrolled.core.notes import note
 from unrolled.core.random import RandomStreams
 from unrolled.core.registry import unknown_name
-from unrolled.counts import NgramModel
+from unrolled.counts import NgramModel, SkipModel
 from unrolled.data import Corpus, CorpusConfig, TokenSplit, corpus_named, open_corpus
 from unrolled.data.spec import WHOLE
 from unrolled.kernels.dispatch import Compute
@@ -139,6 +139,8 @@ class Run:
     def ngrams(self) -> NgramModel:
         """The tables of a count model. Raises UnrolledError for damaged ones, UsageError for a run of another task."""
         found = self.trained if issubclass(self.task_class, ClosedTask) else None
+        if isinstance(found, SkipModel):
+            raise UsageError(f"{self.path} has skip n-grams, which are no backoff tables; use a run without them.")
         if not isinstance(found, NgramModel):
             raise UsageError(f"{self.path} is {self.task_class.noun}; use a run of a count model.")
         return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from unrolled.core.errors import UsageError
 from unrolled.core.files import ready_output
-from unrolled.counts import write_arpa
+from unrolled.counts import SkipModel, write_arpa
 from unrolled.runs import Run
 from unrolled.serve.export import Exported
 from unrolled.task import ClosedTask
@@ -24,6 +24,8 @@ def export_arpa(run: Run, out: Path, options: Mapping[str, Any]) -> Exported:
     if not issubclass(run.task_class, ClosedTask):
         noun = run.task_class.noun
         raise UsageError(f"{run.path} is {noun}, and only count models can be exported as ARPA; see --to for others.")
+    if isinstance(run.trained, SkipModel):
+        raise UsageError(f"{run.path} has skip n-grams, which ARPA files cannot hold; train it without counts.skips.")
     if not out.name.removesuffix(".gz").endswith(".arpa"):
         raise UsageError(f"{out}: a count model is written as .arpa or .arpa.gz; name the file so.")
     ready_output(out)

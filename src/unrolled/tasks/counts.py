@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
-from unrolled.counts import KneserNeyConfig, NgramModel, estimate_kneser_ney, load_ngrams, read_arpa, save_ngrams
+from unrolled.counts import (
+    KneserNeyConfig,
+    NgramModel,
+    SkipModel,
+    estimate_kneser_ney,
+    estimate_skips,
+    load_ngrams,
+    read_arpa,
+    save_ngrams,
+)
 from unrolled.counts.store import COUNTS
 from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
 from unrolled.predict import KneserNeyPredictor
@@ -36,12 +45,13 @@ class Counts(LanguageTask, ClosedTask):
     EXAMPLES = (
         CountsConfig(order=2),
         CountsConfig(order=3, prune=(1, 1, 2), dropped="backoff", sentences="continuous"),
+        CountsConfig(order=3, skips=True),
     )
     noun = "a count model"
     reads = ("tokenizer", "weights")
     files = COUNTS
 
-    def solve(self, note: Callable[[str], None]) -> NgramModel:
+    def solve(self, note: Callable[[str], None]) -> NgramModel | SkipModel:
         """Count, or read the file that ``weights`` names.
 
         Raises:
@@ -53,37 +63,42 @@ class Counts(LanguageTask, ClosedTask):
         if weights is None:
             note(f"{self.corpus.name}: counting {len(train):,} tokens to order {estimation.order}")
             ids = train.ids(0, len(train))
-            return estimate_kneser_ney(ids, tokenizer.vocab_size, tokenizer.start_id, estimation, train.starts)
+            estimate = estimate_skips if estimation.skips else estimate_kneser_ney
+            return estimate(ids, tokenizer.vocab_size, tokenizer.start_id, estimation, train.starts)
         if weights.layout != "arpa":
             raise UsageError("a count model begins with an ARPA file: set weights.layout to arpa.")
+        if estimation.skips:
+            raise UsageError("an ARPA file has no skip n-grams; leave out counts.skips, or the weights.")
         return read_arpa(weights.file, arpa_words(tokenizer), tokenizer.start_id)
 
-    def keep(self, model: NgramModel, run: Path) -> None:
+    def keep(self, model: NgramModel | SkipModel, run: Path) -> None:
         """See :meth:`ClosedTask.keep`."""
         save_ngrams(model, run)
 
     @classmethod
-    def kept(cls, run: Path) -> NgramModel:
+    def kept(cls, run: Path) -> NgramModel | SkipModel:
         """See :meth:`ClosedTask.kept`."""
         return load_ngrams(run)
 
     @classmethod
-    def identity(cls, model: NgramModel) -> str | None:
+    def identity(cls, model: NgramModel | SkipModel) -> str | None:
         """That of the saved tables."""
         return model.config.tables_sha256
 
     @classmethod
-    def predictor(cls, model: NgramModel) -> KneserNeyPredictor:
+    def predictor(cls, model: NgramModel | SkipModel) -> KneserNeyPredictor:
         """See :meth:`ClosedTask.predictor`."""
         return KneserNeyPredictor(model)
 
-    def evaluate(self, model: NgramModel, examples: Any, how: Evaluation, advance: Advance | None = None) -> EvalResult:
+    def evaluate(
+        self, model: NgramModel | SkipModel, examples: Any, how: Evaluation, advance: Advance | None = None
+    ) -> EvalResult:
         """See :meth:`Task.evaluate`; columns would save nothing."""
         config = EvalConfig(split=how.split, limit=how.limit)
         provenance = {**self.origin(how), **how.provenance}
         return evaluate_predictor(KneserNeyPredictor(model), examples, config, advance, provenance)
 
-    def record(self, model: NgramModel) -> dict[str, Any]:
+    def record(self, model: NgramModel | SkipModel) -> dict[str, Any]:
         """See :meth:`Task.record`."""
         return {
             "precision": "float64",

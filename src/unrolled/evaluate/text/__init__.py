@@ -4,7 +4,7 @@ from unrolled.evaluate.text.pair_files import Pair, read_pairs
 from unrolled.evaluate.text.pairs import PairsConfig, PairsResult, compare_pairs
 from unrolled.evaluate.text.score import score_ids, score_text
 from unrolled.evaluate.text.scored import ScoreConfig, Scored
-from unrolled.evaluate.text.word_tables import WordTable, read_words
+from unrolled.evaluate.text.word_tables import WordTable, line_of_words, read_words
 from unrolled.evaluate.text.words import TextBlock, Unit, read_text
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Unit",
     "WordTable",
     "compare_pairs",
+    "line_of_words",
     "read_pairs",
     "read_text",
     "read_words",

@@ -13,7 +13,7 @@ from unrolled.data.reading import Part, Piece, read_parts
 from unrolled.data.scripts import joins_without_space
 from unrolled.evaluate.text.words import Place, TextBlock, Unit
 
-__all__ = ["JOINS", "QUOTES", "ROW", "WordTable", "read_words"]
+__all__ = ["JOINS", "QUOTES", "ROW", "WordTable", "line_of_words", "read_words"]
 
 ROW = (
     "file", "line", "index", "offset", "word", "token", "tokens", "unknown", "surprisal_bits", "entropy_bits", "rank",
@@ -95,6 +95,18 @@ def read_words(part: Part, table: WordTable, spaced: bool = False) -> Iterator[T
             note(f"{part.name}: words in a script without spaces are joined without spaces; --join says otherwise")
         if made.units:
             yield TextBlock("".join(made.text).encode(), made.units)
+
+
+def line_of_words(words: Sequence[str], join: str = "script", spaced: bool = False) -> TextBlock:
+    """A text of one line, as :func:`read_words` makes it of a table with these words; its last unit is the line end.
+
+    Args:
+        words: one or more, without line ends. join, spaced: see :class:`WordTable` and :func:`read_words`.
+    """
+    made = _Made(Place(), "space" if spaced and join == "script" else join)
+    for word in [*words, "\n"]:
+        made.add(word)
+    return TextBlock("".join(made.text).encode(), made.units)
 
 
 class _Rows:

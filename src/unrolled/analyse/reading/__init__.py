@@ -1,0 +1,1 @@
+"""How well the surprisal of words predicts a measure of how they are read."""
