@@ -1,5 +1,7 @@
 """The sampled softmax against its definition, row by row."""
 
+import math
+
 import pytest
 import torch
 
@@ -60,3 +62,60 @@ def test_draws_come_from_the_less_frequent_tokens_and_change_with_the_window():
 def test_a_projection_that_cannot_feed_a_tied_matrix_is_refused():
     with pytest.raises(UsageError, match="tied"):
         model(embedding={"size": 4, "tied": True}, head={"project": 5})
+
+
+def log_uniform(negatives: int, frequent: int = 5) -> LanguageModel:
+    made = model(head={"negatives": negatives, "frequent": frequent, "sampler": "log_uniform"})
+    made.head.use_counts(torch.arange(V, 0, -1) ** 2)
+    return made
+
+
+def test_log_uniform_draws_equal_the_definition():
+    head, drawn = log_uniform(4).head, [7, 9, 7, 20]
+    h, targets = torch.randn(1, 3, N, dtype=torch.float64), torch.tensor([[0, 8, 31]])
+    p = (torch.arange(V, 0, -1) ** 2 + 1).double()
+    p = p / p.sum()
+    weight = [math.log((i + 2) / (i + 1)) if i >= 5 else 0.0 for i in range(V)]
+    ids = sorted({*range(5), *drawn, 0, 8, 31})
+    wanted = 0.0
+    for row, target in zip(h[0], targets[0].tolist(), strict=True):
+        terms = {}
+        for i in ids:
+            out = (1 - weight[i] / sum(weight)) ** 4 * (1 - float(p[i])) ** 3
+            chance = 1.0 if i < 5 or i == target else 1 - out
+            terms[i] = float((row @ head.weight[i] + head.bias[i]).detach()) - math.log(chance)
+        wanted += math.log(sum(math.exp(value) for value in terms.values())) - terms[target]
+    got, _, _ = head.loss(h, targets, masks=SoftmaxMasks(None, torch.tensor(drawn)))
+    assert float(got.detach()) == pytest.approx(wanted, abs=1e-10)
+
+
+def test_log_uniform_draws_favour_frequent_tokens():
+    head = log_uniform(4000).head
+    drawn = head.draw_masks(2, 3, 0.0, False, RandomStreams(1), 0).negatives
+    counts = torch.bincount(drawn, minlength=V)
+    assert not counts[:5].any()
+    weight = torch.tensor([math.log((i + 2) / (i + 1)) if i >= 5 else 0.0 for i in range(V)])
+    expected = 4000 * weight / weight.sum()
+    assert float(((counts - expected)[5:] ** 2 / expected[5:]).sum()) < 70, "chi-square of 34 degrees of freedom"
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "log_uniform"])
+@torch.no_grad()
+def test_the_mean_of_the_estimate_approaches_the_full_loss(sampler: str):
+    size, draws = 500, 60
+    torch.manual_seed(0)
+    config = {"width": N, "head": {"negatives": 10, "frequent": 20, "sampler": sampler}}
+    made = LanguageModel(ModelConfig.parse(config), size).double()
+    made.head.weight.normal_()
+    made.head.use_counts((1e6 / torch.arange(1, size + 1)).long())
+    h, targets = torch.randn(2, 4, N, dtype=torch.float64), torch.randint(0, size, (2, 4))
+    full, errors = float(made.head.loss(h, targets)[0]) / 8, []
+    for count in (10, 50, 450):
+        made.head.config = made.head.config.model_copy(update={"negatives": count})
+        masks = [made.head.draw_masks(2, 4, 0.0, False, RandomStreams(3), w) for w in range(draws)]
+        mean = sum(float(made.head.loss(h, targets, masks=one)[0]) / 8 for one in masks) / draws
+        errors.append(abs(mean - full))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.02
+    made.head.config = made.head.config.model_copy(update={"negatives": size - 20})
+    assert (made.head.draw_masks(2, 4, 0.0, False, RandomStreams(3), 0) is None) == (sampler == "uniform")

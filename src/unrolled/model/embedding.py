@@ -1,6 +1,7 @@
 """Token embedding."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.kernels.dispatch import Compute
 from unrolled.kernels.linear import glue_linear
+from unrolled.model.spelling import Spelling, SpellingConfig, spell
 from unrolled.model.tables import Tables
 
 __all__ = ["Embedding", "EmbeddingConfig"]
@@ -56,8 +58,21 @@ class EmbeddingConfig(Config):
         description="factor on what is looked up, before a projection (Transformers: the root of the width)",
     )
 
+    kind: Literal["lookup", "spelling"] = Field(
+        default="lookup",
+        description="rows of a matrix, or vectors that a network makes of each token's bytes (Kim et al. 2016)",
+    )
+    spelling: SpellingConfig = Field(default=SpellingConfig(), description="of kind spelling")
+
     @model_validator(mode="after")
     def _one_kind(self) -> "EmbeddingConfig":
+        if self.kind == "spelling" and (self.one_hot or self.tied or self.project or self.cutoffs is not None):
+            raise UsageError(
+                "an embedding of kind spelling has no matrix: leave out one_hot, tied, project and cutoffs; size is "
+                "the width of its vectors."
+            )
+        if self.kind != "spelling" and self.spelling != SpellingConfig():
+            raise UsageError("embedding.spelling is for embedding.kind=spelling; set it, or leave the options out.")
         if self.one_hot and (self.size or self.tied or self.project):
             raise UsageError("embedding.one_hot has no size, no matrix to tie and no projection; leave those out.")
         if self.cutoffs is not None and (self.one_hot or self.project or self.init != "normal"):
@@ -79,6 +94,13 @@ class Embedding(nn.Module):
         super().__init__()
         self.config, self.compute = config, Compute()
         self.tables: Tables | None = None
+        self.spelling: Spelling | None = None
+        if config.kind == "spelling":
+            self.out_width = config.size or width
+            self.spelling = Spelling(vocab_size, self.out_width, config.spelling)
+            self.weight = self.spelling.characters
+            self.reset_parameters()
+            return
         if config.cutoffs is not None:
             self.out_width = config.size or width
             self.tables = Tables(vocab_size, self.out_width, config.cutoffs, config.div_value)
@@ -104,6 +126,8 @@ class Embedding(nn.Module):
         if self.tables is not None:
             self.tables.reset_parameters(scale)
             return
+        if self.spelling is not None:
+            self.spelling.reset_parameters()
         with torch.no_grad():
             if self.config.init == "uniform":
                 self.weight.uniform_(-scale, scale)
@@ -121,14 +145,20 @@ class Embedding(nn.Module):
             tokens: (batch, time) ids.
             row_mask: (vocabulary, 1), multiplies whole rows: a dropped word vanishes wherever it occurs.
         """
-        x = embedding(tokens, self.weight) if self.tables is None else self.tables(tokens, self.compute)
+        if self.spelling is not None:
+            x = self.spelling(tokens)
+        else:
+            x = embedding(tokens, self.weight) if self.tables is None else self.tables(tokens, self.compute)
         if row_mask is not None:
             x = x * embedding(tokens, row_mask)
         return self._project(x)
 
     def table(self, row_mask: Tensor | None = None) -> Tensor:
         """The rows that :meth:`forward` looks up, (vocabulary, out_width)."""
-        rows = self.weight if self.tables is None else self.tables.table(self.compute)
+        if self.spelling is not None:
+            rows = self.spelling.table()
+        else:
+            rows = self.weight if self.tables is None else self.tables.table(self.compute)
         rows = rows if row_mask is None else rows * row_mask
         return self._project(rows)
 
@@ -136,8 +166,33 @@ class Embedding(nn.Module):
         """What a tied head shares: the matrix, or the tables of an adaptive input."""
         return self.weight if self.tables is None else self.tables
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether a row of ``weight`` is what a token looks up."""
+        return self.tables is None and self.spelling is None
+
+    @property
+    def row_width(self) -> int:
+        """Width of what is looked up, before a projection."""
+        return self.out_width if self.spelling is not None else self.weight.shape[1]
+
+    def use_pieces(self, pieces: Sequence[bytes]) -> None:
+        """Receive the bytes of each token, where the vectors are made of them; see :meth:`Spelling.use_pieces`."""
+        if self.spelling is not None:
+            self.spelling.use_pieces(pieces)
+
+    def vectors_of(self, pieces: Sequence[bytes]) -> Tensor:
+        """Vectors (n, out_width) of any spellings, also of words outside the vocabulary; input of
+        :meth:`LanguageModel.run_stack`. Raises UsageError for an embedding of another kind."""
+        if self.spelling is None:
+            raise UsageError("only an embedding of kind spelling reads words outside the vocabulary.")
+        given = spell(pieces, self.spelling.config.length).to(self.weight.device)
+        return self.times(self.spelling.vectors(given))
+
     def looked_up(self) -> list[Tensor]:
-        """The matrices whose rows are looked up."""
+        """The matrices whose rows are looked up; of a spelling, what its rows are made by once."""
+        if self.spelling is not None:
+            return list(self.spelling.parameters())
         return [self.weight] if self.tables is None else self.tables.rows()
 
     def times(self, rows: Tensor) -> Tensor:
@@ -149,4 +204,6 @@ class Embedding(nn.Module):
         return glue_linear(x, self.projection, None, self.compute, "embedding") if self.config.project else x
 
     def extra_repr(self) -> str:
+        if self.spelling is not None:
+            return f"of {self.spelling.config.characters} numbers a byte, {self.out_width}"
         return ", ".join(f"{rows.shape[0]}, {rows.shape[1]}" for rows in self.looked_up())

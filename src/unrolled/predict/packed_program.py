@@ -62,7 +62,7 @@ class PackedBody:
 
     def __init__(self, model: LanguageModel, products: Products, reset: bool):
         # the projection, where there is one, is part of the program
-        plain = model.embedding.tables is None
+        plain = model.embedding.is_matrix
         self.table = (model.embedding.times(model.embedding.weight) if plain else model.embedding.table()).detach()
         self.step = Prepared(library(), *_trace(model, reset), products)
 
@@ -94,7 +94,7 @@ def _trace(model: LanguageModel, reset: bool) -> tuple[Step, dict[str, Tensor]]:
         x = x if projection is None else glue.linear(x, projection)
         return stack.through(x, layer, lambda i, y: y, glue)
 
-    in_width = layers[0].in_width if projection is None and stack.widen is None else model.embedding.weight.shape[1]
+    in_width = layers[0].in_width if projection is None and stack.widen is None else model.embedding.row_width
     cells: Any = layers
     return trace_stack(cells, between, in_width, own, model.config.dropout.zoneout, reset)
 

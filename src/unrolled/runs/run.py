@@ -124,7 +124,9 @@ class Run:
         if model.params is not None:
             return model.params
         widths = model.layer_widths()
-        table = 0 if model.embedding.one_hot or model.embedding.cutoffs else model.embedding.size or widths[0]
+        part = model.embedding
+        narrow = part.one_hot or part.cutoffs or part.kind == "spelling"
+        table = 0 if narrow else part.size or widths[0]
         return self.tokenizer.vocab_size * table + sum(width * width for width in widths)
 
     @property

@@ -43,8 +43,13 @@ class LM(LanguageTask, StepsTask):
     rows_setting = "stream.columns"
 
     def build(self) -> LanguageModel:
-        """See :meth:`StepsTask.build`."""
-        return LanguageModel(self.config.model, self.tokenizer.vocab_size)
+        """See :meth:`StepsTask.build`; a head that needs the end symbol is told the tokenizer's."""
+        own = self.config.model
+        own = own.model_copy(update={"head": own.head.with_end(self.tokenizer.end_id)})
+        self.config = self.config.model_copy(update={"model": own})
+        model = LanguageModel(own, self.tokenizer.vocab_size)
+        model.embedding.use_pieces(self.tokenizer.pieces)
+        return model
 
     def start(self, model: LanguageModel, fresh: bool) -> None:
         """Give a head that asks for them the counts of the training tokens; load the weights to begin with."""

@@ -18,6 +18,7 @@ HEADS: "Registry[Any]" = Registry(
         "projected": "unrolled.model.heads.projected:ProjectedHead",
         "split": "unrolled.model.heads.split:SplitHead",
         "pointer": "unrolled.model.heads.pointer:PointerHead",
+        "terminating": "unrolled.model.heads.terminating:TerminatingHead",
         "perspectives": "unrolled.model.heads.perspectives:PerspectivesHead",
     },
     default="softmax",

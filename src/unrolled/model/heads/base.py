@@ -17,6 +17,14 @@ class HeadConfig(Config):
 
     name: str
 
+    def with_end(self, end: int | None) -> Self:
+        """The configuration for a tokenizer whose end symbol is ``end``, None for none; heads that need it keep it.
+
+        Raises:
+            UsageError: the head needs one and there is none.
+        """
+        return self
+
 
 class Head(nn.Module):
     """Maps the last output h to a distribution over the vocabulary.

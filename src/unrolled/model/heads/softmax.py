@@ -30,6 +30,11 @@ class SoftmaxConfig(MatrixConfig):
     frequent: int = Field(
         default=1000, ge=0, description="most frequent tokens that every sampled softmax contains besides its targets"
     )
+    sampler: Literal["uniform", "log_uniform"] = Field(
+        default="uniform",
+        description="how negatives are drawn: uniformly without replacement; or with replacement, the token of rank r "
+        "in proportion to log((r + 2) / (r + 1)) (Jozefowicz et al. 2016), when many of them still leave some out",
+    )
     cap: float | None = Field(
         default=None,
         gt=0,
@@ -62,6 +67,7 @@ class SoftmaxHead(MatrixHead):
         SoftmaxConfig(),
         SoftmaxConfig(project=4, bias=False),
         SoftmaxConfig(negatives=6, frequent=4, bias_init="unigram", init="orthogonal"),
+        SoftmaxConfig(negatives=9, frequent=3, sampler="log_uniform"),
         SoftmaxConfig(cap=0.7, init_scale=3.0, project=4),
         SoftmaxConfig(cap=0.5, negatives=6, frequent=4, bias=False),
     )
@@ -94,10 +100,13 @@ class SoftmaxHead(MatrixHead):
         """See :meth:`Head.draw_masks`."""
         projected, negatives = self.draw_projected(batch, time, rate, per_step, streams, window), None
         # in evaluation mode (Monte-Carlo dropout) the softmax is full
-        if self.training and self.config.negatives is not None and self.config.negatives < len(self._ranked()[1]):
+        count = self.config.negatives
+        if self.training and count is not None and len(rest := self._ranked()[1]):
             generator = streams.generator("negatives", window)
-            rest = self._ranked()[1]
-            negatives = rest[torch.randperm(len(rest), generator=generator)[: self.config.negatives]]
+            if self.config.sampler == "log_uniform":
+                negatives = rest[torch.multinomial(self._by_rank(), count, replacement=True, generator=generator)]
+            elif count < len(rest):
+                negatives = rest[torch.randperm(len(rest), generator=generator)[:count]]
         return None if projected is None and negatives is None else SoftmaxMasks(projected, negatives)
 
     def _ranked(self) -> tuple[Tensor, Tensor]:
@@ -105,9 +114,16 @@ class SoftmaxHead(MatrixHead):
             raise UsageError("the sampled softmax needs token counts; call head.use_counts(counts) before training.")
         return self._frequent, self._rest
 
+    def _by_rank(self) -> Tensor:
+        """Log-uniform probabilities (r,) of the tokens that are drawn from, the most frequent of them first."""
+        ranks = torch.arange(len(self._ranked()[0]), self.vocab_size, dtype=torch.float64)
+        p = torch.log1p(1 / (ranks + 1))
+        return p / p.sum()
+
     def _candidates(self, targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Ids of this window's softmax (n,), the targets as positions in them, and the log of each id's probability
-        of being among them: 0 for the frequent ones, else 1 - (1 - k/r)(1 - p)^tokens for k drawn of r."""
+        of being among them: 0 for the frequent ones, else 1 - (1 - k/r)(1 - p)^tokens for k drawn of r uniformly, and
+        (1 - q)^k in place of 1 - k/r for k draws with replacement by q."""
         frequent, rest = self._ranked()
         included = torch.zeros(self.vocab_size, dtype=torch.bool)
         for ids in (frequent, negatives, targets.cpu()):
@@ -115,7 +131,11 @@ class SoftmaxHead(MatrixHead):
         group = current()
         included, tokens = group.any(included), len(targets) * group.world  # the window's, of all its columns
         ids = included.nonzero().squeeze(1)
-        missed = (1 - len(negatives) / len(rest)) * (1 - self._unigram).pow(tokens)
+        missed = (1 - self._unigram).pow(tokens)
+        if self.config.sampler == "log_uniform":
+            missed[rest] *= (1 - self._by_rank()).pow(len(negatives)).to(missed.dtype)
+        else:
+            missed *= 1 - len(negatives) / len(rest)
         log_chance = (1 - missed).log()
         log_chance[frequent] = 0
         places = included.cumsum(0) - 1

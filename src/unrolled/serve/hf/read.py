@@ -155,6 +155,8 @@ def _check_size(found: Found, tensors: Mapping[str, Tensor]) -> None:
 def _fill(model: LanguageModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Copy the weights of our own export."""
     own = weights(model)
+    kept = model.state_dict()
+    own |= {name: value for name, value in model.named_buffers() if name in kept}  # spellings
     saved = {name.removeprefix("lm."): value for name, value in tensors.items()}
     odd = sorted(set(saved) ^ set(own)) or [name for name in own if saved[name].shape != own[name].shape]
     if odd:

@@ -70,8 +70,7 @@ class Step(nn.Module):
             self.start |= {_HEAD + name: value for name, value in flatten(start.head).items()}
             self.start[f"{_HEAD}hidden"] = torch.zeros(1, model.stack.out_width)
             self.start[f"{_HEAD}begun"] = torch.zeros(1, 1, dtype=torch.int64)
-        tables = model.embedding.tables
-        self._table = None if tables is None else model.embedding.table().detach()
+        self._table = None if model.embedding.is_matrix else model.embedding.table().detach()
 
     def forward(self, ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """ids: (batch, 1) int64. state: in the order of ``start``. Returns (batch, V) and the state after the token."""
