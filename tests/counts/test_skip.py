@@ -125,6 +125,10 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert isinstance(loaded, SkipModel)
     contexts = histories(TEXT, 3, 20)
     assert (loaded.distribution(contexts) == model.distribution(contexts)).all()
+    file = tmp_path / "ngrams.json"
+    file.write_text(file.read_text().replace('"order": 3', '"order": 90', 1))
+    with pytest.raises(UnrolledError, match="names two orders"):
+        load_ngrams(tmp_path)
     tables = model.tables
     odd = tables[2]._replace(keys=tables[2].keys[::-1].copy())
     save_ngrams(SkipModel(model.config, (*tables[:2], odd, *tables[3:])), tmp_path)

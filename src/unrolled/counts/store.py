@@ -52,6 +52,8 @@ def load_ngrams(folder: str | os.PathLike[str]) -> NgramModel | SkipModel:
     except (SafetensorError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise UnrolledError(f"{file} is not a readable safetensors file: it is damaged or of another kind.") from error
     skips = config.estimation is not None and config.estimation.skips
+    if config.estimation is not None and skips and config.order != config.estimation.order:
+        raise UnrolledError(f"{path / _CONFIG} names two orders: it is damaged; write the model again.")
     kind, many = (SkipTable, len(masks_of(config))) if skips else (Table, config.order)
     if set(tensors) != {f"{number}.{name}" for number in range(1, many + 1) for name in kind._fields}:
         raise UnrolledError(f"{file} does not hold the tables of {config.order} order(s); write the model again.")

@@ -90,7 +90,7 @@ def _fill(figure: Any, runs: Sequence[dict[str, Any]]) -> None:
         if gain["low"] is not None:
             sides = [[gain["mean"] - gain["low"]], [gain["high"] - gain["mean"]]]
         upper.errorbar(
-            [run["perplexity"]], [gain["mean"]], yerr=sides, capsize=3, linewidth=1, label=run["name"], **look
+            [run["bits_per_word"]], [gain["mean"]], yerr=sides, capsize=3, linewidth=1, label=run["name"], **look
         )
         own = [one for one in run["coefficients"] if one["name"].startswith("surprisal")]
         places = [lag + 0.08 * (i - (len(runs) - 1) / 2) for lag in range(len(own))]
@@ -99,8 +99,7 @@ def _fill(figure: Any, runs: Sequence[dict[str, Any]]) -> None:
     lower.set_xticks(range(len([one for one in runs[0]["coefficients"] if one["name"].startswith("surprisal")])))
     for axes in (upper, lower):
         axes.axhline(0, color="0.6", linewidth=0.6)
-    upper.set_xscale("log")
-    upper.set_xlabel("perplexity per word")
+    upper.set_xlabel("bits per word of the texts (base-2 logarithm of the perplexity)")
     upper.set_ylabel("gain, nats per word, held out")
     upper.legend(frameon=False)
     lower.set_xlabel("words back")
