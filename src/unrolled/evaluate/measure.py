@@ -85,8 +85,8 @@ def evaluate_predictor(
         group: processes that share the columns; each gets the whole result. Absent: this one scores them all.
     Raises:
         UsageError: more columns than tokens; nothing to score; ``first = "context"`` where the state restarts;
-            ``denominator = "fed"`` without it; ``per_token`` with several columns.
-            the text is one that the predictor ``holds``.
+            ``denominator = "fed"`` without it; ``per_token`` with several columns; the
+            text is one that the predictor ``holds``.
         UnrolledError: another vocabulary; predictions that are not numbers.
     """
     check_vocabulary(predictor, len(split.tables.words))
