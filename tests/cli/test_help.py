@@ -15,6 +15,7 @@ VERBS = [
     ["serve"],
     ["store"],
     ["load-test"],
+    ["merge"],
     ["pairs"],
     ["probe"],
     ["ensemble"],

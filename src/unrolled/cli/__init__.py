@@ -33,6 +33,7 @@ def main() -> None:
         info,
         inspect,
         load_test,
+        merge,
         pairs,
         probe,
         retrieve,

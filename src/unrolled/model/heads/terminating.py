@@ -126,8 +126,8 @@ class TerminatingHead(MatrixHead):
         return going_on, self.scaled(logits).index_fill(-1, place, -torch.inf)
 
     def _nll(self, inputs: Sequence[Tensor], targets: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        h, log_rest = inputs
-        going_on, logits = self._parts(h, log_rest, parameters[0], parameters[1] if len(parameters) > 1 else None)
+        (h, log_rest), bias = inputs, parameters[1] if len(parameters) > 1 else None
+        going_on, logits = self._parts(h, log_rest, parameters[0], bias)
         chosen = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
         return -torch.where(targets == self.end, _log_other(going_on), going_on + chosen)
 
