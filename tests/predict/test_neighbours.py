@@ -16,7 +16,8 @@ from unrolled.evaluate import EvalConfig, evaluate_predictor
 from unrolled.predict import ADAPTERS, NeuralPredictor, PredictorConfig, adapt
 from unrolled.predict.clusters import Members, cluster
 from unrolled.predict.datastore import Datastore
-from unrolled.predict.neighbours import NeighboursConfig, NeighboursPredictor, stored_text
+from unrolled.predict.nearest import NeighboursConfig, NeighboursPredictor
+from unrolled.predict.neighbours import stored_text
 
 
 def drawn(count: int, width: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unrolled.predict import Prediction, Predictor
 from unrolled.predict.datastore import Datastore
-from unrolled.predict.neighbours import NeighboursConfig
+from unrolled.predict.nearest import NeighboursConfig
 from unrolled.predict.pointers import PointersPredictor
 
 # Keys about 0 precede a, about 10 b, about 20 c; a text begins at entry 6, so that nothing follows 5, nor 11.

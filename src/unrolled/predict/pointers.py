@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unrolled.predict.base import Prediction, Scores
 from unrolled.predict.datastore import QUERIES
-from unrolled.predict.neighbours import NeighboursPredictor
+from unrolled.predict.nearest import NeighboursPredictor
 
 __all__ = ["PointersPredictor", "PointersState"]
 
