@@ -10,6 +10,7 @@ from cli.conftest import Command, _private, _trained, text, trained, unrolled  #
 from train.runs import experiment
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import CorpusConfig
+from unrolled.generate import repeats
 from unrolled.runs import Run
 from unrolled.tokenizer import TOKENIZERS
 
@@ -101,7 +102,8 @@ def test_generate(trained: Path, unrolled: Command) -> None:  # noqa: F811
         unrolled("generate", trained, "-p", "the ", "-n", 9, "--seed", 4, "--samples", 2, "--json").out
     )
     made = ur.generate(trained, "the ", tokens=9, samples=2, seed=4)
-    assert [{name: getattr(one, name) for name in command[0]} for one in made] == command
+    told = [{**one._asdict(), "repeats": repeats(one.tokens)} for one in made]
+    assert [{name: one[name] for name in command[0]} for one in told] == command
     assert all(one.pieces == () for one in made), "no log-probabilities were asked for"
     assert len(ur.generate(trained, ["the", "cat"], tokens=2)) == 2
     with pytest.raises(UsageError, match="unknown config key 'temprature'; did you mean 'temperature'"):

@@ -43,6 +43,15 @@ def test_every_kind_has_an_engine():
     assert set(ENGINES) == set(TOKENIZERS)
 
 
+def test_numbers(tmp_path):
+    own = made({"name": "number", "base": 10, "digits": 3, "exponent": 2})
+    fast_tokenizer(own).save_pretrained(tmp_path)
+    fast = AutoTokenizer.from_pretrained(tmp_path)
+    for y in (0.5, -31.4, 1e-30):
+        text = own.decode(own.encode_number(y)) + "\n"
+        assert fast(text)["input_ids"] == [specials(own).start, *own.encode(text)]
+
+
 @CASES
 def test_ids_and_text_are_ours(config, tmp_path):
     own, ids = made(config), specials(made(config))

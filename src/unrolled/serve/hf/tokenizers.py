@@ -99,6 +99,7 @@ def _table(tokenizer: Tokenizer, names: list[str]) -> Engine:
 ENGINES: dict[str, Callable[[Tokenizer], Engine]] = {
     "byte": _byte,
     "char": _char,
+    "number": _char,
     "word": _words,
     "symbols": _words,
     "bpe": _subword,
