@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.serve.hf.tokenizers import ENGINES, fast_tokenizer, specials
 from unrolled.tokenizer import TOKENIZERS
+from unrolled.tokenizer.number import NumberConfig, NumberTokenizer
 
 TEXT = "the cat sat on the mat\n\nthe dog , a naïve one , sat  too\n" * 8 + " odd\tblanks \n"
 CONFIGS = [
@@ -44,7 +45,7 @@ def test_every_kind_has_an_engine():
 
 
 def test_numbers(tmp_path):
-    own = made({"name": "number", "base": 10, "digits": 3, "exponent": 2})
+    own = NumberTokenizer(NumberConfig(base=10, digits=3, exponent=2))
     fast_tokenizer(own).save_pretrained(tmp_path)
     fast = AutoTokenizer.from_pretrained(tmp_path)
     for y in (0.5, -31.4, 1e-30):
