@@ -76,3 +76,37 @@ def test_what_cannot_be_merged_is_refused(refused: Refused, text: Path, tmp_path
     assert not (tmp_path / "x").exists()
     shutil.rmtree(signs)
     assert "is not a run" in refused("merge", base, "--add", f"1={signs}", "--out", tmp_path / "x")
+
+
+def test_sequences_become_tokens(unrolled: Command, refused: Refused, text: Path, tmp_path: Path):
+    base = ur.train(
+        experiment(text, train={"steps": 4, "validations": 1}, tokenizer={"name": "word", "min_count": 1}),
+        tmp_path / "base", device="cpu",
+    )  # fmt: skip
+    done = unrolled("merge", base, "--vocabulary", "3", "--out", tmp_path / "longer", "--json")
+    assert done.code == 0, done.err
+    sequences = json.loads(done.out)["sequences"]
+    assert len(sequences) == 3
+    assert all(" " in one for one in sequences)
+    own, new = (ur.Run(run, "cpu") for run in (base, tmp_path / "longer"))
+    size = own.tokenizer.vocab_size
+    rows, more = (dict(run.model.named_parameters())["embedding.weight"] for run in (own, new))
+    torch.testing.assert_close(more[:size], rows, rtol=0, atol=0)
+    parts = [own.tokenizer.encode(one) for one in sequences]
+    torch.testing.assert_close(more[size:], torch.stack([rows[ids].double().mean(0).float() for ids in parts]))
+    before, after = (ur.evaluate(run, split="valid", device="cpu") for run in (base, tmp_path / "longer"))
+    assert after.tokens < before.tokens
+    assert (after.words, after.bytes) == (before.words, before.bytes)
+    assert unrolled("generate", tmp_path / "longer", "-n", "5").code == 0
+    begun = {"file": str(tmp_path / "longer/model.safetensors"), "tokenizer": True}
+    settings = experiment(text, train={"steps": 4, "validations": 1}).model_copy(
+        update={"weights": ur.ExperimentConfig.parse({"weights": begun}).weights}
+    )
+    assert ur.Run(ur.train(settings, tmp_path / "on", device="cpu"), "cpu").tokenizer.kind == "multiword"
+
+    assert "ask for fewer" in refused("merge", base, "--vocabulary", 100_000, "--out", tmp_path / "x")
+    assert "each with --add" in refused("merge", base, "--out", tmp_path / "x")
+    assert "each with --add" in refused("merge", base, "--vocabulary", 3, "--add", f"1={base}", "--out", tmp_path / "x")
+    assert "--soup" in refused("merge", base, "--vocabulary", 3, "--soup", "--out", tmp_path / "x")
+    assert "above one of" in refused("merge", tmp_path / "longer", "--vocabulary", 3, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()

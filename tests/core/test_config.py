@@ -118,6 +118,8 @@ def test_files_that_are_refused(content: Any, message: str, tmp_path: Path) -> N
         ("a=mlstm", ["a"], "mlstm"),
         ("a = with = sign", ["a"], "with = sign"),
         ("a=", ["a"], ""),
+        ("a= null", ["a"], None),
+        ('a="null"', ["a"], "null"),
     ],
 )
 def test_settings(text: str, path: list[str], value: object) -> None:

@@ -17,6 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "word": {"min_count": 1},
     "bpe": {"size": 270},
     "unigram": {"size": 280},
+    "multiword": {"base": {"name": "word", "min_count": 1}, "k": 5},
 }
 ODD: list[Any] = [None, 3, -1, 0.5, True, [], ["a"], {}, {"a": 1}, "", "abc", 2**70, [[1]], [None]]
 

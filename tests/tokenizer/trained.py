@@ -21,6 +21,8 @@ CONFIGS = {
     "bpe": {"name": "bpe", "size": 300},
     "bpe-line": {"name": "bpe", "size": 300, "end": "line"},
     "unigram": {"name": "unigram", "size": 300},
+    "multiword": {"name": "multiword", "k": 12},
+    "multiword-bpe": {"name": "multiword", "base": {"name": "bpe", "size": 300}, "k": 12},
 }
 
 

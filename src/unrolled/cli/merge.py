@@ -11,22 +11,33 @@ from unrolled.cli.common import JsonOption, ThreadsOption, app, emit, table, use
 @app.command()
 def merge(
     base: Annotated[Path, typer.Argument(help="The run that the others began from.")],
-    add: Annotated[
-        list[str], typer.Option("--add", metavar="A=RUN", help="Add A times (RUN - BASE); with --soup RUN. Repeatable.")
-    ],
     target: Annotated[Path, typer.Option("--out", "-o", help="The new run directory, which must not exist.")],
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", metavar="A=RUN", help="Add A times (RUN - BASE); with --soup RUN. Repeatable."),
+    ] = None,
     soup: Annotated[bool, typer.Option("--soup", help="Choose the factors on the base's validation text.")] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help="With --soup: only the first so many tokens of that text.")
     ] = None,
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="In place of --add: make the K most frequent sequences of words tokens of their own.",
+        ),
+    ] = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Merge runs of one model by their weights: BASE + A (RUN - BASE) + ...
+    """Merge runs of one model by their weights: BASE + A (RUN - BASE) + ...; or tokens of one run into longer ones.
 
     Example: unrolled merge runs/base --add 0.5=runs/2012 --add 0.5=runs/2016 --out runs/2014
 
     Example: unrolled merge runs/base --soup --add runs/a --add runs/b --out runs/soup
+
+    Example: unrolled merge runs/word --vocabulary 1000 --out runs/longer
     """
     from unrolled.core.errors import UsageError
     from unrolled.evaluate.soup import choose_soup
@@ -34,11 +45,18 @@ def merge(
     from unrolled.runs.merging import write_merged
 
     use_threads(threads)
+    if (vocabulary is None) == (not add):
+        raise UsageError("give the runs to add, each with --add, or --vocabulary with a number of longer tokens.")
+    if vocabulary is not None and soup:
+        raise UsageError("--soup chooses among runs to add; leave it out, or --vocabulary.")
     if limit is not None and not soup:
         raise UsageError("--limit is of the text by which --soup chooses; leave it out, or add --soup.")
     if target.exists():
         raise UsageError(f"{target} is there already; choose another folder.")
-    given = [(None, one) if soup else _divided(one) for one in add]
+    if vocabulary is not None:
+        _extend(base, vocabulary, target, json)
+        return
+    given = [(None, one) if soup else _divided(one) for one in add or ()]
     first, others = Run(base, "cpu"), [Run(Path(path), "cpu") for _, path in given]
     factors, how = [factor for factor, _ in given if factor is not None], {}
     if soup:
@@ -50,6 +68,20 @@ def merge(
         emit({"kind": "merge", "run": str(target), "base": str(base), "merged": parts, **how})
         return
     table(["", str(target)], [("base", str(base)), *((f"{one['factor']:g}", one["run"]) for one in parts)])
+
+
+def _extend(base: Path, vocabulary: int, target: Path, json: bool) -> None:
+    from unrolled.runs import Run
+    from unrolled.runs.vocabulary import write_extended
+
+    made = write_extended(target, Run(base, "cpu"), vocabulary)
+    size, first = made.base.vocab_size, min(5, vocabulary)
+    if json:
+        sequences = [made.token(size + i) for i in range(vocabulary)]
+        emit({"kind": "vocabulary", "run": str(target), "base": str(base), "sequences": sequences})
+        return
+    names = ", ".join(repr(made.token(size + i)) for i in range(first))
+    table(["", str(target)], [("base", str(base)), ("tokens", f"{size:,} and {vocabulary:,} more"), ("first", names)])
 
 
 def _divided(value: str) -> tuple[float, str]:

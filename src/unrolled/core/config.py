@@ -232,7 +232,8 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def parse_setting(text: str) -> tuple[list[str], Any]:
-    """Split ``a.b=value``; the value is TOML where it parses as TOML (3, 0.5, true, [1, 2]), else a string."""
+    """Split ``a.b=value``; the value is TOML where it parses as TOML (3, 0.5, true, [1, 2]), ``null`` for what is absent
+    (None; TOML has no such value), else a string."""
     path, sign, raw = text.partition("=")
     key = path.strip()
     if not sign or not key:
@@ -244,6 +245,8 @@ def parse_setting(text: str) -> tuple[list[str], Any]:
     keys = key.split(".")
     if len(keys) > NESTING:
         raise UsageError(f"unknown config key {shown(key)}; no key has so many parts.")
+    if raw.strip() == "null":
+        return keys, None
     try:
         parsed = _toml(f"value = {raw}")
         value = parsed["value"] if len(parsed) == 1 else raw.strip()  # text of several lines is no second setting

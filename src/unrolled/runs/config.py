@@ -105,5 +105,6 @@ class RunConfig(VersionedConfig):
         if self.vocabulary not in (None, size):
             raise UsageError(
                 f"corpus {corpus} gives {size:,} ids where the recipe states {self.vocabulary:,}; "
-                "bring the text that the recipe names, or train on another one with --corpus."
+                "bring the text that the recipe names, train on another one with --corpus, or leave the number open "
+                "with --set vocabulary=null."
             )

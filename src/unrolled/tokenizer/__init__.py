@@ -32,6 +32,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
         "unigram": "unrolled.tokenizer.subword:UnigramTokenizer",
         "symbols": "unrolled.tokenizer.symbols:SymbolTokenizer",
         "number": "unrolled.tokenizer.number:NumberTokenizer",
+        "multiword": "unrolled.tokenizer.multiword:MultiWordTokenizer",
         "pretrained": "unrolled.tokenizer.pretrained:PretrainedTokenizer",
     },
 )

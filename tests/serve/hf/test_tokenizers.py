@@ -40,6 +40,11 @@ def texts():
     return [TEXT, "", *odd, *(draw.choice([" ", "\n", "  "]).join(draw.choices(TEXT.split(), k=9)) for _ in range(40))]
 
 
+def test_tokens_of_several_words_are_refused():
+    with pytest.raises(UsageError, match="have no form of transformers"):
+        fast_tokenizer(made({"name": "multiword", "k": 3}))
+
+
 def test_every_kind_has_an_engine():
     assert set(ENGINES) == set(TOKENIZERS)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import to
+from unrolled.evaluate.text.owners import TextTokens, tokens_of
 from unrolled.evaluate.text.scored import ScoreConfig, Scored
 from unrolled.evaluate.text.words import TextBlock, Unit
 from unrolled.predict import KeptState, Predictor, check_vocabulary
@@ -19,15 +20,6 @@ __all__ = ["score_ids", "score_text"]
 
 # log-probabilities held at once
 _HELD = 1 << 21
-
-
-class _Tokens(NamedTuple):
-    """ids: (n,). owners: (n,) index of the unit of each. offsets: (n,) characters before each."""
-
-    ids: np.ndarray
-    owners: np.ndarray
-    offsets: np.ndarray
-    units: list[Unit]
 
 
 class _Measures(NamedTuple):
@@ -78,7 +70,7 @@ def score_text(
     if state is not None:
         config.check_goes_on()
     scoring = _Scoring(predictor, tokenizer, config, state)
-    return scoring.scored(_tokens(tokenizer, blocks, config.close), ends)
+    return scoring.scored(tokens_of(tokenizer, blocks, config.close, config.unit == "word"), ends)
 
 
 def score_ids(
@@ -105,59 +97,8 @@ def score_ids(
         offsets.append(offset)
         units.append(Unit("", "word", 1, number, offset, 0))
         offset += len(decoder.push(one))
-    part = _Tokens(np.array(ids, np.int64), np.arange(len(ids)), np.array(offsets, np.int64), units)
+    part = TextTokens(np.array(ids, np.int64), np.arange(len(ids)), np.array(offsets, np.int64), units)
     return _Scoring(predictor, tokenizer, config, state).scored([part] if len(ids) else [], ends)
-
-
-def _tokens(tokenizer: Tokenizer, blocks: Iterable[TextBlock], close: bool) -> Iterator[_Tokens]:
-    """Tokens with their units; spaces at the end of a block wait for the unit that follows."""
-    blanks = tokenizer.blanks
-    spaces = np.array([not piece.strip(blanks) for piece in tokenizer.pieces])
-    widths = np.array([len(piece) - len(piece.lstrip(blanks)) for piece in tokenizer.pieces], np.int64)
-    none = np.zeros(0, np.int64)
-    ids, offsets, place, last, data = none, none, 0, Unit("", "end", 1, 0, 0, 0), b""
-    for data, units in blocks:
-        encoded = tokenizer.encode_block(data)
-        begins, ends = _spans(tokenizer, data, encoded)
-        characters = np.cumsum(np.concatenate([[0], (np.frombuffer(data, np.uint8) & 0xC0) != 0x80]))
-        first = np.where(spaces[encoded.ids], ends, begins + widths[encoded.ids])
-        owners = np.searchsorted([unit.stop for unit in units], first, side="right")
-        ids = np.concatenate([ids, encoded.ids])
-        offsets = np.concatenate([offsets, characters[begins] + place])
-        owners = np.concatenate([np.zeros(len(ids) - len(owners), np.int64), owners])
-        place += int(characters[-1])
-        whole = int(np.searchsorted(owners, len(units)))
-        if whole:
-            yield _Tokens(ids[:whole], owners[:whole], offsets[:whole], units)
-        ids, offsets = ids[whole:], offsets[whole:]
-        last = units[-1] if units else last
-    closing = tokenizer.end_document(data).ids if data and close else none
-    ids = np.concatenate([ids, closing])
-    if len(ids):
-        offsets = np.concatenate([offsets, np.full(len(closing), place)])
-        line, index = (last.line + 1, 1) if last.text == "\n" else (last.line, last.index + 1)
-        unit = Unit("", "end", line, index, place, 0, last.text == "\n")
-        yield _Tokens(ids, np.zeros(len(ids), np.int64), offsets, [unit])
-
-
-def _spans(tokenizer: Tokenizer, data: bytes, encoded: Any) -> tuple[np.ndarray, np.ndarray]:
-    """First byte and end of each token in the block."""
-    if tokenizer.tables.implied.any():  # words: spaces are no part of any token, and may be several
-        signs = np.frombuffer(data, np.uint8)
-        between = np.zeros(256, bool)
-        between[[*tokenizer.blanks, 0x0A]] = True
-        edge = np.diff(np.concatenate([[0], (~between[signs]).view(np.int8), [0]]))
-        lines = np.flatnonzero(signs == 0x0A)
-        begins = np.sort(np.concatenate([np.flatnonzero(edge == 1), lines]))
-        ends = np.sort(np.concatenate([np.flatnonzero(edge == -1), lines + 1]))
-    else:
-        sizes = tokenizer.tables.bytes[encoded.ids].astype(np.int64)
-        np.add.at(sizes, encoded.positions, encoded.bytes)
-        ends = np.cumsum(sizes)
-        begins = ends - sizes
-    if len(ends) != len(encoded.ids) or (len(ends) and ends[-1] > len(data)):
-        raise UnrolledError(f"the tokens of the tokenizer {tokenizer.kind!r} do not cover the text; report this.")
-    return begins, ends
 
 
 class _Row:
@@ -191,7 +132,7 @@ class _Scoring:
         self._names: dict[int, str] = {}
         self.read, self.last = 0, None if begun is None else begun.last
 
-    def scored(self, parts: Iterable[_Tokens], ends: dict[str, KeptState] | None) -> Iterator[Scored]:
+    def scored(self, parts: Iterable[TextTokens], ends: dict[str, KeptState] | None) -> Iterator[Scored]:
         """The rows, and at last the state after the text."""
         yield from self._rows(parts)
         if ends is not None:
@@ -199,7 +140,7 @@ class _Scoring:
             tree = to(self.predictor.shared_form(self.state), "cpu")
             ends["after"] = KeptState(model, tree, before + self.read, self.last, issued=time.time())
 
-    def _rows(self, parts: Iterable[_Tokens]) -> Iterator[Scored]:
+    def _rows(self, parts: Iterable[TextTokens]) -> Iterator[Scored]:
         trailing, row = self.config.boundary == "trailing", None
         for part in parts:
             previous = -1
@@ -238,7 +179,7 @@ class _Scoring:
             None if of.top is None else of.top[i], token, None if of.top_ids is None else of.top_ids[i],
         )  # fmt: skip
 
-    def _measure(self, part: _Tokens, window: slice) -> _Measures:
+    def _measure(self, part: TextTokens, window: slice) -> _Measures:
         ids = torch.from_numpy(part.ids[window]).to(self.predictor.device).unsqueeze(0)
         self.read, self.last = self.read + ids.shape[1], int(part.ids[window][-1])
         reset = self._resets(part, window)
@@ -248,7 +189,7 @@ class _Scoring:
         nll, _, self.state = self.predictor.window(self.state, ids, reset)
         return _Measures(_checked(nll[0].detach(), window.start, part))
 
-    def _of(self, log_prob: Tensor, ids: Tensor, low: int, part: _Tokens) -> _Measures:
+    def _of(self, log_prob: Tensor, ids: Tensor, low: int, part: TextTokens) -> _Measures:
         config = self.config
         own = log_prob.gather(1, ids.unsqueeze(1))
         top = top_ids = None
@@ -273,7 +214,7 @@ class _Scoring:
         """Nats (n,) of the event that the next token begins with a space or line end, or is an end symbol."""
         return -log_prob[:, self._opening].logsumexp(1)
 
-    def _resets(self, part: _Tokens, window: slice) -> Tensor | None:
+    def _resets(self, part: TextTokens, window: slice) -> Tensor | None:
         if self.config.reset == "none":
             return None
         owners = part.owners[window]
@@ -287,7 +228,7 @@ class _Scoring:
         return torch.tensor([flags], device=self.predictor.device) if any(flags) else None
 
 
-def _checked(nats: Tensor, low: int, part: _Tokens) -> list[float]:
+def _checked(nats: Tensor, low: int, part: TextTokens) -> list[float]:
     if not bool(nats.isfinite().all()):
         unit = part.units[part.owners[low + int((~nats.isfinite()).nonzero()[0])]]
         raise UnrolledError(

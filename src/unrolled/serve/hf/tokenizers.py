@@ -83,6 +83,13 @@ def _pretrained(tokenizer: Tokenizer) -> Engine:
     return engine
 
 
+def _sequences(tokenizer: Tokenizer) -> Engine:
+    raise UsageError(
+        f"tokens of several words ({tokenizer.kind}) have no form of transformers; export the run that they were added "
+        "to."
+    )
+
+
 def _json(value: Any) -> str:
     import json
 
@@ -105,6 +112,7 @@ ENGINES: dict[str, Callable[[Tokenizer], Engine]] = {
     "bpe": _subword,
     "unigram": _subword,
     "pretrained": _pretrained,
+    "multiword": _sequences,
 }
 """Kind of tokenizer -> what makes the engine that encodes alike."""
 
