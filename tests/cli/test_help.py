@@ -10,6 +10,7 @@ VERBS = [
     ["export"],
     ["import"],
     ["generate"],
+    ["grid"],
     ["retrieve"],
     ["score"],
     ["serve"],

@@ -20,7 +20,8 @@ def test_tokens_are_at_their_places_and_words_are_refused(base: dict):
     found = rows(predictor, tokenizer, unit="token")
     assert [row.id for row in found] == tokenizer.encode(TEXT, end=True)
     for row in found[:-1]:
-        assert row.offset is not None and row.id is not None
+        assert row.offset is not None
+        assert row.id is not None
         piece = tokenizer.pieces[row.id].decode(errors="ignore").strip(" ") or " "
         assert "".join(TEXT[row.offset :].split()).startswith("".join(piece.split())), row
     assert any(row.id >= tokenizer.base.vocab_size for row in found)  # type: ignore[attr-defined]

@@ -29,6 +29,7 @@ def main() -> None:
         evaluate,
         export,
         generate,
+        grid,
         importing,
         info,
         inspect,

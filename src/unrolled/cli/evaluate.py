@@ -40,6 +40,9 @@ def evaluate(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     corpus: Annotated[str | None, typer.Option(help="A known corpus or a path; absent: the run's own.")] = None,
+    period: Annotated[
+        str | None, typer.Option("--slice", help="A slice in time of documents with a date, such as 2020; or next.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test; or whole, all of a text of your own.")] = "test",
     window: Annotated[int, typer.Option(min=1, help="Tokens at once; does not change the figure.")] = 512,
     columns: Annotated[int, typer.Option(min=1, help="Parallel columns; above 1 is another protocol.")] = 1,
@@ -111,6 +114,7 @@ def evaluate(
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
     from unrolled.evaluate import EvalConfig, evaluate_run
+    from unrolled.evaluate.grid import slice_named
     from unrolled.predict import PredictorConfig
     from unrolled.runs import Run
 
@@ -146,8 +150,9 @@ def evaluate(
         measure_task(opened, corpus, split, limit, record, json)
         return
     with progress_bar(f"scoring {split}", not json) as advance:
+        text = corpus if period is None else slice_named(opened, corpus, period)
         result = evaluate_run(
-            opened, corpus, EvalConfig.parse(options), PredictorConfig.parse(asked), tuple(search or ()),
+            opened, text, EvalConfig.parse(options), PredictorConfig.parse(asked), tuple(search or ()),
             search_tokens, per_token, dtype, advance,
         )  # fmt: skip
     if record is not None:

@@ -232,8 +232,8 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def parse_setting(text: str) -> tuple[list[str], Any]:
-    """Split ``a.b=value``; the value is TOML where it parses as TOML (3, 0.5, true, [1, 2]), ``null`` for what is absent
-    (None; TOML has no such value), else a string."""
+    """Split ``a.b=value``; the value is TOML where it parses as TOML (3, 0.5, true, [1, 2]), None for ``null``, else a
+    string."""
     path, sign, raw = text.partition("=")
     key = path.strip()
     if not sign or not key:

@@ -1,21 +1,18 @@
 """Opening corpora: by name from the table, or a user's own text."""
 
-import glob
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.packed import SUFFIXES
-from unrolled.core.registry import unknown_name
 from unrolled.data.built import BuiltCorpus, built_index
+from unrolled.data.config import CorpusConfig
 from unrolled.data.corpus import Corpus
 from unrolled.data.embedded import embedded_parts
 from unrolled.data.places import corpus_folders
 from unrolled.data.reading import Part
+from unrolled.data.slices import sliced_parts
 from unrolled.data.spec import SPLITS, WHOLE, CorpusSpec, FileSpec
 from unrolled.data.table import CORPORA
 from unrolled.data.user import cut_parts, files_at, user_parts
@@ -27,109 +24,6 @@ _SHOWN = 1000
 
 class MissingCorpusError(UsageError):
     """A known corpus that is not on this machine."""
-
-
-class CorpusConfig(Config):
-    """Which text to read, and how."""
-
-    name: str | None = Field(
-        default=None,
-        description="a corpus of the table, or a label for your own text; default pydoc, or the file's name",
-    )
-    path: str | None = Field(
-        default=None,
-        description="your own text: file, folder or glob pattern (.gz, .bz2 and .xz too); with a name of the "
-        "table, the folder that holds its files",
-    )
-    train: str | None = Field(default=None, description="path of the training text, instead of path")
-    valid: str | None = Field(default=None, description="path of the validation text, instead of path")
-    test: str | None = Field(default=None, description="path of the test text, instead of path")
-    fractions: tuple[float, float, float] = Field(
-        default=(0.9, 0.05, 0.05),
-        description="shares of train, valid and test by bytes when your own text is cut",
-    )
-    reset: Literal["none", "document", "line"] | None = Field(
-        default=None,
-        description="where the recurrent state restarts; default: the corpus's convention, none for your own text",
-    )
-    layout: Literal["text", "symbols"] | None = Field(
-        default=None,
-        description="symbols: characters separated by spaces, '_' for a space; default: as the corpus is known",
-    )
-    reading: Literal["text", "exact"] | None = Field(
-        default=None,
-        description="text: a byte-order mark is left out, and CR LF and CR end a line as LF does; exact: every byte as "
-        "it is; default: text for your own text, exact for a corpus of the table",
-    )
-    splits: tuple[Literal["train", "valid", "test"], ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="the splits that are opened; the texts of the others are never read (absent: all)",
-    )
-    limit_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        description="tokens from the beginning of the training split that there are (absent: all); the vocabulary is "
-        "that of all of it",
-    )
-    base: str | None = Field(
-        default=None,
-        description="folder that relative paths begin at, where the text is still there; training notes it in the run",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "CorpusConfig":
-        given = [split for split in SPLITS if getattr(self, split)]
-        if given and self.path:
-            raise UsageError(f"give the corpus either path or {given[0]}, not both.")
-        if given and not self.train:
-            raise UsageError(f"the corpus has a path for {given[0]} but none for train; give train too.")
-        if min(self.fractions) < 0 or sum(self.fractions) > 1 + 1e-9 or not self.fractions[0]:
-            raise UsageError(
-                "fractions are shares of train, valid and test: none negative, train above 0, sum at most 1."
-            )
-        if self.splits is not None and "train" not in self.splits:
-            raise UsageError("corpus.splits leaves out train, whose text decides the vocabulary; add it.")
-        if not given and not self.path and self.name is not None and self.name not in CORPORA:
-            head, _, tail = str(unknown_name("corpus", self.name, CORPORA)).partition(";")
-            raise UsageError(f"{head} (a text of your own needs its path);{tail}")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The corpus's name in records and messages."""
-        return self.name or Path(self.path or self.train or "pydoc").name
-
-    @property
-    def own(self) -> bool:
-        """Whether it is a text of your own, at a path, and not a corpus of the table."""
-        return bool(self.train or (self.path and self.name not in CORPORA))
-
-    @property
-    def built(self) -> bool:
-        """Whether its path is a folder that ``unrolled corpora build`` wrote."""
-        return bool(self.path and not self.name and built_index(Path(self.place(self.path)).expanduser()))
-
-    def based(self) -> "CorpusConfig":
-        """With the folder that relative paths begin at now."""
-        paths = [path for path in (self.path, *(getattr(self, split) for split in SPLITS)) if path]
-        if self.base or all(Path(path).expanduser().is_absolute() for path in paths):
-            return self
-        return self.model_copy(update={"base": str(Path.cwd())})
-
-    def places(self) -> dict[str, Path]:
-        """Where its texts are, links followed: by split, or ``path`` for all."""
-        named = {name: path for name in ("path", *SPLITS) if (path := getattr(self, name))}
-        return {name: Path(self.place(path)).expanduser().resolve() for name, path in named.items()}
-
-    def place(self, path: str) -> str:
-        """Where a path of this config is: below ``base``, or, where only there is something, as it is written."""
-        own = Path(path).expanduser()
-        based = str(Path(self.base or "", own))
-        if self.base and glob.has_magic(path) and not Path(based).exists():  # signs in the folder are no pattern
-            based = str(own if own.is_absolute() else Path(glob.escape(self.base), own))
-        there, here = (bool(glob.glob(one)) or Path(one).exists() for one in (based, path))  # noqa: PTH207
-        return path if not self.base or (here and not there) else based
 
 
 def _match(folder: Path, spec: FileSpec) -> list[Path]:
@@ -206,7 +100,9 @@ def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
     place = config.place(config.path) if config.path else None
     own = bool(explicit or config.path)
     spec = CORPORA.get(config.name or ("" if own else config.label))
-    if whole:
+    if config.time is not None:
+        parts = sliced_parts(config, whole)
+    elif whole:
         if spec is not None or not place:
             raise UsageError(f"split {WHOLE!r} is all of a text of your own; name its path with --corpus.")
         parts = {WHOLE: [Part(str(file), file) for file in files_at(place)]}
@@ -218,7 +114,7 @@ def open_corpus(config: CorpusConfig | str, whole: bool = False) -> Corpus:
         parts = _table_parts(spec, place)
     if config.splits is not None and not whole:
         parts = {split: documents for split, documents in parts.items() if split in config.splits}
-    reset = config.reset or (spec.reset if spec else "none")
+    reset = config.reset or (spec.reset if spec else "none" if config.time is None else "document")
     layout = config.layout or (spec.layout if spec else "text")
     reading = config.reading or ("text" if spec is None or explicit else "exact")
     return Corpus(config.label, parts, spec, reset, layout, reading).limited(config.limit_tokens)

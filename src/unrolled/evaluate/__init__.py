@@ -2,6 +2,7 @@
 
 from unrolled.evaluate.bootstrap import Difference, paired_difference
 from unrolled.evaluate.ensemble import Ensemble, compare_files, fit_ensemble
+from unrolled.evaluate.grid import evaluate_grid
 from unrolled.evaluate.measure import EvalConfig, evaluate_predictor
 from unrolled.evaluate.of_run import evaluate_run
 from unrolled.evaluate.opening import open_predictor, state_form
@@ -44,6 +45,7 @@ __all__ = [
     "WordTable",
     "compare_files",
     "compare_pairs",
+    "evaluate_grid",
     "evaluate_predictor",
     "evaluate_run",
     "fit_ensemble",

@@ -235,7 +235,8 @@ class Run:
                 self._check_text(parts, parts.splits)
             return open_corpus(self.config.corpus, whole)
         opened, own = open_corpus(corpus, whole), self.config.corpus
-        if not whole and corpus.own and own.own and corpus.places() == own.places() and self._changed(opened):
+        same = corpus.places() == own.places() and corpus.slice == own.slice
+        if not whole and corpus.own and own.own and same and self._changed(opened):
             note(
                 f"{opened.name} is not as it was when {self.path} was trained on it: cut anew, its parts may hold text "
                 "that the model has seen"
