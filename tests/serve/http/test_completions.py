@@ -1,6 +1,8 @@
 """``/v1/completions``: OpenAI's form, with the figures of the predictor."""
 
 import json
+import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,9 @@ import torch
 from starlette.testclient import TestClient
 
 from serve.engine.tiny import chars, served
-from unrolled.generate import SamplerConfig, generate
+from unrolled.generate import SamplerConfig, constraint_of, generate
+from unrolled.serve.http import completions
+from unrolled.tokenizer import Tokenizer
 
 MODEL = served()
 
@@ -157,6 +161,30 @@ def test_bias_and_filters(client: TestClient) -> None:
         assert found == wanted("ab", 15, seed=2, **options)[0]
     found = asked(client, prompt="ab", max_tokens=15, seed=2, presence_penalty=1.5, frequency_penalty=0.5)
     assert found["choices"][0]["text"] == wanted("ab", 15, seed=2, presence=1.5, frequency=0.5)[0]
+
+
+def test_a_constraint_is_read_once_a_request_and_not_where_others_wait(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[threading.Thread] = []
+    loop: list[threading.Thread] = []
+
+    def read(sampler: SamplerConfig, tokenizer: Tokenizer) -> Any:
+        made.append(threading.current_thread())
+        return constraint_of(sampler, tokenizer)
+
+    def submit(self: Any) -> Any:
+        loop.append(threading.current_thread())
+        return kept(self)
+
+    kept = completions._Asked.submit
+    monkeypatch.setattr(completions, "constraint_of", read)
+    monkeypatch.setattr(completions._Asked, "submit", submit)
+    pattern = {"constrain": {"name": "regex", "pattern": "[a-d]{3}"}}
+    found = asked(client, prompt=["a", "b", "c"], n=2, max_tokens=5, **pattern)["choices"]
+    assert all(re.fullmatch("[a-d]{3}", choice["text"]) for choice in found)
+    assert len(made) == len(loop) == 1
+    assert made[0] is not loop[0]
 
 
 def test_refused(serving: Callable[..., TestClient]) -> None:

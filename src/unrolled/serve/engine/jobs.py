@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from unrolled.core.errors import UnrolledError
 from unrolled.evaluate import ScoreConfig, Scored, TextBlock, score_ids, score_text
-from unrolled.generate import SamplerConfig, constraint_of
+from unrolled.generate import SamplerConfig
+from unrolled.generate.constraints import Constraint
 from unrolled.predict import KeptState
 from unrolled.serve.engine.served import Served
 
@@ -119,7 +120,8 @@ class Completion(Reading):
 
     Args:
         samples: how many texts; max_tokens: of each. sampler, stop: how they are written. top: how many of the
-            likeliest tokens are told. keep: whether the state after each text is wanted.
+            likeliest tokens are told. keep: whether the state after each text is wanted. constraint: of the sampler,
+            see :func:`unrolled.generate.constraint_of`; jobs of one request share it.
     """
 
     def __init__(
@@ -135,9 +137,11 @@ class Completion(Reading):
         stop: Sequence[str] = (),
         top: int = 0,
         keep: bool = False,
+        constraint: Constraint | None = None,
     ):
         super().__init__(served, before, deadline, ids, measure)
-        self.constraint = constraint_of(sampler, served.tokenizer)
+        assert (sampler.constrain is None) == (constraint is None), "a constraint that is asked for is made"
+        self.constraint = constraint
         self.samples, self.max_tokens, self.sampler, self.stop = samples, max_tokens, sampler, tuple(stop)
         self.top, self.keep = top, keep
         # texts of which this is equal choose their tokens together

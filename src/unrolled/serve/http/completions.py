@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from unrolled.core.errors import UsageError
-from unrolled.generate import SamplerConfig
+from unrolled.generate import SamplerConfig, constraint_of
 from unrolled.generate.config import Choosing
+from unrolled.generate.constraints import Constraint
 from unrolled.generate.text import check_choice
 from unrolled.serve.engine.jobs import Completion, Ended, Event, Reading, Told, Wrote
 from unrolled.serve.engine.pool import Ticket
@@ -35,6 +36,8 @@ async def complete(request: Request, service: Service) -> Any:
     """Continue texts."""
     body = await parsed(request, CompletionBody)
     asked = _Asked(body, service)
+    if body.max_tokens and body.constrain is not None:  # read once for all prompts, apart from those who are served
+        asked.constraint = await asyncio.to_thread(constraint_of, asked.sampler, asked.served.tokenizer)
     tickets = asked.submit()
     if body.stream:
         return EventStream(asked.stream(tickets))
@@ -66,6 +69,7 @@ class _Asked:
         })  # fmt: skip
         check_choice(self.served.tokenizer, self.sampler, body.stops)
         self.head = {"id": new_id(), "object": "text_completion", "created": int(time.time()), "model": self.served.id}
+        self.constraint: Constraint | None = None
         self.choices: list[list[Choice]] = []  # of each prompt
         self.prompt_tokens = 0
         self._last = self._begun = time.monotonic()
@@ -97,7 +101,7 @@ class _Asked:
             return Reading(self.served, before, deadline, ids, measure)
         return Completion(
             self.served, before, deadline, ids, measure, body.n, body.max_tokens, self.sampler, body.stops,
-            body.logprobs or 0, body.return_state,
+            body.logprobs or 0, body.return_state, self.constraint,
         )  # fmt: skip
 
     def _give(self, last: Wrote) -> str | None:
