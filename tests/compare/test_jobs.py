@@ -158,6 +158,8 @@ def test_results_in_one_file_are_taken_over(tmp_path: Path) -> None:
     for system in ("LSTM", "GRU"):
         searched(first, system, {0.005: 2.0, 0.01: 1.5, 0.02: 1.7})
     found(first, next(job for job in first.todo() if job.kind == "run"), 1.3)
+    early = Board(register(tmp_path / "a" / "plan.toml", tmp_path / "early"))
+    assert take_over(early, first.folder / "results.jsonl") == 7, "before a report has written the file"
     pack(first, first.folder)
     second = Board(register(tmp_path / "a" / "plan.toml", tmp_path / "second"))
     assert take_over(second, first.folder / "results.jsonl") == 7

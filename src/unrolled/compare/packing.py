@@ -36,6 +36,8 @@ def take_over(board: Board, other: Path) -> int:
     Returns:
         how many there were.
     """
+    if other.name == PACKED and not other.exists():  # no report was made yet; the results lie beside it one by one
+        other = other.parent
     lock, known = _packed(other) if other.is_file() else _unpacked(other)
     theirs = Board(lock)
     make_folder(board.folder / RESULTS)

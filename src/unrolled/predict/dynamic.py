@@ -17,6 +17,7 @@ from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Search, So
 from unrolled.predict.base import Prediction, Predictor, Scores
 from unrolled.predict.gating import GATES, gates_of
 from unrolled.predict.gradients import gradient_statistics
+from unrolled.predict.of_model import ModelPredictor
 
 _RMS = ("epsilon", "normalize", "statistic", "columns", "batches")
 
@@ -42,7 +43,7 @@ class DynamicState(NamedTuple):
     begins: Tensor
 
 
-class DynamicPredictor(Predictor):
+class DynamicPredictor(ModelPredictor):
     """A language model that makes one update of its parameters after each segment it has read.
 
     A segment is scored with the parameters of before and then learned from, so every token is predicted from the past
@@ -86,16 +87,6 @@ class DynamicPredictor(Predictor):
         """Give the model its trained parameters back."""
         self._ahead = None
         self._rule.restore()
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """Where the model is now."""
-        return self.model.device
-
-    @property
-    def precision(self) -> str:  # type: ignore[override]
-        """Of the arithmetic."""
-        return self.model.precision
 
     @property
     def options(self) -> dict[str, Any]:

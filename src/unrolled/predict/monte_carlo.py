@@ -14,6 +14,7 @@ from unrolled.model import LanguageModel, ModelState
 from unrolled.model.dropout import Masks, cut_masks
 from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
+from unrolled.predict.of_model import ModelPredictor
 
 __all__ = ["MonteCarlo", "MonteCarloConfig", "MonteCarloPredictor", "MonteCarloState"]
 
@@ -45,7 +46,7 @@ class MonteCarloState(NamedTuple):
     position: Tensor
 
 
-class MonteCarloPredictor(Predictor):
+class MonteCarloPredictor(ModelPredictor):
     r"""Averages a model over dropout masks (Gal and Ghahramani 2016; for language models Melis et al. 2018).
 
     .. math::
@@ -79,16 +80,6 @@ class MonteCarloPredictor(Predictor):
         shared = self._dropout.embedding or self._dropout.weight
         self._groups = [(k, 1) for k in range(config.samples)] if shared else [(0, config.samples)]
         self._drawn: dict[int, tuple[tuple[int, int], Masks | None]] = {}
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """Where the model is now."""
-        return self.model.device
-
-    @property
-    def precision(self) -> str:  # type: ignore[override]
-        """Of the arithmetic."""
-        return self.model.precision
 
     @property
     def options(self) -> dict[str, Any]:

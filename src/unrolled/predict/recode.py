@@ -16,6 +16,7 @@ from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel, ModelState
 from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Search, Source
 from unrolled.predict.base import Prediction, Predictor
+from unrolled.predict.of_model import ModelPredictor
 
 __all__ = ["Recode", "RecodeConfig", "RecodePredictor", "RecodeState"]
 
@@ -51,7 +52,7 @@ class RecodeState(NamedTuple):
     fill: Tensor | None = None
 
 
-class RecodePredictor(Predictor):
+class RecodePredictor(ModelPredictor):
     r"""A language model whose state is moved against a gradient after each token.
 
     Surprisal and entropy (recoding: Ulmer, arXiv 1912.02260): with d the signal after a step, every field s of every
@@ -90,16 +91,6 @@ class RecodePredictor(Predictor):
         self._compute = Compute.parse({**model.config.compute.model_dump(), "backend": "reference"})
         self._masks = _masks(config, model.head.in_width)
         self._ahead: tuple[RecodeState, Tensor, ModelState] | None = None
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """Where the model is now."""
-        return self.model.device
-
-    @property
-    def precision(self) -> str:  # type: ignore[override]
-        """Of the arithmetic."""
-        return self.model.precision
 
     @property
     def options(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from unrolled.model import LanguageModel, ModelState
 from unrolled.predict.base import Prediction, Predictor, Scores
+from unrolled.predict.of_model import ModelPredictor
 
 __all__ = ["NeuralPredictor", "NeuralState"]
 
@@ -19,7 +20,7 @@ class NeuralState(NamedTuple):
     hidden: Tensor
 
 
-class NeuralPredictor(Predictor):
+class NeuralPredictor(ModelPredictor):
     """A language model as it is, without gradients. Puts the model in evaluation mode.
 
     The state has already read the last token, so that predicting needs the head alone and rows may be
@@ -36,16 +37,6 @@ class NeuralPredictor(Predictor):
         self.temperature, self._head = temperature, model.head.tempered(temperature)
         self.vocab_size = model.vocab_size
         self.start_id = start_id
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """Where the model is now."""
-        return self.model.device
-
-    @property
-    def precision(self) -> str:  # type: ignore[override]
-        """Of the arithmetic."""
-        return self.model.precision
 
     @property
     def options(self) -> dict[str, Any]:
