@@ -44,7 +44,8 @@ def matching_parameters(module: nn.Module, patterns: Sequence[str]) -> dict[str,
 
 
 def freeze(module: nn.Module, trainable: Sequence[str]) -> None:
-    """Let gradients reach those parameters alone whose names match a pattern. Raises UsageError for one without any."""
+    """Let gradients reach those parameters alone whose names match a pattern; what is fixed by its part of the model
+    stays so. Raises UsageError for a pattern without any."""
     kept = matching_parameters(module, trainable)
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(name in kept)
+        parameter.requires_grad_(parameter.requires_grad and name in kept)

@@ -75,6 +75,11 @@ class Corpus:
             raise UsageError(f"corpus {self.name} has no split {split!r}; it has: {', '.join(self.splits)}.")
         return self._parts[split]
 
+    def periods(self, split: str) -> list[int] | None:
+        """The slice in time of each document of a split, from 0; None for a text without dates."""
+        found = [part.period for part in self._parts.get(split, ()) if part.period is not None]
+        return found or None
+
     def pieces(self, split: str, text: bool = False) -> Iterator[Piece]:
         """The split block by block, about 1 MiB each, cut at line ends (in longer lines at spaces).
 

@@ -42,6 +42,7 @@ class Part:
         path: the file, or None with ``make``.
         start, stop: range of uncompressed bytes; None is the end.
         make: gives the whole text.
+        period: number of the slice in time that it is of, from 0; None without a date.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Part:
     start: int = 0
     stop: int | None = None
     make: Callable[[], bytes] | None = None
+    period: int | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes of this part, at most BLOCK at a time. Raises UnrolledError on an unreadable file."""

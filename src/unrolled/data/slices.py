@@ -181,10 +181,10 @@ def sliced_parts(config: Any, whole: bool = False) -> dict[str, list[Part]]:
             raise unknown_name("slice in time", config.slice, groups)
         groups = {config.slice: groups[config.slice]}
     made: dict[str, list[Part]] = {}
-    for name, documents in groups.items():
+    for period, (name, documents) in enumerate(groups.items()):
         splits = {WHOLE: documents} if whole else _cut(name, documents, config.fractions)
         for split, chosen in splits.items():
-            made.setdefault(split, []).extend(Part(one.where, make=_text_of(one)) for one in chosen)
+            made.setdefault(split, []).extend(Part(one.where, make=_text_of(one), period=period) for one in chosen)
     return made
 
 

@@ -25,7 +25,8 @@ class Window(NamedTuple):
     None.
     epoch, index: where the window stands. carried: false where the state restarts in every column, because an
     epoch begins or the config carries none. restart: (columns,) bool, columns whose state restarts at the beginning
-    of this window, or None.
+    of this window, or None. period: (columns, time) int64, the slice in time of each target; None for a text without
+    dates.
     """
 
     inputs: Tensor
@@ -36,6 +37,7 @@ class Window(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     carried: bool
     restart: Tensor | None = None
+    period: Tensor | None = None
 
 
 class Stream:
@@ -140,7 +142,7 @@ class Stream:
         if (epoch, group) != self._read:
             self._rows, self._read = self._columns_of(plan, int(borders[0]), int(borders[-1])), (epoch, group)
         part = slice(int(borders[place] - borders[0]), int(borders[place + 1] - borders[0]))
-        inputs, targets, reset = (np.ascontiguousarray(one[:, part]) for one in self._rows)
+        inputs, targets, reset, *period = (np.ascontiguousarray(one[:, part]) for one in self._rows)
         return Window(
             torch.from_numpy(inputs),
             torch.from_numpy(targets),
@@ -150,6 +152,7 @@ class Stream:
             index,
             index > 0 and self._config.carry,
             self._restart(epoch, index),
+            torch.from_numpy(period[0]) if period else None,
         )
 
     @property
@@ -192,18 +195,17 @@ class Stream:
         return self._plans[epoch]
 
     def _columns_of(self, plan: EpochPlan, low: int, high: int) -> list[np.ndarray]:
-        """Inputs, targets and resets of low..high-1 of every column."""
+        """Inputs, targets, resets and, where there are slices in time, periods of low..high-1 of every column."""
         rows = [self._row(plan, int(begin) + low, high - low) for begin in plan.begins]
         return [np.stack(part) for part in zip(*rows, strict=True)]
 
-    def _row(self, plan: EpochPlan, begin: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Inputs, targets and resets of ``count`` targets from position ``begin`` of the epoch's order."""
+    def _row(self, plan: EpochPlan, begin: int, count: int) -> tuple[np.ndarray, ...]:
+        """The same of ``count`` targets from position ``begin`` of the epoch's order."""
         parts = list(self._ranges(plan, begin, count))
         rows = [self._range(low, high) for low, high in parts]
         if len(rows) == 1:
             return rows[0]
-        inputs, targets, reset = (np.concatenate(part) for part in zip(*rows, strict=True))
-        return inputs, targets, reset
+        return tuple(np.concatenate(part) for part in zip(*rows, strict=True))
 
     def _ranges(self, plan: EpochPlan, begin: int, count: int) -> Iterator[tuple[int, int]]:
         """The stretches of the split that make up a stretch of the epoch's order."""
@@ -227,8 +229,8 @@ class Stream:
         end = int(starts[sentence + 1]) if sentence + 1 < len(starts) else len(self._split)
         return end - int(starts[sentence])
 
-    def _range(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Inputs, targets and resets of the tokens low..high-1."""
+    def _range(self, low: int, high: int) -> tuple[np.ndarray, ...]:
+        """The same of the tokens low..high-1."""
         ids = self._split.ids(max(low - 1, 0), high)
         if low == 0:
             ids = np.concatenate([np.array([self._start_id]), ids])
@@ -238,4 +240,7 @@ class Stream:
             first, last = np.searchsorted(starts, [low, high])
             reset[starts[first:last] - low] = True
             inputs[reset] = self._start_id
+        if starts is not None and self._split.periods is not None:
+            places = np.searchsorted(starts, np.arange(low, high), side="right") - 1
+            return inputs, targets, reset, self._split.periods[places]
         return inputs, targets, reset

@@ -106,7 +106,12 @@ class TokenSplit:
         starts: (k,) ascending int64 positions at which a sentence or document begins, or None for one stream.
         lost: (m, 3) int64 rows (position, characters, bytes), see :class:`Encoded`; None for none.
         checksum: sha256 of the text that was encoded.
+
+    Attributes:
+        periods: (k,) int64, the slice in time of what begins at each of ``starts``; None for a text without dates.
     """
+
+    periods: np.ndarray | None = None
 
     def __init__(
         self,
@@ -158,6 +163,7 @@ class TokenSplit:
         made = copy.copy(self)
         made._length = min(tokens, self._length)
         made.starts = None if self.starts is None else self.starts[self.starts < made._length]
+        made.periods = None if self.periods is None or made.starts is None else self.periods[: len(made.starts)]
         made._lost = self._lost[self._lost[:, 0] < made._length]
         return made
 

@@ -14,7 +14,7 @@ from unrolled.core.random import RandomStreams
 from unrolled.kernels.cell_loop import TableInput
 from unrolled.model.blocks import make_stack
 from unrolled.model.config import ModelConfig
-from unrolled.model.dropout import DropoutConfig, Masks, apply_mask, check_sites, draw_mask, draw_rows, draw_zoneout
+from unrolled.model.dropout import Masks, apply_mask, check_sites, draw_mask, draw_rows, draw_zoneout
 from unrolled.model.embedding import Embedding
 from unrolled.model.fit import widest
 from unrolled.model.flops import model_flops, stack_flops
@@ -106,16 +106,17 @@ class LanguageModel(nn.Module):
         return ModelState(self.stack.initial_state(*args), self.head.initial_state(*args))
 
     def draw_masks(
-        self, batch: int, time: int, streams: RandomStreams, window: int, dropout: DropoutConfig | None = None
+        self, batch: int, time: int, streams: RandomStreams, window: int, dropout: Any = None, period: Any = None
     ) -> Masks | None:
         """What is drawn for one training window: dropout masks, and what the head draws; None if nothing is.
 
         Args:
-            dropout: rates in place of the model's own.
+            dropout: rates in place of the model's own, a DropoutConfig. period: (batch, time), of each target's text.
         """
         d = self.config.dropout if dropout is None else dropout
         cells, widths = self.config.layer_cells(), self.config.layer_widths()
         head = self.head.draw_masks(batch, time, d.projected, d.mask == "step", streams, window)
+        head = head if period is None else self.head.placed(head, period.to(self.device))
         if head is None and not d.model_copy(update={"projected": 0.0}).active:
             return None
 

@@ -3,11 +3,12 @@
 import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from unrolled.core import tree
 from unrolled.core.random import RandomStreams
-from unrolled.data import MissingCorpusError, Stream, Window
+from unrolled.data import MissingCorpusError, Stream, TokenSplit, Window
 from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.dropout import Masks
@@ -45,19 +46,33 @@ class LM(LanguageTask, StepsTask):
     def build(self) -> LanguageModel:
         """See :meth:`StepsTask.build`; a head that needs the end symbol is told the tokenizer's."""
         own = self.config.model
-        own = own.model_copy(update={"head": own.head.with_end(self.tokenizer.end_id)})
+        head = own.head.with_end(self.tokenizer.end_id).with_periods(lambda: self._periods(self.splits["train"]))
+        own = own.model_copy(update={"head": head})
         self.config = self.config.model_copy(update={"model": own})
         model = LanguageModel(own, self.tokenizer.vocab_size)
         model.embedding.use_pieces(self.tokenizer.pieces)
         return model
 
+    @staticmethod
+    def _periods(split: TokenSplit) -> int:
+        """Slices in time of the training text; 1 without dates."""
+        return 1 if split.periods is None else int(split.periods.max()) + 1
+
     def start(self, model: LanguageModel, fresh: bool) -> None:
         """Give a head that asks for them the counts of the training tokens; load the weights to begin with."""
-        if model.head.needs_counts:
-            split, counts = self.splits["train"], torch.zeros(self.tokenizer.vocab_size, dtype=torch.int64)
+        if model.head.needs_counts or model.head.needs_periods:
+            split, size = self.splits["train"], self.tokenizer.vocab_size
+            counts = torch.zeros(self._periods(split), size, dtype=torch.int64)
             for start in range(0, len(split), _BLOCK):
-                counts += torch.bincount(torch.from_numpy(split.ids(start, start + _BLOCK)), minlength=len(counts))
-            model.head.use_counts(counts)
+                ids = split.ids(start, start + _BLOCK)
+                if split.periods is not None and split.starts is not None:
+                    places = np.searchsorted(split.starts, np.arange(start, start + len(ids)), side="right") - 1
+                    ids = ids + split.periods[places] * size
+                counts += torch.bincount(torch.from_numpy(ids), minlength=counts.numel()).view_as(counts)
+            if model.head.needs_counts:
+                model.head.use_counts(counts.sum(0))
+            if model.head.needs_periods:
+                model.head.use_periods(counts)
         if fresh and self.config.weights is not None:
             self.config.weights.load(model, self.tokenizer)
 
@@ -77,7 +92,7 @@ class LM(LanguageTask, StepsTask):
     def draw(self, model: LanguageModel, batch: Window, position: int) -> Masks | None:
         """Dropout masks, and what the head draws."""
         columns, time = batch.inputs.shape
-        return model.draw_masks(columns, time, self.streams, position)
+        return model.draw_masks(columns, time, self.streams, position, period=batch.period)
 
     def loss(
         self,

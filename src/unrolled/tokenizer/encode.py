@@ -99,7 +99,12 @@ def encode_corpus(
             # Another process finished the same files first: a folder cannot be renamed onto a full one.
             if not (home / "meta.json").exists():
                 raise
-    return _limited(corpus, {s: TokenSplit.open(home, s, tokenizer.tables, corpus.checksum(s)) for s in corpus.splits})
+    splits = {s: TokenSplit.open(home, s, tokenizer.tables, corpus.checksum(s)) for s in corpus.splits}
+    for name, split in splits.items():
+        periods = corpus.periods(name)
+        if periods is not None and split.starts is not None and len(split.starts) == len(periods):
+            split.periods = np.array(periods, np.int64)
+    return _limited(corpus, splits)
 
 
 def _limited(corpus: Corpus, splits: dict[str, TokenSplit]) -> dict[str, TokenSplit]:

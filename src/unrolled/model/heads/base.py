@@ -1,6 +1,7 @@
 """The head contract: from hidden states to a loss or to log-probabilities."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ class HeadConfig(Config):
         Raises:
             UsageError: the head needs one and there is none.
         """
+        return self
+
+    def with_periods(self, periods: Callable[[], int]) -> Self:
+        """The configuration for a training text in slices in time; heads that need their number ask and keep it."""
         return self
 
 
@@ -83,6 +88,18 @@ class Head(nn.Module):
 
     def use_counts(self, counts: Tensor) -> None:
         """Receive the token counts (V,) of the training text."""
+
+    @property
+    def needs_periods(self) -> bool:
+        """Whether :meth:`use_periods` is to be called before training, where windows tell the periods of targets."""
+        return False
+
+    def use_periods(self, counts: Tensor) -> None:
+        """Receive the token counts (periods, V) of the training text, slice by slice in order of time."""
+
+    def placed(self, masks: Any, period: Tensor) -> Any:
+        """What :meth:`draw_masks` gave, with the period of each target, (batch, time) int64."""
+        return masks
 
     def draw_masks(
         self, batch: int, time: int, rate: float, per_step: bool, streams: RandomStreams, window: int

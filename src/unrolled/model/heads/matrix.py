@@ -125,10 +125,15 @@ class MatrixHead(Head):
         """``value`` (what W multiplies, or a bias) times ``logit_scale``."""
         return value if self.logit_scale == 1.0 else value * self.logit_scale
 
+    def bias_now(self) -> Tensor | None:
+        """What is added to W h, (V,); None for nothing. Heads whose bias moves give the moved one."""
+        return self.bias
+
     @property
     def scaled_bias(self) -> Tensor | None:
         """The bias times ``logit_scale``; None without one."""
-        return None if self.bias is None else self.scaled(self.bias)
+        bias = self.bias_now()
+        return None if bias is None else self.scaled(bias)
 
     def project(self, h: Tensor, mask: Tensor | None = None, scaled: bool = True) -> Tensor:
         """P h, dropped by the mask, times ``logit_scale`` where ``scaled``."""

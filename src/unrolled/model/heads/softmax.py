@@ -157,7 +157,7 @@ class SoftmaxHead(MatrixHead):
         turned = h.stride(0) < h.stride(1)  # time-major in memory: so it flattens without a copy
         if turned:
             h, targets, weight = h.transpose(0, 1), targets.t(), None if weight is None else weight.t()
-        flat, matrix, bias, shift = targets.flatten(), self.weight, self.bias, None
+        flat, matrix, bias, shift = targets.flatten(), self.weight, self.bias_now(), None
         bias = bias if bias is None or self.config.cap is not None else self.scaled(bias)
         if masks is not None and masks.negatives is not None:
             ids, flat, shift = self._candidates(flat, masks.negatives)
@@ -181,7 +181,7 @@ class SoftmaxHead(MatrixHead):
     def _logits(self, h: Tensor) -> Tensor:
         if self.config.cap is None:
             return self.linear(h, self.weight, self.scaled_bias)
-        return self.capped(self.linear(h, self.weight, self.bias))
+        return self.capped(self.linear(h, self.weight, self.bias_now()))
 
     def capped(self, logits: Tensor) -> Tensor:
         """Logits (..., V) under the cap, where there is one, times ``logit_scale``."""

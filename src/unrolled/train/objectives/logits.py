@@ -15,7 +15,7 @@ __all__ = ["check_softmax", "logit_of", "read"]
 def check_softmax(model: nn.Module, name: str) -> None:
     """Raises UsageError, in the name of an objective, for any head but a full softmax without a cap."""
     head = model.head if isinstance(model, LanguageModel) else None
-    if not isinstance(head, SoftmaxHead) or (head.config.negatives, head.config.cap) != (None, None):
+    if type(head) is not SoftmaxHead or (head.config.negatives, head.config.cap) != (None, None):
         raise UsageError(
             f"the objective {name} needs the head softmax without negatives and cap; leave it out of train.extra."
         )
