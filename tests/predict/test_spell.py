@@ -212,17 +212,19 @@ def test_a_trained_model_is_far_nearer_than_prompting(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     folder = tmp_path / "chain"
     folder.mkdir()
-    for split, count in (("train", 6000), ("valid", 200), ("test", 200)):
+    for split, count in (("train", 20_000), ("valid", 200), ("test", 200)):
         lines = []
         for _ in range(count):
             line = "AB"[int(rng.random() < 0.5)]
-            while len(line) < 60:
+            while len(line) < 12:
                 line += "A" if rng.random() < MOVES[line[-1]]["A"] else "B"
             lines.append(line)
         (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
     config = experiment(
         folder, tokenizer={"name": "bpe", "size": 260, "end": "line"}, stream={"columns": 16, "window": 32},
-        model={"width": 32, "layers": 2, "compute": {}}, train={"steps": 400, "validations": 2},
+        model={"width": 32, "layers": 2, "compute": {}}, corpus={"reset": "line"},
+        train={"steps": 400, "validations": 2, "save_minutes": 9.0, "optimizer": {"name": "adam", "lr": 0.01},
+               "schedule": {"name": "linear"}},
     )  # fmt: skip
     run = Run(train(config, tmp_path / "run", "cpu"), "cpu")
     with open_predictor(run) as lm:

@@ -13,6 +13,7 @@ from unrolled.cli.common import (
     PrecisionOption,
     PredictOption,
     QuantizeOption,
+    RecycleOption,
     SettingsOption,
     StateOption,
     StateOutOption,
@@ -136,6 +137,7 @@ def generate(
     state: StateOption = None,
     state_out: StateOutOption = None,
     quantize: QuantizeOption = None,
+    recycle: RecycleOption = None,
     predict: PredictOption = None,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
@@ -196,7 +198,7 @@ def generate(
         raise UsageError("--reference is for candidates in JSON; say --json too.")
     opened = Run(run, device, backend, precision)
     tables = {"sampler": {}, "contrast": {}}
-    options, others = at_test_time(predict, settings, tables, quantize=quantize, clamp=clamp or None)
+    options, others = at_test_time(predict, settings, tables, quantize=quantize, recycle=recycle, clamp=clamp or None)
     flags = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical": typical,
         "epsilon": epsilon, "eta": eta, "repetition": repetition, "presence": presence, "frequency": frequency,

@@ -17,6 +17,7 @@ from unrolled.cli.common import (
     PrecisionOption,
     PredictOption,
     QuantizeOption,
+    RecycleOption,
     SamplesOption,
     SettingsOption,
     StateOption,
@@ -97,6 +98,7 @@ def score(
     cache: CacheOption = None,
     samples: SamplesOption = None,
     quantize: QuantizeOption = None,
+    recycle: RecycleOption = None,
     predict: PredictOption = None,
     settings: SettingsOption = None,
     weights: WeightsOption = "saved",
@@ -164,6 +166,7 @@ def score(
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     options, _ = at_test_time(
         predict, settings, temperature=temperature, dynamic=dynamic, cache=cache, dropout=samples, quantize=quantize,
+        recycle=recycle,
         sets=[given_text(one, "a text of the set") for one in set_of] if set_of else None,
     )  # fmt: skip
     ends = table is None if ends is None else ends
