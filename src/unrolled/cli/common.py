@@ -26,6 +26,7 @@ __all__ = [
     "PrecisionOption",
     "PredictOption",
     "QuantizeOption",
+    "RecycleOption",
     "SamplesOption",
     "SettingsOption",
     "StateOption",
@@ -73,6 +74,13 @@ PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="float32 or bf16 products, in place of the run's own.")
 ]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="Divides the logits; below 1 sharper.")]
+RecycleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recycle", help="alternate: every second step by the recycler that was trained along; always: none.",
+        show_default=False,
+    ),
+]  # fmt: skip
 DynamicOption = Annotated[
     str | None,
     typer.Option(

@@ -15,6 +15,7 @@ from unrolled.cli.common import (
     PrecisionOption,
     PredictOption,
     QuantizeOption,
+    RecycleOption,
     SamplesOption,
     SettingsOption,
     TemperatureOption,
@@ -61,6 +62,7 @@ def evaluate(
     cache: CacheOption = None,
     samples: SamplesOption = None,
     quantize: QuantizeOption = None,
+    recycle: RecycleOption = None,
     predict: PredictOption = None,
     settings: SettingsOption = None,
     search: Annotated[
@@ -132,7 +134,7 @@ def evaluate(
     }  # fmt: skip
     asked, options = at_test_time(
         predict, settings, protocol, temperature=temperature, dynamic=dynamic, cache=cache, dropout=samples,
-        quantize=quantize,
+        quantize=quantize, recycle=recycle,
     )  # fmt: skip
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     if harness is not None or include_path is not None or prepare is not None:

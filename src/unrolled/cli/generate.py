@@ -13,6 +13,7 @@ from unrolled.cli.common import (
     PrecisionOption,
     PredictOption,
     QuantizeOption,
+    RecycleOption,
     SettingsOption,
     StateOption,
     StateOutOption,
@@ -123,6 +124,9 @@ def generate(
     amateur: Annotated[
         Path | None, typer.Option(help="A weaker run of the same vocabulary, whose prediction is taken off.")
     ] = None,
+    by_symbol: Annotated[
+        bool, typer.Option("--by-symbol", help="Byte by byte, exactly, whatever tokens the prompt ends within.")
+    ] = False,
     clamp: Annotated[
         list[str] | None,
         typer.Option(
@@ -133,6 +137,7 @@ def generate(
     state: StateOption = None,
     state_out: StateOutOption = None,
     quantize: QuantizeOption = None,
+    recycle: RecycleOption = None,
     predict: PredictOption = None,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
@@ -166,13 +171,15 @@ def generate(
 
     Example: unrolled generate runs/x --prompt "The " --guidance 0.5
 
+    Example: unrolled generate runs/bpe --prompt "The strange" --by-symbol
+
     Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
 
     Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
     """
     from unrolled.cli.beams import print_beams, print_drafted, print_search
     from unrolled.cli.texts import print_generation
-    from unrolled.cli.writing import Writing
+    from unrolled.cli.writing import Writing, symbols_of
     from unrolled.core.errors import UsageError
     from unrolled.core.files import ready_output
     from unrolled.core.registry import unknown_name
@@ -191,13 +198,14 @@ def generate(
         raise UsageError("--reference is for candidates in JSON; say --json too.")
     opened = Run(run, device, backend, precision)
     tables = {"sampler": {}, "contrast": {}}
-    options, others = at_test_time(predict, settings, tables, quantize=quantize, clamp=clamp or None)
+    options, others = at_test_time(predict, settings, tables, quantize=quantize, recycle=recycle, clamp=clamp or None)
     flags = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical": typical,
         "epsilon": epsilon, "eta": eta, "repetition": repetition, "presence": presence, "frequency": frequency,
         "no_repeat": no_repeat, "no_repeat_prompt": no_repeat_prompt, "min_tokens": min_tokens, "seed": seed,
     }  # fmt: skip
-    sampler = sampler_of(opened.tokenizer, flags, bias or (), stop_token or (), constrain, others.pop("sampler"))
+    drawn = symbols_of(opened) if by_symbol else opened.tokenizer
+    sampler = sampler_of(drawn, flags, bias or (), stop_token or (), constrain, others.pop("sampler"))
     contrast = ContrastConfig.parse(others.pop("contrast"))
     if others:
         raise unknown_name("config key", next(iter(others)), [*ADAPTERS, "predict", *tables])
@@ -205,7 +213,7 @@ def generate(
         opened, text, tokens, sampler, [with_escapes(given_text(one, "a stop text")) for one in stop or ()], json,
         options, state, guidance, given_text(negative, "the negative prompt"),
         None if amateur is None else Run(amateur, device, backend, precision), contrast,
-        None if reference is None else given_text(reference, "the reference"),
+        None if reference is None else given_text(reference, "the reference"), by_symbol,
     )  # fmt: skip
     if (state or state_out) and (guidance is not None or amateur is not None):
         raise UsageError("a state is that of one model and one text; leave it out, or --guidance and --amateur.")
@@ -213,6 +221,11 @@ def generate(
     way = [name for name, value in ways.items() if value is not None]
     if len(way) > 1:
         raise UsageError(f"{way[0]} and {way[1]} are not combined; leave out one of them.")
+    if by_symbol and (way or state or state_out or guidance is not None or amateur is not None):
+        raise UsageError(
+            "--by-symbol draws bytes from one model; leave it out, or --beams, --search, --draft, --guidance, "
+            "--amateur, --state and --state-out."
+        )
     if way and (log_probs or state_out):
         raise UsageError(f"with {way[0]} there is neither --log-probs nor --state-out; leave them out.")
     if way in (["--beams"], ["--search"]) and (draws(sampler) or samples > 1):

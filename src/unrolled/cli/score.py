@@ -17,6 +17,7 @@ from unrolled.cli.common import (
     PrecisionOption,
     PredictOption,
     QuantizeOption,
+    RecycleOption,
     SamplesOption,
     SettingsOption,
     StateOption,
@@ -48,7 +49,13 @@ def score(
     files: Annotated[
         list[str] | None, typer.Argument(help="Texts (compressed too); - or none: standard input.", show_default=False)
     ] = None,
-    unit: Annotated[str, typer.Option(help="word, or token: what one row is about.")] = "word",
+    unit: Annotated[
+        str | None, typer.Option(help="word (unless said), or token: what one row is about.", show_default=False)
+    ] = None,
+    symbols: Annotated[
+        bool,
+        typer.Option("--symbols", help="The exact probability of every byte, however the model's tokens cut the text."),
+    ] = False,
     words: Annotated[bool, typer.Option("--words", help="The input has one word a line.")] = False,
     column: Annotated[
         str | None, typer.Option(help="The input is a tab-separated table with a header; its column of words.")
@@ -91,6 +98,7 @@ def score(
     cache: CacheOption = None,
     samples: SamplesOption = None,
     quantize: QuantizeOption = None,
+    recycle: RecycleOption = None,
     predict: PredictOption = None,
     settings: SettingsOption = None,
     weights: WeightsOption = "saved",
@@ -112,6 +120,8 @@ def score(
 
     Example: unrolled score runs/attention answer.txt --set-of "one fact" --set-of "another"
 
+    Example: unrolled score runs/bpe text.txt --symbols
+
     Example: unrolled score runs/x stories.tsv --column word --keep item --break item --reset line
     """
     from unrolled.core.errors import UsageError
@@ -121,14 +131,17 @@ def score(
     from unrolled.evaluate import ScoreConfig, WordTable, open_predictor, state_form
     from unrolled.evaluate.of_run import DTYPES
     from unrolled.predict import PredictorConfig
+    from unrolled.predict.spell import SpelledPredictor
     from unrolled.predict.state_files import read_state, write_state
     from unrolled.runs import Run
+    from unrolled.tokenizer.symbols_of import spelling_of
 
     for name, value, known in (("format", form, ("tsv", "jsonl")), ("dtype", dtype, DTYPES)):
         if value not in known:
             raise unknown_name(name, value, known)
     config = ScoreConfig.parse({
-        "unit": unit, "reset": reset, "boundary": boundary, "entropy": entropy, "rank": rank, "top_k": top_k,
+        "unit": unit or ("token" if symbols else "word"),
+        "reset": reset, "boundary": boundary, "entropy": entropy, "rank": rank, "top_k": top_k,
         "window": window, "close": close,
     })  # fmt: skip
     table = None
@@ -153,12 +166,24 @@ def score(
     opened = Run(run, device, backend, precision, weights)  # type: ignore[arg-type]
     options, _ = at_test_time(
         predict, settings, temperature=temperature, dynamic=dynamic, cache=cache, dropout=samples, quantize=quantize,
+        recycle=recycle,
         sets=[given_text(one, "a text of the set") for one in set_of] if set_of else None,
     )  # fmt: skip
     ends = table is None if ends is None else ends
-    texts = _Texts(opened.tokenizer, config, table, tuple(names), ends, "exact" if exact else "text")
+    if symbols and (state is not None or state_out is not None):
+        raise UsageError("a state is that of a text in tokens; leave out --symbols, or --state and --state-out.")
+    spelling = spelling_of(opened.tokenizer) if symbols else None
+    texts = _Texts(
+        opened.tokenizer if spelling is None else spelling.symbols,
+        config,
+        table,
+        tuple(names),
+        ends,
+        "exact" if exact else "text",
+    )
     in_json = json or form == "jsonl"
-    with open_predictor(opened, PredictorConfig.parse(options), DTYPES[dtype]) as predictor:
+    with open_predictor(opened, PredictorConfig.parse(options), DTYPES[dtype]) as opened_predictor:
+        predictor = opened_predictor if spelling is None else SpelledPredictor(opened_predictor, spelling)
         kept = None if state is None and state_out is None else state_form(opened, predictor)
         if kept is not None:
             texts.begun = kept.begin() if state is None else read_state(state, kept)

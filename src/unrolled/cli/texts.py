@@ -28,7 +28,7 @@ def print_generation(writing: Writing, samples: int = 1, state_out: Path | None 
     from unrolled.predict import KeptState
     from unrolled.predict.state_files import write_state
 
-    tokenizer, sampler, text = writing.run.tokenizer, writing.sampler, writing.text
+    tokenizer, sampler, text = writing.tokenizer, writing.sampler, writing.text
     with writing.opened() as predictor:
         form = None if state_out is None else state_form(writing.run, predictor)
         begun = writing.begun(predictor) or (None if form is None else form.begin())

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from unrolled.generate import ContrastConfig, SamplerConfig
     from unrolled.predict import KeptState, Predictor
     from unrolled.runs import Run
+    from unrolled.tokenizer import Tokenizer
 
-__all__ = ["Writing", "of_same_vocabulary"]
+__all__ = ["Writing", "of_same_vocabulary", "symbols_of"]
 
 
 class Writing(NamedTuple):
@@ -22,7 +23,7 @@ class Writing(NamedTuple):
 
     tokens: at most. state: file of the state to go on from. guidance: weight of the prompt, None without; negative:
     text that is read in its place. amateur: the run that is contrasted with. reference: the text beside
-    which candidates are told.
+    which candidates are told. by_symbol: bytes are written in place of tokens.
     """
 
     run: "Run"
@@ -38,6 +39,12 @@ class Writing(NamedTuple):
     amateur: "Run | None" = None
     contrast: "ContrastConfig | None" = None
     reference: str | None = None
+    by_symbol: bool = False
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """Of what is drawn."""
+        return symbols_of(self.run) if self.by_symbol else self.run.tokenizer
 
     def emit(self, texts: Sequence[Mapping[str, Any]]) -> None:
         """Print texts as JSON: a list, or, beside a reference, one line of candidates that an objective reads."""
@@ -61,6 +68,8 @@ class Writing(NamedTuple):
         from unrolled.evaluate import open_predictor
         from unrolled.generate import Contrast, ContrastConfig, Guidance, GuidanceConfig
         from unrolled.predict import PredictorConfig
+        from unrolled.predict.spell import SpelledPredictor
+        from unrolled.tokenizer.symbols_of import spelling_of
 
         if self.negative and self.guidance is None:
             raise UsageError("--negative is what is read in place of the prompt; say --guidance too.")
@@ -75,6 +84,8 @@ class Writing(NamedTuple):
                 of_same_vocabulary(self.run, self.amateur, "--amateur")
                 with open_predictor(self.amateur, stepwise=True) as amateur:
                     yield Contrast(predictor, amateur, self.contrast or ContrastConfig())
+            elif self.by_symbol:
+                yield SpelledPredictor(predictor, spelling_of(self.run.tokenizer))
             else:
                 yield predictor
 
@@ -95,3 +106,10 @@ def of_same_vocabulary(run: "Run", other: "Run", option: str) -> None:
             f"{option} needs a run with the vocabulary of {run.path}, and {other.path} has another; choose one that "
             "was trained with the same tokenizer."
         )
+
+
+def symbols_of(run: "Run") -> "Tokenizer":
+    """The tokenizer of the symbols that a run's tokens spell. Raises UsageError where that is not known."""
+    from unrolled.tokenizer.symbols_of import spelling_of
+
+    return spelling_of(run.tokenizer).symbols

@@ -16,8 +16,12 @@ from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
 from unrolled.predict import NeuralPredictor, Predictor, PredictorConfig, StateForm, adapt
 from unrolled.runs import Run
+from unrolled.runs.names import side_file
 from unrolled.task import ClosedTask
 from unrolled.tokenizer import Tokenizer
+
+# the objective that a side was trained by, as training states call it
+_OBJECTIVES = {"recycler": "recycle"}
 
 __all__ = ["RunSource", "open_predictor", "state_form"]
 
@@ -94,6 +98,16 @@ class RunSource:
                 "valid": texts.get("valid", ""),
             }  # fmt: skip
         return run.kept["identity"]
+
+    def side(self, name: str) -> Mapping[str, Tensor] | None:
+        """See :meth:`unrolled.predict.Source.side`; of the same weights, saved or raw."""
+        run = self._run
+        if run.weights_kind == "raw":
+            prefix = f"side.{_OBJECTIVES[name]}."
+            named = tree.load_tensors(run.weights_file).items()
+            return {key.removeprefix(prefix): value for key, value in named if key.startswith(prefix)} or None
+        file = side_file(run.path, name)
+        return tree.load_tensors(file) if file.is_file() else None
 
     def stored(
         self,

@@ -66,6 +66,10 @@ class Source(Protocol):
         ``valid`` text; these two are empty where they are not known."""
         ...
 
+    def side(self, name: str) -> Mapping[str, Tensor] | None:
+        """Parameters of a module that was trained with the model and is no part of it; None where there is none."""
+        ...
+
     def stored(
         self,
         kind: str,

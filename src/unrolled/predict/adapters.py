@@ -13,6 +13,7 @@ ADAPTERS: Registry[type[Adapter]] = Registry(
         "dropout": "unrolled.predict.monte_carlo:MonteCarlo",
         "dynamic": "unrolled.predict.dynamic:Dynamic",
         "recode": "unrolled.predict.recode:Recode",
+        "recycle": "unrolled.predict.recycle:Recycled",
         "documents": "unrolled.predict.documents:Documents",
         "sets": "unrolled.predict.sets:Sets",
         "clamp": "unrolled.predict.clamp:Clamping",

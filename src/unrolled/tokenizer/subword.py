@@ -1,7 +1,7 @@
 """Subwords as tokens: byte-level BPE and unigram, both lossless, by the library ``tokenizers``."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from unrolled.core.errors import UsageError
 from unrolled.data.tokens import Encoded
 from unrolled.tokenizer.base import Tokenizer
 
-__all__ = ["BPETokenizer", "UnigramTokenizer", "byte_letters", "byte_level"]
+__all__ = ["BPETokenizer", "Subword", "UnigramTokenizer", "byte_letters", "byte_level"]
 
 
 def byte_letters() -> dict[str, int]:
@@ -32,7 +32,7 @@ class _SubwordConfig(core.Config):
     )
 
 
-class _Subword(Tokenizer):
+class Subword(Tokenizer):
     """What both kinds share. Text is encoded line by line, so ids do not depend on the cut into blocks."""
 
     def __init__(self, config: Any, state: dict[str, Any]):
@@ -67,7 +67,7 @@ class _Subword(Tokenizer):
         """Tokens of the block's lines."""
         by_line = self.config.end == "line"
         lines = _lines(block, not by_line)
-        coded = [line.ids for line in self._engine.encode_batch_fast(lines, add_special_tokens=False)]
+        coded = self.encode_lines(lines)
         if by_line:
             assert self.end_id is not None
             for ids in coded[: block.count(b"\n")]:
@@ -82,6 +82,18 @@ class _Subword(Tokenizer):
         if last.endswith(b"\n"):
             return super().end_document(last)
         return Encoded(one * (self.end_id or 0), one * 0, -one, -one)
+
+    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
+        """Ids of texts of one line each, without the end symbol."""
+        return [one.ids for one in self._engine.encode_batch_fast(list(lines), add_special_tokens=False)]
+
+    def words_of(self, text: str) -> list[str]:
+        """The words that a line is cut into, in the letters of their bytes; no subword crosses their borders."""
+        return [word for word, _ in self._engine.pre_tokenizer.pre_tokenize_str(text)]  # type: ignore[union-attr]
+
+    def tokens_of(self, word: str) -> list[int]:
+        """Ids of one such word, whose bytes need not be whole characters."""
+        return [token.id for token in self._engine.model.tokenize(word)]  # type: ignore[attr-defined]
 
     def token(self, index: int) -> str:
         """The subword's text, ``<eos>`` for the end symbol."""
@@ -98,7 +110,7 @@ class _Subword(Tokenizer):
 
 
 def _engine(state: dict[str, Any], kind: str) -> Engine:
-    """The engine of a description. Raises ValueError for one that :meth:`_Subword.train` does not make: parts that
+    """The engine of a description. Raises ValueError for one that :meth:`Subword.train` does not make: parts that
     change or drop text, draw at random, or give ids that are not 0, 1, 2, ..."""
     try:
         engine = Engine.from_str(json.dumps(state))
@@ -134,7 +146,7 @@ def _lines(block: bytes, keep_ends: bool) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-class BPETokenizer(_Subword):
+class BPETokenizer(Subword):
     """Byte-level byte-pair encoding (Sennrich et al. 2016 over bytes, as GPT-2)."""
 
     kind = "bpe"
@@ -151,7 +163,7 @@ class BPETokenizer(_Subword):
         return _plain_engine(models.BPE()), trainer
 
 
-class UnigramTokenizer(_Subword):
+class UnigramTokenizer(Subword):
     """Unigram language-model subwords (Kudo 2018) over bytes."""
 
     kind = "unigram"

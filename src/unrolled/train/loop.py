@@ -10,6 +10,7 @@ from unrolled.core.errors import LostError, StoppedError, UnrolledError
 from unrolled.core.group import agreed, current
 from unrolled.optim import Averager, learning_rate_factor
 from unrolled.runs import MODEL
+from unrolled.runs.names import SIDES, side_file
 from unrolled.train import checkpoint
 from unrolled.train.budget import Clock, plan_steps
 from unrolled.train.config import PhaseConfig
@@ -94,6 +95,12 @@ class Trainer:
             with agreed():
                 if self.group.main:
                     tree.save_tensors(self.out / MODEL, tensors)
+                    sides = self.tools.objectives.exported()
+                    for name in SIDES:  # one of another phase does not fit these weights
+                        if name in sides:
+                            tree.save_tensors(side_file(self.out, name), sides[name])
+                        else:
+                            side_file(self.out, name).unlink(missing_ok=True)
 
     def _kept(self) -> checkpoint.Kept:
         drop = self.config.train.parallel.carried == "drop"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
@@ -15,6 +15,7 @@ from unrolled.counts import KneserNeyConfig, estimate_kneser_ney
 from unrolled.data import TokenSplit
 from unrolled.data.walk import Progress
 from unrolled.model import LanguageModel, ModelConfig
+from unrolled.model.recycler import Recycler
 from unrolled.predict import ADAPTERS, Adapter, AdapterConfig, KneserNeyPredictor, NeuralPredictor, Predictor
 from unrolled.tokenizer import TOKENIZERS
 
@@ -84,6 +85,13 @@ class _Source:
 
     def identity(self) -> dict[str, str]:
         return {"weights": "", "tokenizer": "", "text": "", "valid": ""}
+
+    def side(self, name: str) -> dict[str, Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(6)
+            made = Recycler(6, 6, 5)
+            nn.init.normal_(made.weight_out)
+        return {key: value.detach() for key, value in made.named_parameters()}
 
     def stored(self, kind: str, settings: Any, make: Any, fits: Any, split: str = "train") -> dict[str, Tensor]:
         made = make(TokenSplit(ids(1, 60, seed=3)[0].numpy().astype(np.int64), _tokenizer().tables, checksum="text"))

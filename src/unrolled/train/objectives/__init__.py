@@ -27,6 +27,7 @@ OBJECTIVES: "Registry[type[Extra]]" = Registry(
         "calibrate": "unrolled.train.objectives.calibrate:Calibrate",
         "distill": "unrolled.train.objectives.distill:Distill",
         "phrase": "unrolled.train.objectives.phrase:Phrase",
+        "recycle": "unrolled.train.objectives.recycle:Recycle",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
         "smooth": "unrolled.train.objectives.smooth:Smooth",
         "smooth_sequence": "unrolled.train.objectives.smooth_sequence:SmoothSequence",

@@ -45,6 +45,8 @@ class Extra(ABC):
             model or stream serves.
         follows: whether the gradient is that of the value. Where something is held fixed in it, which the docstring
             says, this is false, and the objective has a test of its own gradient.
+        exported: name of the file, without its ending, that its own module is written to beside the model's weights,
+            for test time; None for most, whose modules are of use in training alone.
     Raises:
         UsageError: a model that it cannot serve, in one sentence.
     """
@@ -53,6 +55,7 @@ class Extra(ABC):
     EXAMPLES: ClassVar[tuple[ExtraConfig, ...]]
     suits: ClassVar[Mapping[str, Any]] = {}
     follows: ClassVar[bool] = True
+    exported: ClassVar[str | None] = None
 
     def __init__(self, config: Any, streams: RandomStreams, model: nn.Module):
         self.config, self.streams = config, streams
@@ -66,7 +69,7 @@ class Extra(ABC):
 
     def side(self, model: nn.Module) -> nn.Module | None:
         """Parameters of its own; the caller has seeded torch. They are trained with the model's, clipped apart from
-        them, and kept in the training state alone."""
+        them, and kept in the training state alone, unless ``exported`` names a file for them."""
         return None
 
     def prepare(self, batch: Any, position: int) -> Any:

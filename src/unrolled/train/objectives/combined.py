@@ -64,6 +64,14 @@ class Objectives:
         """Those of the sides."""
         return list(self.sides.parameters())
 
+    def exported(self) -> dict[str, dict[str, Tensor]]:
+        """Parameters of the sides that are of use at test time, by the names of their files."""
+        return {
+            one.exported: dict(side.named_parameters())
+            for one, side in self._extras
+            if one.exported is not None and side is not None
+        }
+
     def weights(self) -> dict[str, Tensor]:
         """The same by name, as a training state keeps them."""
         return dict(self.sides.named_parameters())
