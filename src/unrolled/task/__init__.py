@@ -53,6 +53,7 @@ TASKS: "Registry[type[Task]]" = Registry(
         "lm": "unrolled.tasks.lm:LM",
         "counts": "unrolled.tasks.counts:Counts",
         "made": "unrolled.tasks.made:Made",
+        "frames": "unrolled.tasks.frames:Frames",
     },
     default="lm",
 )
