@@ -56,7 +56,9 @@ def test_notes_are_written_as_numbers(unrolled: Command, chorales: Path) -> None
 
 
 def test_what_is_refused(refused: Callable[..., str], chorales: Path, pen: Path) -> None:
-    assert "leave out --prompt" in refused("generate", chorales, "--prompt", "x")
+    assert "given no text; leave out --prompt" in refused("generate", chorales, "--prompt", "x")
+    Path("x.txt").write_text("a")
+    assert "leave out --prompt-file" in refused("generate", chorales, "--prompt-file", "x.txt")
     assert "leave out --top-k" in refused("generate", chorales, "--top-k", "3")
     assert "does not write pen strokes" in refused("generate", chorales, "--svg", "x.svg")
     assert "the head bernoulli has no bias" in refused("generate", chorales, "--bias", "1")
@@ -87,3 +89,24 @@ def test_verbs_of_tokens_refuse(refused: Callable[..., str], chorales: Path, ver
 
 def test_svg_is_for_strokes(refused: Callable[..., str], trained: Path) -> None:
     assert "does not write pen strokes" in refused("generate", trained, "--svg", "x.svg")
+
+
+def test_writing_a_text(unrolled: Command, refused: Callable[..., str]) -> None:
+    small = [
+        "--set",
+        "model.width=8",
+        "--set",
+        "train.steps=3",
+        "--set",
+        "task.batch=4",
+        "--set",
+        "task.frames.lines=8",
+    ]
+    code, _, err = unrolled("train", "pen-written", *small, "--out", "run")
+    assert code == 0, err
+    code, out, err = unrolled("generate", "run", "--prompt", "dace", "-n", "9", "--samples", "2", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)) == 2
+    assert "say one with --prompt" in refused("generate", "run")
+    assert "letters of abcde and no others" in refused("generate", "run", "--prompt", "xyz")
+    assert "longer than the model's 8" in refused("generate", "run", "--prompt", "abcdeabcde")

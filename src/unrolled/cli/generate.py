@@ -175,7 +175,7 @@ def generate(
 
     Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
 
-    Example: unrolled generate runs/pen --bias 1 --svg out.svg
+    Example: unrolled generate runs/pen --prompt dace --bias 1 --svg out.svg
     """
     from unrolled.cli.beams import print_beams, print_drafted, print_search
     from unrolled.cli.frames import OF_FRAMES, print_frames
@@ -205,7 +205,7 @@ def generate(
         )
         if len(bias or ()) > 1:
             raise UsageError("of frames there is one --bias; leave out the others.")
-        print_frames(opened, tokens, samples, seed, (bias or ["0"])[0], svg, json)
+        print_frames(opened, prompt, tokens, samples, seed, (bias or ["0"])[0], svg, json)
         return
     if svg is not None:
         raise UsageError(f"{run} does not write pen strokes; leave out --svg.")

@@ -1,14 +1,17 @@
 """Drawing frames of numbers from a model of frames, and what they look like."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unrolled.core.random import RandomStreams
-from unrolled.model import LanguageModel
+from unrolled.model import LanguageModel, ModelState
 
-__all__ = ["draw_frames", "strokes_svg"]
+__all__ = ["draw_frames", "strokes_svg", "write_frames"]
 
 _MARGIN = 1.0
 
@@ -26,15 +29,52 @@ def draw_frames(model: LanguageModel, count: int, rows: int = 1, bias: float = 0
     Raises:
         UsageError: a bias that the head does not take.
     """
+    return np.stack(list(islice(_steps(model, model.initial_state(rows), rows, bias, seed), count)), 1)
+
+
+@torch.inference_mode()
+def write_frames(
+    model: LanguageModel, state: ModelState, length: int, count: int, rows: int = 1, bias: float = 0.0, seed: int = 0
+) -> list[np.ndarray]:
+    """Frames that write a text, each row until its window has left the text, when the place behind the last letter has
+    more weight than every letter (Graves 2013, section 5.1), and the pen is lifted. The second condition is ours: early
+    on a Gaussian may run ahead before the others have weight.
+
+    Args:
+        model: whose first layer is a ``gaussian_window``. state: to begin with, see
+            :meth:`unrolled.tasks.written.Written.begun`. length: letters of the text. count: frames of each at most.
+        rows, bias, seed: see :func:`draw_frames`.
+    Returns:
+        (frames, channels) float32 of each row.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def listen(layer: int, name: str, value: Tensor) -> None:
+        if layer == 0 and name == "phi":
+            seen["phi"] = value.reshape(rows, -1)
+
+    ends, frames = np.full(rows, count), []
+    for number, frame in enumerate(islice(_steps(model, state, rows, bias, seed, listen), count), 1):
+        frames.append(frame)
+        left = (seen["phi"][:, length] > seen["phi"][:, :length].amax(1)).cpu().numpy()
+        ends = np.where(left & (frame[:, -1] > 0.5) & (ends == count), number, ends)
+        if (ends < count).all():
+            break
+    drawn = np.stack(frames, 1)
+    return [one[:end] for one, end in zip(drawn, ends, strict=True)]
+
+
+def _steps(
+    model: LanguageModel, state: ModelState, rows: int, bias: float, seed: int, tap: Any = None
+) -> Iterator[np.ndarray]:
+    """Frames (rows, channels) without end."""
     head: Any = model.head
     generator = RandomStreams(seed).generator("frames")
     frame = torch.zeros(rows, 1, model.vocab_size, dtype=model.dtype, device=model.device)
-    state, drawn = model.initial_state(rows), []
-    for _ in range(count):
-        out = model(frame, state)
+    while True:
+        out = model(frame, state, tap=tap)
         frame, state = head.sample(out.dropped, generator, bias), out.state
-        drawn.append(frame.float().cpu())
-    return torch.cat(drawn, 1).numpy()
+        yield frame[:, 0].float().cpu().numpy()
 
 
 def strokes_svg(frames: np.ndarray) -> str:

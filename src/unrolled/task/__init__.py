@@ -54,6 +54,7 @@ TASKS: "Registry[type[Task]]" = Registry(
         "counts": "unrolled.tasks.counts:Counts",
         "made": "unrolled.tasks.made:Made",
         "frames": "unrolled.tasks.frames:Frames",
+        "written": "unrolled.tasks.written:Written",
     },
     default="lm",
 )

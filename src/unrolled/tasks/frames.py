@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -168,7 +169,7 @@ class Frames(StepsTask):
         nats, frames, state = 0.0, 0, None
         for part in frame_rows(split, self._settings.rows):
             inputs, targets = (one.to(model.device, model.dtype) for one in (part.inputs, part.targets))
-            state = None if part.first else tree.detach(state)
+            state = self._first(model, how.split, part.order) if part.first else tree.detach(state)
             out = model(inputs, state)
             nll, state = model.score(out, targets)[1:]
             counts = part.weight.to(nll.device) > 0
@@ -176,12 +177,16 @@ class Frames(StepsTask):
             if advance is not None:
                 advance(frames, len(split), nats / frames)
         return TaskResult(
-            task="frames",
+            task=self._settings.name,
             figures={"nats": nats / frames, "nats_per_number": nats / frames / split.channels},
             counts={"frames": frames, "sequences": len(split.starts)},
             protocol={"frames": self._settings.frames.name, "split": how.split},
             provenance={**self.provenance(), **how.provenance},
         )
+
+    def _first(self, model: LanguageModel, split: str, order: np.ndarray) -> ModelState:
+        """The state before sequences of a split, by their numbers."""
+        return model.initial_state(len(order))
 
     @classmethod
     def told(cls, result: TaskResult) -> str:

@@ -120,11 +120,13 @@ class FrameSource(ABC):
         Config, EXAMPLES: the config class, and configs that need no file.
         bits: how many of the last channels are 0 or 1; the others are real numbers.
         draws: whether frames are offsets of a pen, with a bit that says that it is lifted.
+        letters: what the texts that are written are made of; empty where there are none.
     """
 
     Config: ClassVar[type[FramesConfig]]
     EXAMPLES: ClassVar[tuple[FramesConfig, ...]]
     draws: ClassVar[bool] = False
+    letters: ClassVar[tuple[str, ...]] = ()
     bits: int = 0
 
     def __init__(self, config: Any):
@@ -142,6 +144,10 @@ class FrameSource(ABC):
         Raises:
             UsageError: data that are absent or wrong, in one sentence.
         """
+
+    def texts(self) -> dict[str, list[str]]:
+        """What each sequence of each split writes, of :attr:`letters`."""
+        return {}
 
     def told(self, frames: np.ndarray) -> list[Any]:
         """Frames (frames, channels) as JSON values that people and programs read."""

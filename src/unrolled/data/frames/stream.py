@@ -49,12 +49,14 @@ class FrameStream(Stream):
 
 class FrameRows(NamedTuple):
     """A part of some sequences side by side. inputs, targets: (rows, time, channels) float32; weight: (rows, time), 0
-    behind a sequence's end. first: whether the sequences begin with it; else the state is that after the last part."""
+    behind a sequence's end. first: whether the sequences begin with it; else the state is that after the last part.
+    order: (rows,) numbers of the sequences."""
 
     inputs: Tensor
     targets: Tensor
     weight: Tensor
     first: bool
+    order: np.ndarray
 
 
 def frame_rows(split: FrameSplit, batch: int = 32, window: int = 256) -> Iterator[FrameRows]:
@@ -80,4 +82,5 @@ def frame_rows(split: FrameSplit, batch: int = 32, window: int = 256) -> Iterato
                     targets[row, :here], weight[row, :here] = split.ids(start, start + here), 1
             inputs = np.concatenate([before, targets[:, :-1]], 1)
             before = targets[:, -1:]
-            yield FrameRows(*(torch.from_numpy(part) for part in (inputs, targets, weight)), first=not begin)
+            numbers = (torch.from_numpy(part) for part in (inputs, targets, weight))
+            yield FrameRows(*numbers, first=not begin, order=chosen)

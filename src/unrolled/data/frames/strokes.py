@@ -50,6 +50,7 @@ class Strokes(FrameSource):
     EXAMPLES = (StrokesConfig(lines=12, held=3, letters=2),)
     bits = 1
     draws = True
+    letters = LETTERS
 
     @property
     def channels(self) -> int:
@@ -67,7 +68,7 @@ class Strokes(FrameSource):
         }
 
     def texts(self) -> dict[str, list[str]]:
-        """What is written on each line, by split."""
+        """See :class:`FrameSource`."""
         return {split: [self._line(split, k)[0] for k in range(count)] for split, count in self._sizes().items()}
 
     def _line(self, split: str, number: int) -> tuple[str, np.ndarray]:

@@ -44,5 +44,6 @@ class SkipStack(Stack):
         outputs = [layer(0, x)]
         for i in range(1, len(self.layers)):
             x = glue.dense(x) if i == 1 else x
-            outputs.append(layer(i, glue.beside([x, drop(i - 1, outputs[-1])])))
+            passed = [outputs[0][..., -self.passed :]] if self.passed and i > 1 else []
+            outputs.append(layer(i, glue.beside([x, *passed, drop(i - 1, outputs[-1])])))
         return glue.beside(outputs)

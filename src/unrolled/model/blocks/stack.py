@@ -84,8 +84,9 @@ class Stack(nn.Module):
 
     Attributes:
         one_width: whether all outputs must have one width. beside: whether each layer reads the input beside the one
-            below, and the output is that of all layers side by side. residual: whether one width is that of what the
-            layers read.
+            below, and the output is that of all layers side by side. passed: how many numbers of the first layer's
+            output those above the second read too, see :meth:`unrolled.cells.Cell.passes`. residual: whether one width
+            is that of what the layers read.
         streams: vectors side by side between the layers, see :meth:`unrolled.cells.Cell.streams`; all start as the
             input.
         compute: backend and precision of what stands between the cells; set by the model that holds the stack.
@@ -112,11 +113,13 @@ class Stack(nn.Module):
             raise UsageError(f"a {config.kind} stack needs layers of one output width, not {outs}.")
         start = outs[0] // self.streams if self.residual else in_width
         self.widen = nn.Linear(in_width, start, bias=False) if in_width != start else None
+        self.passed = CELLS[cells[0].name].passes(cells[0]) if self.beside else 0
         layers: list[Cell] = []
         width = start * self.streams
         for cell, size, out in zip(cells, widths, outs, strict=True):
             layers.append(CELLS[cell.name](width, size, cell))
-            width = start + out if self.beside else out
+            above = self.passed if layers[1:] else 0  # the second layer reads it in the output below
+            width = start + above + out if self.beside else out
         self.layers = nn.ModuleList(layers)
         _place(layers)
         self.out_width = width = sum(outs) if self.beside else width
