@@ -14,6 +14,8 @@ from unrolled.cells import Cell
 from unrolled.core.tree import leaves
 from unrolled.kernels.cell_loop import TableInput
 from unrolled.model import LanguageModel
+from unrolled.model.embedding import Embedding
+from unrolled.model.frames import FrameHead
 from unrolled.model.heads import HEADS
 
 __all__ = ["checked_shapes"]
@@ -42,12 +44,13 @@ def _cell(
 @checked
 def _model(
     self: LanguageModel,
-    tokens: Int[Tensor, "batch time"],
+    tokens: Int[Tensor, "batch time"] | Float[Tensor, "batch time {self.vocab_size}"],
     state: Any = None,
     reset: Bool[Tensor, "batch time"] | None = None,
     masks: Any = None,
     tap: Any = None,
 ) -> Any:
+    assert isinstance(self.embedding, Embedding) == (tokens.dim() == 2), "frames are for models of frames"
     out = nn.Module.__call__(self, tokens, state, reset, masks, tap)
     _model_output(self, tokens, out.raw, out.dropped)
     return out
@@ -56,7 +59,7 @@ def _model(
 @checked
 def _model_output(
     model: LanguageModel,
-    tokens: Int[Tensor, "batch time"],
+    tokens: Int[Tensor, "batch time"] | Float[Tensor, "batch time {model.vocab_size}"],
     raw: Float[Tensor, "batch time {model.stack.out_width}"],
     dropped: Float[Tensor, "batch time {model.stack.out_width}"],
 ) -> None:
@@ -69,6 +72,22 @@ def _head_loss(plain: Any) -> Any:
         self: nn.Module,
         h: Float[Tensor, "batch time {self.in_width}"],
         targets: Int[Tensor, "batch time"],
+        weight: Float[Tensor, "batch time"] | None = None,
+        state: Any = None,
+        reset: Bool[Tensor, "batch time"] | None = None,
+        masks: Any = None,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch time"], Any]:
+        return plain(self, h, targets, weight, state, reset, masks)
+
+    return loss
+
+
+def _frames_loss(plain: Any) -> Any:
+    @checked
+    def loss(
+        self: nn.Module,
+        h: Float[Tensor, "batch time {self.in_width}"],
+        targets: Float[Tensor, "batch time {self.vocab_size}"],
         weight: Float[Tensor, "batch time"] | None = None,
         state: Any = None,
         reset: Bool[Tensor, "batch time"] | None = None,
@@ -99,4 +118,5 @@ def checked_shapes() -> Iterator[None]:
             head = HEADS[name]
             patch.setattr(head, "loss", _head_loss(head.loss))
             patch.setattr(head, "log_prob", _head_log_prob(head.log_prob))
+        patch.setattr(FrameHead, "loss", _frames_loss(FrameHead.loss))
         yield

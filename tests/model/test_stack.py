@@ -51,6 +51,25 @@ def test_sum() -> None:
     assert_close(run(stack, (MASK,)), first + two(first * MASK, None, RESET)[0], "with a mask")
 
 
+def test_skip() -> None:
+    """Each layer reads the input too, and the head all layers (Graves 2013)."""
+    stack = make(["lstm", "gru", "rnn"], [8, 3, 4], kind="skip")
+    one, two, three = stack.cells()
+    assert [cell.in_width for cell in stack.cells()] == [5, 5 + 8, 5 + 3]
+    assert stack.out_width == 15
+    first = one(X, None, RESET)[0]
+    for mask in (torch.ones(()), MASK):
+        second = two(torch.cat([X, first * mask], -1), None, RESET)[0]
+        third = three(torch.cat([X, second], -1), None, RESET)[0]
+        between = () if mask.dim() == 0 else (MASK, None, None)
+        assert_close(run(stack, between), torch.cat([first, second, third], -1), "output")
+    model = LanguageModel(ModelConfig.parse({"layers": 2, "width": 4, "stack": {"kind": "skip"}}), 9)
+    assert model.stack_flops_per_token() == 8 * 4 * (4 + 4) + 8 * 4 * (8 + 4)
+    assert make(["lstm"], [8], kind="skip").out_width == 8
+    with pytest.raises(UsageError, match="no streams side by side"):
+        make([{"name": "rwkv4", "perspectives": 2}] * 2, [8, 8], kind="skip")
+
+
 def norm(v: Tensor, module: Any) -> Tensor:
     if module.__class__.__name__ == "LayerNorm":
         return layer_norm(v, v.shape[-1:], module.weight, module.bias)

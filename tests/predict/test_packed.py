@@ -46,7 +46,8 @@ def stepwise(predictor: Predictor, tokens: Tensor, reset: Tensor | None = None) 
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"stack": {"kind": "sum"}}, {"stack": {"output_norm": "rms"}}, {"stack": {"kind": "residual"}},
+    {}, {"stack": {"kind": "sum"}}, {"stack": {"kind": "skip"}, "layers": 3},
+    {"stack": {"output_norm": "rms"}}, {"stack": {"kind": "residual"}},
     {"stack": {"kind": "residual", "norm": "rms"}, "embedding": {"size": 7}},
     {"embedding": {"size": 6, "project": 9}}, {"embedding": {"one_hot": True}},
     {"embedding": {"size": 6, "tied": True}}, {"head": {"name": "softmax", "project": 5, "bias": False}},

@@ -86,6 +86,7 @@ CELLS: "Registry[Any]" = Registry(
         "conv": "unrolled.cells.feedforward.conv:Conv",
         "mogrifier": "unrolled.cells.gated.mogrifier:Mogrifier",
         "act": "unrolled.cells.gated.act:ACT",
+        "gaussian_window": "unrolled.cells.gated.gaussian_window:GaussianWindow",
     },
     default="lstm",
 )

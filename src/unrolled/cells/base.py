@@ -187,6 +187,12 @@ class Cell(nn.Module):
         return 1
 
     @classmethod
+    def passes(cls, config: Any) -> int:
+        """How many of the last numbers of the output all layers above read too, where it is the first layer of a stack
+        of kind ``skip``."""
+        return 0
+
+    @classmethod
     def output_width(cls, config: Any, width: int) -> int:
         """Width of the output; that of the cell unless the cell says otherwise."""
         return width

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def generate(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="Text to continue; - reads standard input.")
@@ -61,7 +62,10 @@ def generate(
     no_repeat: Annotated[int | None, typer.Option(min=1, help="No sequence of so many tokens twice.")] = None,
     no_repeat_prompt: Annotated[bool, typer.Option("--no-repeat-prompt", help="The prompt's count there too.")] = False,
     bias: Annotated[
-        list[str] | None, typer.Option(help="TEXT=X: adds X to the log-probability of a token; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="TEXT=X: adds X to the log-probability of a token; repeatable. Pen strokes: a number; above 0 neater."
+        ),
     ] = None,
     min_tokens: Annotated[int, typer.Option(min=0, help="No end symbol before so many tokens.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal text.")] = 0,
@@ -143,6 +147,7 @@ def generate(
     device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
+    svg: Annotated[Path | None, typer.Option(help="Pen strokes: write a picture of them here.")] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -176,8 +181,12 @@ def generate(
     Example: unrolled generate runs/x --clamp 0.c.17=2 --samples 5
 
     Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
+
+    Example: unrolled generate runs/pen --prompt dace --bias 1 --svg out.svg
     """
     from unrolled.cli.beams import print_beams, print_drafted, print_search
+    from unrolled.cli.frames import OF_FRAMES, print_frames
+    from unrolled.cli.tasks import check_alone
     from unrolled.cli.texts import print_generation
     from unrolled.cli.writing import Writing, symbols_of
     from unrolled.core.errors import UsageError
@@ -197,6 +206,16 @@ def generate(
     if reference is not None and not json:
         raise UsageError("--reference is for candidates in JSON; say --json too.")
     opened = Run(run, device, backend, precision)
+    if opened.task_class.frames:
+        check_alone(
+            context, *OF_FRAMES, why=f"{run} is {opened.task_class.noun}, whose frames are drawn from the start"
+        )
+        if len(bias or ()) > 1:
+            raise UsageError("of frames there is one --bias; leave out the others.")
+        print_frames(opened, prompt, tokens, samples, seed, (bias or ["0"])[0], svg, json)
+        return
+    if svg is not None:
+        raise UsageError(f"{run} does not write pen strokes; leave out --svg.")
     tables = {"sampler": {}, "contrast": {}}
     options, others = at_test_time(predict, settings, tables, quantize=quantize, recycle=recycle, clamp=clamp or None)
     flags = {

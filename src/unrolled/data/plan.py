@@ -25,11 +25,6 @@ class TokenSource(Protocol):
         """Ascending positions, or None for one uninterrupted text."""
         ...
 
-    @property
-    def periods(self) -> np.ndarray | None:
-        """(starts,) int64, the slice in time of what begins at each of ``starts``; None for a text without dates."""
-        ...
-
     def __len__(self) -> int: ...
 
     def ids(self, start: int, stop: int) -> np.ndarray:

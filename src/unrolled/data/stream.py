@@ -59,6 +59,8 @@ class Stream:
         UsageError: the split is too short, or cannot be shuffled.
     """
 
+    unit = "tokens"
+
     def __init__(
         self,
         split: TokenSource,
@@ -69,6 +71,7 @@ class Stream:
         short: bool = False,
     ):
         self._split = split
+        self._periods: np.ndarray | None = getattr(split, "periods", None)  # of texts with dates alone
         self._config = config
         self._start_id = start_id
         self._columns = config.columns
@@ -87,11 +90,11 @@ class Stream:
         total, config = len(self._split), self._config
         if not self._length:
             raise UsageError(
-                f"{self._columns} columns are more than the text's {total} tokens; use fewer columns or more text."
+                f"{self._columns} columns are more than the text's {total} {self.unit}; use fewer columns or more text."
             )
         if self._length < config.window and not short:
             raise UsageError(
-                f"the text has {total} tokens, less than one window of {config.window} for each of "
+                f"the text has {total} {self.unit}, less than one window of {config.window} for each of "
                 f"{self._columns} columns; use fewer columns, a shorter window or more text."
             )
         if config.order == "shuffled" and self._split.starts is None:
@@ -231,16 +234,19 @@ class Stream:
 
     def _range(self, low: int, high: int) -> tuple[np.ndarray, ...]:
         """The same of the tokens low..high-1."""
-        ids = self._split.ids(max(low - 1, 0), high)
-        if low == 0:
-            ids = np.concatenate([np.array([self._start_id]), ids])
+        ids = self._between(low, high)
         inputs, targets, reset = ids[:-1].copy(), ids[1:], np.zeros(high - low, bool)
         starts = self._split.starts
         if starts is not None:
             first, last = np.searchsorted(starts, [low, high])
             reset[starts[first:last] - low] = True
             inputs[reset] = self._start_id
-        if starts is not None and self._split.periods is not None:
+        if starts is not None and self._periods is not None:
             places = np.searchsorted(starts, np.arange(low, high), side="right") - 1
-            return inputs, targets, reset, self._split.periods[places]
+            return inputs, targets, reset, self._periods[places]
         return inputs, targets, reset
+
+    def _between(self, low: int, high: int) -> np.ndarray:
+        """Ids low-1..high-1; ``start_id`` comes before the first."""
+        ids = self._split.ids(max(low - 1, 0), high)
+        return ids if low else np.concatenate([np.array([self._start_id]), ids])

@@ -9,12 +9,8 @@ __all__ = ["model_flops", "stack_flops"]
 
 def stack_flops(model: Any) -> int:
     """Floating-point operations of the cells' products, per token."""
-    widths, width, total = model.config.layer_widths(), model.stack.cells()[0].in_width, 0
-    for cell, size in zip(model.config.layer_cells(), widths, strict=True):
-        cls = CELLS[cell.name]
-        total += cls.flops_per_token(cell, width, size)
-        width = cls.output_width(cell, size)
-    return total
+    parts = zip(model.stack.cells(), model.config.layer_cells(), model.config.layer_widths(), strict=True)
+    return sum(CELLS[cell.name].flops_per_token(cell, layer.in_width, size) for layer, cell, size in parts)
 
 
 def model_flops(model: Any) -> int:

@@ -16,11 +16,10 @@ from unrolled.model.blocks import make_stack
 from unrolled.model.config import ModelConfig
 from unrolled.model.dropout import Masks, apply_mask, check_sites, draw_mask, draw_rows, draw_zoneout
 from unrolled.model.embedding import Embedding
+from unrolled.model.ends import Ends
 from unrolled.model.fit import widest
 from unrolled.model.flops import model_flops, stack_flops
-from unrolled.model.heads import HEADS
 from unrolled.model.outputs import ModelOutput, ModelState
-from unrolled.model.tables import Tables
 from unrolled.model.tracing import Wanted, trace_window
 
 __all__ = ["LanguageModel", "ModelConfig", "ModelOutput", "ModelState", "count_params", "fit_width"]
@@ -32,26 +31,23 @@ class LanguageModel(nn.Module):
     Args:
         config: everything but the vocabulary; kept as ``config`` with the width that its ``params`` ask for.
         vocab_size: number of token ids V.
+        ends: what makes input and head, where these are no embedding and no head over a vocabulary.
 
     Raises:
         UsageError: a cell that is not causal from the first token on; a head for another number of perspectives.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int):
+    def __init__(self, config: ModelConfig, vocab_size: int, ends: Ends | None = None):
         super().__init__()
+        ends = ends or Ends()
         if config.params is not None:
-            config = fit_width(config, vocab_size, config.params)
+            config = fit_width(config, vocab_size, config.params, ends)
         _check_causal(config)
         self.config, self.vocab_size = config, vocab_size
         widths = config.layer_widths()
-        self.embedding = Embedding(vocab_size, widths[0], config.embedding)
+        self.embedding = ends.reader(config, vocab_size)
         self.stack = make_stack(self.embedding.out_width, config.layer_cells(), widths, config.stack)
-        tied = self.embedding.shared() if config.embedding.tied else None
-        if isinstance(tied, Tables) and config.head.name != "projected":
-            raise UsageError(
-                "an adaptive input is tied to the head projected alone; set head.name=projected, or untie."
-            )
-        self.head = HEADS[config.head.name](self.stack.out_width, vocab_size, config.head, tied)
+        self.head = ends.head(config, vocab_size, self.stack.out_width, self.embedding)
         if self.head.streams not in (1, self.stack.streams):
             raise UsageError(
                 f"the head mixes {self.head.streams} perspectives and the cells have {self.stack.streams}; set "
@@ -184,7 +180,8 @@ class LanguageModel(nn.Module):
         """The stack's input; as a table where it has fewer rows than there are tokens, so that a stack of step cells
         multiplies those rows alone."""
         rows, mask = (None, None) if masks is None else (masks.embedding, masks.input)
-        if mask is None and self.vocab_size < tokens.numel() and self.stack.takes_table():
+        few = isinstance(self.embedding, Embedding) and self.vocab_size < tokens.numel()
+        if mask is None and few and self.stack.takes_table():
             return TableInput(self.embedding.table(rows), tokens)
         return apply_mask(self.embedding(tokens, rows), mask)
 
@@ -285,17 +282,17 @@ def _check_causal(config: ModelConfig) -> None:
             )
 
 
-def count_params(config: ModelConfig, vocab_size: int) -> int:
+def count_params(config: ModelConfig, vocab_size: int, ends: Ends | None = None) -> int:
     """Number of parameters of a configuration, without allocating them."""
     with torch.device("meta"):
-        return LanguageModel(config, vocab_size).num_params()
+        return LanguageModel(config, vocab_size, ends).num_params()
 
 
-def fit_width(config: ModelConfig, vocab_size: int, params: int) -> ModelConfig:
+def fit_width(config: ModelConfig, vocab_size: int, params: int, ends: Ends | None = None) -> ModelConfig:
     """``config`` with the largest ``width`` that its cells accept and whose model has at most ``params`` parameters, as
     its own ``params`` would have it when the model is made; see :func:`unrolled.model.fit.widest`.
 
     Raises:
         UsageError: even the smallest width is too large.
     """
-    return widest(config, params, partial(count_params, vocab_size=vocab_size))
+    return widest(config, params, partial(count_params, vocab_size=vocab_size, ends=ends))

@@ -53,6 +53,8 @@ TASKS: "Registry[type[Task]]" = Registry(
         "lm": "unrolled.tasks.lm:LM",
         "counts": "unrolled.tasks.counts:Counts",
         "made": "unrolled.tasks.made:Made",
+        "frames": "unrolled.tasks.frames:Frames",
+        "written": "unrolled.tasks.written:Written",
     },
     default="lm",
 )

@@ -56,6 +56,10 @@ class Task(ABC):
     """Whether its models predict the next token of a text, so that they score, compress, generate and are mixed."""
     reads_text: ClassVar[bool] = True
     """Whether examples are those of a corpus. A ``language`` task without one is measured by its own figures."""
+    frames: ClassVar[bool] = False
+    """Whether its models write frames of numbers, which ``generate`` draws (see :mod:`unrolled.generate.frames`)."""
+    writes: ClassVar[bool] = False
+    """Whether these frames are those of a text that is given."""
     fit: ClassVar[Literal["steps", "closed"]]
 
     def __init__(self, config: Any, streams: RandomStreams, saved: Saved | None = None):

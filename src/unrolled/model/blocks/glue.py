@@ -41,6 +41,10 @@ class Glue(Protocol):
         """The sum of several values."""
         ...
 
+    def beside(self, parts: Sequence[Any]) -> Any:
+        """Several values side by side."""
+        ...
+
 
 class TensorGlue:
     """On tensors. compute: backend and precision."""
@@ -63,3 +67,7 @@ class TensorGlue:
     def total(self, parts: Sequence[Tensor]) -> Tensor:
         """See :class:`Glue`."""
         return torch.stack(list(parts)).sum(0) if len(parts) > 1 else parts[0]
+
+    def beside(self, parts: Sequence[Tensor]) -> Tensor:
+        """See :class:`Glue`."""
+        return torch.cat(list(parts), -1) if len(parts) > 1 else parts[0]

@@ -28,6 +28,7 @@ BLOCKS: "Registry[type[Stack]]" = Registry(
     {
         "plain": "unrolled.model.blocks.plain:PlainStack",
         "sum": "unrolled.model.blocks.plain:SumStack",
+        "skip": "unrolled.model.blocks.plain:SkipStack",
         "residual": "unrolled.model.blocks.residual:ResidualStack",
     },
 )
@@ -39,7 +40,8 @@ class StackConfig(Config):
     kind: str = Field(
         default="plain",
         description="plain: each layer reads the one below; sum: likewise, and the stack's output is the sum of all "
-        "layers' outputs (Mogrifier LSTM); residual: x + cell(norm(x)), then x + mlp(norm(x)) where mlp is set",
+        "layers' outputs (Mogrifier LSTM); skip: each layer reads the input too, and the output is all layers' "
+        "outputs side by side (Graves 2013); residual: x + cell(norm(x)), then x + mlp(norm(x)) where mlp is set",
     )
     norm: NormKind = Field(default="layer", description="normalisation of residual blocks: layer or rms")
     output_norm: NormKind | Literal["none"] = Field(
@@ -81,7 +83,10 @@ class Stack(nn.Module):
         in_width: width of the input. cells: one config a layer. widths: one a layer.
 
     Attributes:
-        one_width: whether all outputs must have one width. residual: whether that is the width of what the layers read.
+        one_width: whether all outputs must have one width. beside: whether each layer reads the input beside the one
+            below, and the output is that of all layers side by side. passed: how many numbers of the first layer's
+            output those above the second read too, see :meth:`unrolled.cells.Cell.passes`. residual: whether one width
+            is that of what the layers read.
         streams: vectors side by side between the layers, see :meth:`unrolled.cells.Cell.streams`; all start as the
             input.
         compute: backend and precision of what stands between the cells; set by the model that holds the stack.
@@ -92,7 +97,7 @@ class Stack(nn.Module):
             StepCell that hands values upwards; cells beside others of another number of streams.
     """
 
-    one_width = residual = False
+    one_width = residual = beside = False
     shows_below = False
 
     def __init__(self, in_width: int, cells: Sequence[CellConfig], widths: Sequence[int], config: StackConfig):
@@ -100,18 +105,24 @@ class Stack(nn.Module):
         self.config, self.compute = config, Compute()
         outs = [CELLS[c.name].output_width(c, w) for c, w in zip(cells, widths, strict=True)]
         self.streams = self._streams(cells)
+        if self.beside and self.streams > 1:
+            raise UsageError(
+                f"a {config.kind} stack has no streams side by side; set stack.kind=plain, or other cells."
+            )
         if self.one_width and len(set(outs)) > 1:
             raise UsageError(f"a {config.kind} stack needs layers of one output width, not {outs}.")
         start = outs[0] // self.streams if self.residual else in_width
         self.widen = nn.Linear(in_width, start, bias=False) if in_width != start else None
+        self.passed = CELLS[cells[0].name].passes(cells[0]) if self.beside else 0
         layers: list[Cell] = []
         width = start * self.streams
         for cell, size, out in zip(cells, widths, outs, strict=True):
             layers.append(CELLS[cell.name](width, size, cell))
-            width = out
+            above = self.passed if layers[1:] else 0  # the second layer reads it in the output below
+            width = start + above + out if self.beside else out
         self.layers = nn.ModuleList(layers)
         _place(layers)
-        self.out_width = width
+        self.out_width = width = sum(outs) if self.beside else width
         begins = config.input_norm != "none"
         self.first_norm = (
             make_norm(config.input_norm, in_width, config.norm_epsilon, config.norm_bias) if begins else None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unrolled.kernels.cell_loop.native.graph import apply
@@ -45,6 +46,11 @@ class SymbolGlue:
         for part in rest:
             first = first + part
         return first
+
+    def beside(self, parts: Sequence[Symbol]) -> Symbol:
+        """Several values side by side."""
+        joined: Any = torch.cat(list(parts), -1) if len(parts) > 1 else parts[0]  # type: ignore[arg-type]
+        return joined
 
     def _vector(self, weight: Tensor) -> Symbol:
         return self._symbolic[self._names[id(weight)]]

@@ -1,0 +1,94 @@
+"""Frames of your own, from arrays or JSON."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.files import read_json, regular_file
+from unrolled.data.frames.base import FramesConfig, FrameSource, FrameSplit
+
+__all__ = ["Files", "FilesConfig"]
+
+_MOST_JSON = 64 << 20
+_MOST_CHANNELS = 1 << 16
+
+
+class FilesConfig(FramesConfig):
+    """Settings of frames of your own."""
+
+    name: Literal["files"] = "files"
+    train: str = Field(
+        default="train.npy",
+        min_length=1,
+        description="an array (frames, channels) as .npy, which is read in parts as it is needed, or a .json list of "
+        "sequences, each a list of frames, each a list of numbers",
+    )
+    valid: str | None = Field(default=None, min_length=1, description="the same, of validation (absent: none)")
+    test: str | None = Field(default=None, min_length=1, description="the same, of test (absent: none)")
+    bits: int = Field(default=0, ge=0, le=_MOST_CHANNELS, description="so many of the last channels are 0 or 1")
+
+
+class Files(FrameSource):
+    """Sequences of frames from files. An array is one sequence, unless a second array lies beside it, such as
+    ``train.starts.npy`` beside ``train.npy``: whole numbers, the positions at which sequences begin. Arrays of Python
+    objects, which are pickles and can run code, are refused."""
+
+    Config = FilesConfig
+    EXAMPLES = ()
+
+    def __init__(self, config: FilesConfig):
+        super().__init__(config)
+        self.bits = config.bits
+
+    def splits(self) -> dict[str, FrameSplit]:
+        """See :class:`FrameSource`. Every file is read through once, to see that its numbers can be used."""
+        paths = {"train": self.config.train, "valid": self.config.valid, "test": self.config.test}
+        found = {split: _open(Path(path)) for split, path in paths.items() if path is not None}
+        for split in found.values():
+            if split.channels != found["train"].channels:
+                raise UsageError(
+                    f"{split.name} has {split.channels} channels and {found['train'].name} {found['train'].channels}; "
+                    "give all as many."
+                )
+            if split.channels < self.bits:
+                raise UsageError(
+                    f"{split.name} has {split.channels} channels, fewer than bits = {self.bits}; lower it."
+                )
+            split.check(self.bits)
+        return found
+
+
+def _open(path: Path) -> FrameSplit:
+    if path.suffix == ".npy":
+        values = _array(path)
+        beside = path.with_suffix(".starts.npy")
+        starts = _array(beside) if beside.exists() else np.zeros(1, np.int64)
+        if starts.ndim != 1 or starts.dtype.kind not in "iu":
+            raise UsageError(f"{beside} is no list of whole numbers; give the positions at which sequences begin.")
+        if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] > _MOST_CHANNELS:
+            raise UsageError(f"{path} is no array of numbers (frames, channels); save it in that shape.")
+        return FrameSplit(values, starts, str(path))
+    if path.suffix != ".json":
+        raise UsageError(f"{path} is neither .npy nor .json; save its frames as one of these.")
+    value: Any = read_json(path, _MOST_JSON)
+    wrong = UsageError(f"{path} is no list of sequences of frames of equally many numbers; correct it.")
+    if not isinstance(value, list) or not all(isinstance(one, list) and one for one in value):
+        raise wrong
+    try:
+        sequences = [np.array(one, np.float32) for one in value]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise wrong from error
+    if not sequences or {one.shape[1:] for one in sequences} != {sequences[0].shape[1:]} or sequences[0].ndim != 2:
+        raise wrong
+    return FrameSplit.of(sequences, str(path))
+
+
+def _array(path: Path) -> np.ndarray:
+    """An array mapped into memory. Raises UnrolledError where it is none, or is of Python objects."""
+    try:
+        return np.load(regular_file(path), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UnrolledError(f"{path} is no .npy array of numbers: it is damaged, or of another kind.") from error
