@@ -209,7 +209,7 @@ def test_what_cannot_be_spelled() -> None:
 
 @pytest.mark.slow
 def test_a_trained_model_is_far_nearer_than_prompting(tmp_path: Path) -> None:
-    """200,000 tokens of lines of the chain: the mean error is below a tenth of that of prompting with tokens."""
+    """After five times 155,000 tokens of the chain the mean error is below a tenth of that of prompting with tokens."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "chain"
     folder.mkdir()
@@ -222,10 +222,9 @@ def test_a_trained_model_is_far_nearer_than_prompting(tmp_path: Path) -> None:
             lines.append(line)
         (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
     config = experiment(
-        folder, tokenizer={"name": "bpe", "size": 260, "end": "line"}, stream={"columns": 16, "window": 32},
+        folder, tokenizer={"name": "bpe", "size": 260, "end": "line"}, stream={"columns": 32, "window": 16},
         model={"width": 32, "layers": 2, "compute": {}},
-        train={"steps": 400, "validations": 2, "save_minutes": 9.0, "optimizer": {"name": "adam", "lr": 0.01},
-               "schedule": {"name": "linear"}},
+        train={"steps": 1500, "validations": 2, "save_minutes": 9.0, "optimizer": {"name": "adam", "lr": 0.01}},
     )  # fmt: skip
     run = Run(train(config, tmp_path / "run", "cpu"), "cpu")
     with open_predictor(run) as lm:
