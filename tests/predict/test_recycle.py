@@ -20,7 +20,7 @@ from unrolled.predict.recycle import RecycleAdapterConfig, RecyclePredictor
 from unrolled.runs import Run
 from unrolled.train import train
 from unrolled.train.objectives import Given
-from unrolled.train.objectives.recycle import Recycle
+from unrolled.train.objectives.recycle import Recycle, RecycleConfig
 
 Make = Callable[..., NeuralPredictor]
 
@@ -120,7 +120,7 @@ def test_the_value_is_that_of_the_guesses(predictor: Make) -> None:
         model=model, batch=SimpleNamespace(inputs=ids[:, :-1]), targets=ids[:, 1:], out=out, weight=None, reset=None,
         total=wanted,
     )  # fmt: skip
-    objective = Recycle(Recycle.Config(), RandomStreams(1), model)
+    objective = Recycle(RecycleConfig(), RandomStreams(1), model)
     given = Given(seen, made, 10, 0)  # type: ignore[arg-type]
     assert float(objective.value(given).detach()) == pytest.approx(float(wanted.detach()) / 10)
 
@@ -147,4 +147,4 @@ def test_a_run_exports_its_recycler(tmp_path: Path) -> None:
 
 def test_a_head_that_carries_a_state_is_refused(predictor: Make) -> None:
     with pytest.raises(UsageError, match="carries a state"):
-        Recycle(Recycle.Config(), RandomStreams(1), predictor(counting=True).model)
+        Recycle(RecycleConfig(), RandomStreams(1), predictor(counting=True).model)

@@ -136,7 +136,7 @@ TEXT = (
 def test_the_covers_of_a_text_are_its_tokens(name: str, end: str) -> None:
     """A whole beginning has a string of tokens that ends with it, what the tokenizer makes of it; mostly no other."""
     cls = TOKENIZERS[name]
-    tokenizer = cls.train(cls.Config(size=420, end=end), [(TEXT * 4).encode()])
+    tokenizer = cls.train(cls.Config.parse({"name": name, "size": 420, "end": end}), [(TEXT * 4).encode()])
     symbols = SpelledPredictor(Even(tokenizer.vocab_size), spelling_of(tokenizer))
     state, data = symbols.begin(1), TEXT.encode()
     for size, sign in enumerate(data, 1):
@@ -176,12 +176,12 @@ class Even(NeuralPredictor):
         return Prediction(torch.full((len(state), self.vocab_size), -math.log(self.vocab_size)), None)
 
     def observe(self, state, ids):
-        return (state * 1_000_003 + ids.unsqueeze(1) + 1) % 2_147_483_647
+        return (state * 1_000_003 + ids.unsqueeze(1) + 1) % 2_147_483_647  # type: ignore[operator]
 
 
 def test_words_are_spelled_with_their_spaces() -> None:
     cls = TOKENIZERS["word"]
-    tokenizer = cls.train(cls.Config(min_count=1), [b"the then\nthese the\n"])
+    tokenizer = cls.train(cls.Config.parse({"name": "word", "min_count": 1}), [b"the then\nthese the\n"])
     symbols = SpelledPredictor(Even(tokenizer.vocab_size), spelling_of(tokenizer))
     nats = symbols.window(symbols.begin(1), torch.tensor([list(b"then the\n")])).nll
     assert float(nats.sum()) == pytest.approx(3 * math.log(tokenizer.vocab_size))
@@ -199,7 +199,7 @@ def test_what_cannot_be_spelled() -> None:
         spelling_of(ByteTokenizer())
     cls = TOKENIZERS["number"]
     with pytest.raises(UsageError, match="leave out the symbols"):
-        spelling_of(cls(cls.Config()))
+        spelling_of(cls(cls.Config()))  # type: ignore[call-arg]
     found = spelling("code")
     lm = TableLM(found.tokenizer.encode, 3)
     lm.lockstep = True
@@ -209,7 +209,7 @@ def test_what_cannot_be_spelled() -> None:
 
 @pytest.mark.slow
 def test_a_trained_model_is_far_nearer_than_prompting(tmp_path: Path) -> None:
-    """200,000 tokens of lines of the chain: the mean error is below a tenth of that of prompting with tokens."""
+    """After five times 155,000 tokens of the chain the mean error is below a tenth of that of prompting with tokens."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "chain"
     folder.mkdir()
@@ -222,10 +222,9 @@ def test_a_trained_model_is_far_nearer_than_prompting(tmp_path: Path) -> None:
             lines.append(line)
         (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
     config = experiment(
-        folder, tokenizer={"name": "bpe", "size": 260, "end": "line"}, stream={"columns": 16, "window": 32},
+        folder, tokenizer={"name": "bpe", "size": 260, "end": "line"}, stream={"columns": 32, "window": 16},
         model={"width": 32, "layers": 2, "compute": {}},
-        train={"steps": 400, "validations": 2, "save_minutes": 9.0, "optimizer": {"name": "adam", "lr": 0.01},
-               "schedule": {"name": "linear"}},
+        train={"steps": 1500, "validations": 2, "save_minutes": 9.0, "optimizer": {"name": "adam", "lr": 0.01}},
     )  # fmt: skip
     run = Run(train(config, tmp_path / "run", "cpu"), "cpu")
     with open_predictor(run) as lm:
