@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzz.command import Outcome
+from fuzz.frames import frames
 from fuzz.mutate import damage_bytes, damage_json, damage_tensors
 from fuzz.seeds import Seeds
 from fuzz.settings import setting
@@ -272,4 +273,5 @@ KINDS: dict[str, Callable[[random.Random, Seeds, Path], Case]] = {
     "studies": _study,
     "folders": _folder,
     "stores": _store,
+    "frames": lambda draw, seeds, folder: Case(frames(draw, seeds, folder)),
 }

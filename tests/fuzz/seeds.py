@@ -30,7 +30,7 @@ class Seeds(NamedTuple):
     """home: what all of it lies in. text: a folder with train.txt, valid.txt and test.txt. chars, bytes, made,
     words, counts: finished runs, two neural ones of text, one of a synthetic problem and two of counts; begun: one that
     can be resumed. packed: container by its run. study: a search that is complete. folders: of transformers.
-    store: of the training text of ``chars``."""
+    store: of the training text of ``chars``. frames: a run that writes texts."""
 
     home: Path
     text: Path
@@ -51,6 +51,7 @@ class Seeds(NamedTuple):
     study: Path
     folders: tuple[Path, Path]
     store: Path
+    frames: Path
 
 
 def make_seeds(home: Path) -> Seeds:
@@ -72,6 +73,7 @@ def make_seeds(home: Path) -> Seeds:
     problem = {"name": "copy", "vocab": 3, "length": [2, 3]}
     values = {"task": {"name": "made", "problem": problem, "rows": 2, "valid_rows": 4}, "model": {"width": 4}}
     runs["made"] = train(ExperimentConfig.parse({**values, "train": small}), home / "made", "cpu")
+    runs["frames"] = train(ExperimentConfig.parse(_FRAMES), home / "frames", "cpu")
     shutil.copytree(runs["chars"], home / "begun")
     (home / "begun" / "record.json").unlink()
     for name, kind in (("words", "word"), ("counts", "byte")):
@@ -102,7 +104,7 @@ def make_seeds(home: Path) -> Seeds:
     return Seeds(
         home, text, runs["chars"], runs["bytes"], runs["made"], home / "begun", runs["words"], runs["counts"], packed,
         plain, home / "chars.tsv", home / "ensemble", pairs, table, home / "a.arpa", recipe,
-        _study(home, text), make_folders(home, runs["chars"]), home / "store",
+        _study(home, text), make_folders(home, runs["chars"]), home / "store", runs["frames"],
     )  # fmt: skip
 
 
@@ -125,6 +127,16 @@ def _study(home: Path, text: Path) -> Path:
     return home / "study"
 
 
+_FRAMES = {
+    "task": {
+        "name": "written",
+        "frames": {"name": "strokes", "lines": 4, "held": 2},
+        "head": {"name": "mixture", "components": 2},
+        "batch": 2,
+    },
+    "model": {"width": 4, "layers": 2, "stack": {"kind": "skip"}},
+    "train": {"steps": 2, "validations": 1},
+}
 _SEARCHED = """title = "searched"
 corpus.path = "{text}"
 tokenizer.name = "char"

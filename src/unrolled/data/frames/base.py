@@ -60,7 +60,8 @@ class FrameSplit:
 
     def ids(self, start: int, stop: int) -> np.ndarray:
         """Frames start..stop-1, (frames, channels) float32; so named because a stream asks for the ids of tokens."""
-        return np.array(self._values[start:stop], np.float32)
+        with np.errstate(over="ignore"):  # infinite, which is refused where a file is opened
+            return np.array(self._values[start:stop], np.float32)
 
     def lengths(self) -> np.ndarray:
         """Frames of each sequence."""

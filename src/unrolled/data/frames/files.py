@@ -88,7 +88,8 @@ def _open(path: Path) -> FrameSplit:
 
 def _array(path: Path) -> np.ndarray:
     """An array mapped into memory. Raises UnrolledError where it is none, or is of Python objects."""
+    path = regular_file(path)
     try:
-        return np.load(regular_file(path), mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        return np.lib.format.open_memmap(path, "r")
+    except Exception as error:  # a damaged header fails in many ways, in numpy and in the tokenizer of Python
         raise UnrolledError(f"{path} is no .npy array of numbers: it is damaged, or of another kind.") from error
