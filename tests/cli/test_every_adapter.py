@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import unrolled as ur
 from cli.conftest import Command
 from unrolled.kernels.cpu import why_no_library
 from unrolled.predict import ADAPTERS
@@ -24,9 +25,37 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+@pytest.fixture
+def recycling(folder: Path) -> Path:
+    """The same folder with a run that was trained for recycled steps."""
+    shutil.rmtree(folder / "run")
+    config = {
+        "corpus": {"path": str(folder / "text.txt")},
+        "model": {"width": 8, "layers": 1, "cell": "lstm"},
+        "stream": {"columns": 2, "window": 10},
+        "train": {"steps": 8, "validations": 1, "extra": [{"name": "recycle", "weight": 1.0}]},
+    }
+    ur.train(ur.ExperimentConfig.parse(config), folder / "run", device="cpu")
+    return folder
+
+
+def test_recycled_steps_in_every_verb(unrolled: Command, recycling: Path) -> None:
+    every_verb(unrolled, recycling, "recycle")
+
+
+def test_recycled_steps_need_their_module(unrolled: Command, folder: Path) -> None:
+    code, _, err = unrolled("eval", folder / "run", "--corpus", folder / "text.txt", "--recycle", "alternate")
+    assert code == 2
+    assert "recycle" in err
+
+
 # the run is an LSTM's; tests/cli/test_sets.py has one of attention
-@pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "sets"])
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name not in ("sets", "recycle")])
 def test_an_adapter_in_every_verb(unrolled: Command, folder: Path, name: str) -> None:
+    every_verb(unrolled, folder, name)
+
+
+def every_verb(unrolled: Command, folder: Path, name: str) -> None:
     options = ADAPTERS[name].EXAMPLES[0].model_dump(mode="json", exclude={"name"}, exclude_none=True)
     on = ["--predict", name]
     for option, value in options.items():

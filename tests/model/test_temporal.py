@@ -74,7 +74,7 @@ def test_counts_change_no_bias_of_their_own_period_nor_of_earlier_ones():
             assert torch.equal(after[: period + 1], before[: period + 1])
             later = max(period, 1) + 1  # one period alone tells of no change
             assert not torch.allclose(after[later], before[later])
-    assert not before[0].any()
+    assert not head.shifts()[0].any()
 
 
 def test_what_is_kept_is_made_anew_when_a_weight_changes():

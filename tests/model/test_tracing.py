@@ -101,7 +101,8 @@ def test_a_window_is_its_steps_and_the_states_are_the_models(case: Case) -> None
                 for name, value in numbers(fields).items():
                     assert torch.allclose(slow[f"{layer}.{name}"][:, t], value.flatten(1), atol=1e-12), (layer, name, t)
     assert torch.allclose(out.raw, plain.raw, atol=1e-12)
-    assert torch.allclose(slow["1.h"], plain.raw, atol=1e-12), "h is the output"
+    h = slow["1.h"]
+    assert torch.allclose(h, plain.raw[..., : h.shape[2]], atol=1e-12), "h is the output, or what it begins with"
 
 
 def test_only_what_is_wanted() -> None:

@@ -158,7 +158,7 @@ class Even(NeuralPredictor):
 
     def __init__(self, size: int):
         self.vocab_size, self.start_id = size, 0
-        self.model = None
+        self.model = None  # type: ignore[assignment]
 
     device = torch.device("cpu")  # type: ignore[assignment]
 
