@@ -22,7 +22,7 @@ from unrolled.bench.report import bench_markdown
 
 DOCS = Path(__file__).resolve().parent
 ORDER = (
-    "training", "multiplicative", "sharing", "old-and-new", "mixers", "attention", "stepped", "regularisation", "bf16",
+    "training", "multiplicative", "sharing", "old-and-new", "probe", "mixers", "attention", "stepped", "regularisation", "bf16",
     "speed-intel", "speed-amd", "operations", "step-time", "decoding", "serving",
     "published-code", "scoring", "reading", "test-time", "compression", "recovery", "learned", "texts",
 )  # fmt: skip
