@@ -22,8 +22,8 @@ from unrolled.bench.report import bench_markdown
 
 DOCS = Path(__file__).resolve().parent
 ORDER = (
-    "training", "multiplicative", "sharing", "old-and-new", "probe", "mixers", "attention", "stepped", "regularisation", "bf16",
-    "speed-intel", "speed-amd", "operations", "step-time", "decoding", "serving",
+    "training", "multiplicative", "sharing", "old-and-new", "probe", "mixers", "attention", "stepped", "regularisation",
+    "bf16", "speed-intel", "speed-amd", "operations", "step-time", "decoding", "serving",
     "published-code", "scoring", "reading", "test-time", "compression", "recovery", "learned", "texts",
 )  # fmt: skip
 _PLACE = re.compile(r"<!-- table (?P<name>[\w-]+) -->\n.*?<!-- end -->", flags=re.S)
