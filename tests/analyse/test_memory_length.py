@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from families import cells_by_family
 from unrolled.analyse import MemoryConfig, MemoryUse, autocorrelation, measure_memory, memory_record, passage_of
 from unrolled.analyse.memory.measure import draw_places
-from unrolled.cells import CELLS
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import TokenSplit
 from unrolled.predict import NeuralPredictor
@@ -47,7 +47,7 @@ def plain_norm(model: NeuralPredictor, past: list[int], target: int, lag: int) -
     return math.sqrt(sum(slope * slope for slope in slopes))
 
 
-@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("cell", cells_by_family())
 def test_equals_the_plain_loops(predictor: Make, text: Text, cell: str) -> None:
     model, split, how = predictor(cell), text(90, starts=[0, 40]), config()
     found = measure_memory(model, passage_of(split), how)

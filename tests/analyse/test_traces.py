@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from families import cells_by_family
 from unrolled.analyse import (
     Passage,
     Selection,
@@ -19,7 +20,6 @@ from unrolled.analyse import (
     sites,
     trace_passage,
 )
-from unrolled.cells import CELLS
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.tree import load_tensors
 from unrolled.data import TokenSplit
@@ -30,7 +30,7 @@ Make = Callable[..., NeuralPredictor]
 Text = Callable[..., TokenSplit]
 
 
-@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("cell", cells_by_family())
 def test_every_cell_against_the_plain_loop(predictor: Make, text: Text, cell: str) -> None:
     """Each text read from its start symbol on, one token after another."""
     model, split = predictor(cell), text(180, starts=[0, 140, 141])

@@ -105,7 +105,13 @@ def same_end(run: Path, other: Path) -> None:
     assert len(list((run / "train_state").iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["phases", "accumulate-dropout", "shuffled", "averages"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "phases",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("accumulate-dropout", "shuffled", "averages")),
+    ],
+)
 def test_random_kills(name: str, text: Path, tmp_path: Path) -> None:
     config = setup(name, text, scale=2)
     took = killing.seconds(config, tmp_path / "whole")
