@@ -72,6 +72,9 @@ def test_models_against_periods(unrolled: Command, refused: Refused, tmp_path: P
     still, gone_on = (read_per_token(tmp_path / f"{name}.tsv").log_prob for name in ("2018", "2019"))
     gains = (gone_on - still).reshape(-1, 62).mean(1)  # of each document
     assert gains.mean() > 3 * gains.std(ddof=1) / np.sqrt(len(gains))
+    both = [json.loads(unrolled("grid", frozen, *more, "--json").out)["runs"] for more in ([], ["--corpus", news])]
+    assert both[0] == both[1], "a path is cut as the run's own text"
+    assert "is read as plain text" in unrolled("eval", frozen, "--corpus", news, "--split", "whole").err
     following = unrolled("eval", moving, "--slice", "next", "--json")
     assert json.loads(following.out)["provenance"]["corpus"] == "news.jsonl 2020"
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import unrolled as ur
+from unrolled.core.errors import UsageError
 from unrolled.evaluate import EvalConfig, evaluate_predictor
 from unrolled.evaluate.per_token import read_per_token
 from unrolled.model.heads.softmax import SoftmaxConfig, SoftmaxHead
@@ -75,6 +76,15 @@ def test_counts_change_no_bias_of_their_own_period_nor_of_earlier_ones():
             later = max(period, 1) + 1  # one period alone tells of no change
             assert not torch.allclose(after[later], before[later])
     assert not head.shifts()[0].any()
+
+
+def test_other_periods_than_the_texts_are_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="4 periods and the training text 1"):
+        made().use_periods(torch.ones(1, V))
+    corpus = {"path": str(drifting(tmp_path / "news.jsonl", 1, 2, 30)), "time": "date", "reset": "none"}
+    config = {"corpus": corpus, "model": {"width": 4, "head": "temporal"}, "train": {"steps": 1}}
+    with pytest.raises(UsageError, match=r"set corpus\.reset=document"):
+        ur.train(ur.ExperimentConfig.parse(config), tmp_path / "run", device="cpu")
 
 
 def test_what_is_kept_is_made_anew_when_a_weight_changes():

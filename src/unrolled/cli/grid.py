@@ -17,7 +17,9 @@ def grid(
     time: Annotated[
         str | None, typer.Option(help="With --corpus: where the date is, a field (date) or part of file names (%Y-%m).")
     ] = None,
-    field: Annotated[str, typer.Option(help="With --corpus: the field of the text.")] = "text",
+    field: Annotated[
+        str | None, typer.Option(help="With --corpus: the field of the text; absent: the first run's, or text.")
+    ] = None,
     slices: Annotated[
         str | None, typer.Option(help="year, quarter, month, or days with commas between; absent: the first run's.")
     ] = None,
@@ -42,15 +44,18 @@ def grid(
     from unrolled.evaluate import EvalConfig, evaluate_grid
     from unrolled.runs import Run
 
-    if corpus is None and (time is not None or field != "text"):
+    if corpus is None and (time is not None or field is not None):
         raise UsageError("--time and --field say how --corpus is read; name it, or leave them out.")
     if record is not None:
         ready_output(record)
     use_threads(threads)
     opened = [Run(path, device) for path in runs]
     own = opened[0].config.corpus
-    asked = {"path": corpus, "time": time or own.time or "date", "field": field} if corpus is not None else None
-    chosen = own if asked is None else CorpusConfig.parse(asked)
+    chosen = own
+    if corpus is not None:  # cut as the first run's, where that has dates, so that what it learned is not measured
+        same = own.model_dump(exclude={"name", "base", "slice", "train", "valid", "test"}) if own.time else {}
+        given = {"path": corpus, "time": time or own.time or "date", "field": field or own.field}
+        chosen = CorpusConfig.parse({**same, **given})
     if slices is not None:
         cut = slices if slices in ("year", "quarter", "month") else [one.strip() for one in slices.split(",")]
         chosen = CorpusConfig.parse({**chosen.model_dump(), "slices": cut, "slice": None})

@@ -235,6 +235,11 @@ class Run:
                 self._check_text(parts, parts.splits)
             return open_corpus(self.config.corpus, whole)
         opened, own = open_corpus(corpus, whole), self.config.corpus
+        if own.time is not None and corpus.own and corpus.time is None:
+            note(
+                f"{opened.name} is read as plain text, while {self.path} was trained on documents with a date; --slice "
+                "reads such documents"
+            )
         same = corpus.places() == own.places() and corpus.slice == own.slice
         if not whole and corpus.own and own.own and same and self._changed(opened):
             note(

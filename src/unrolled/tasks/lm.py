@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from unrolled.core import tree
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import MissingCorpusError, Stream, TokenSplit, Window
 from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
@@ -53,10 +54,13 @@ class LM(LanguageTask, StepsTask):
         model.embedding.use_pieces(self.tokenizer.pieces)
         return model
 
-    @staticmethod
-    def _periods(split: TokenSplit) -> int:
-        """Slices in time of the training text; 1 without dates."""
-        return 1 if split.periods is None else int(split.periods.max()) + 1
+    def _periods(self, split: TokenSplit) -> int:
+        """Slices in time of the training text; 1 without dates. Raises UsageError where dates cannot be told apart."""
+        if split.periods is None:
+            if self.config.corpus.time is not None and self.config.model.head.name == "temporal":
+                raise UsageError("the head temporal must know the date of each text; set corpus.reset=document.")
+            return 1
+        return int(split.periods.max()) + 1
 
     def start(self, model: LanguageModel, fresh: bool) -> None:
         """Give a head that asks for them the counts of the training tokens; load the weights to begin with."""

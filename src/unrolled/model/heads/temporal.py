@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from unrolled.core.errors import UsageError
 from unrolled.model.heads.matrix import MatrixConfig
 from unrolled.model.heads.softmax import SoftmaxHead
 
@@ -60,7 +61,7 @@ class TemporalHead(SoftmaxHead):
     """
 
     Config = TemporalConfig
-    EXAMPLES = (TemporalConfig(periods=3, hidden=4), TemporalConfig(periods=1, hidden=3, project=4, bias=False))
+    EXAMPLES = (TemporalConfig(hidden=4), TemporalConfig(periods=1, hidden=3, project=4, bias=False))
 
     def __init__(self, in_width: int, vocab_size: int, config: Any, tied: nn.Parameter | None = None):
         super().__init__(in_width, vocab_size, config, tied)
@@ -78,7 +79,12 @@ class TemporalHead(SoftmaxHead):
 
     @torch.no_grad()
     def use_periods(self, counts: Tensor) -> None:
-        """See :meth:`Head.use_periods`."""
+        """See :meth:`Head.use_periods`. Raises UsageError for another number of periods than the head has."""
+        if counts.shape != self.series.shape:
+            raise UsageError(
+                f"the head temporal has {len(self.series)} periods and the training text {len(counts)}; leave out "
+                "head.periods."
+            )
         level = (counts + 1).double().log() - (counts.sum(1, keepdim=True) + self.vocab_size).double().log()
         mean = level.cumsum(0) / torch.arange(1, len(level) + 1, device=level.device).unsqueeze(1)
         self.series.copy_(level - mean)
