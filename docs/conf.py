@@ -92,6 +92,25 @@ def _heads_page() -> str:
     return "\n".join(parts)
 
 
+def _memories_page() -> str:
+    """The memories page, made from the table: docstrings and options."""
+    from unrolled.model.memory import MEMORIES
+
+    parts = [
+        "# Memories",
+        "",
+        "`--set model.memory.name=NAME` chooses one; its options are `model.memory.OPTION`. What all of them do:",
+        "[memory over segments](../memory.md).",
+        "",
+    ]
+    for name in MEMORIES:
+        cls = MEMORIES[name]
+        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
+        _options(cls, parts)
+        parts.append("")
+    return "\n".join(parts)
+
+
 def _operations_page() -> str:
     """The page of operations, made from the table."""
     from unrolled.kernels import OPERATIONS
@@ -231,6 +250,7 @@ def setup(app: object) -> None:
     (folder / "cells.md").write_text(_cells_page(), encoding="utf-8")
     (folder / "operations.md").write_text(_operations_page(), encoding="utf-8")
     (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
+    (folder / "memories.md").write_text(_memories_page(), encoding="utf-8")
     (folder / "adapters.md").write_text(_adapters_page(), encoding="utf-8")
     (folder / "objectives.md").write_text(_objectives_page(), encoding="utf-8")
     (folder / "problems.md").write_text(_problems_page(), encoding="utf-8")

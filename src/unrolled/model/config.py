@@ -15,6 +15,7 @@ from unrolled.model.dropout import DropoutConfig
 from unrolled.model.embedding import EmbeddingConfig
 from unrolled.model.heads import AnyHeadConfig
 from unrolled.model.heads.softmax import SoftmaxConfig
+from unrolled.model.memory import AnyMemoryConfig
 
 __all__ = ["ModelConfig"]
 
@@ -40,6 +41,9 @@ class ModelConfig(Config):
     )
     embedding: EmbeddingConfig = Field(default=EmbeddingConfig(), description="token embedding")
     stack: StackConfig = Field(default=StackConfig(), description="connection of the layers")
+    memory: AnyMemoryConfig | None = Field(
+        default=None, description="what is carried from one segment of a text to the next (absent: no segments)"
+    )
     head: AnyHeadConfig = Field(default=SoftmaxConfig(), description="output layer")
     dropout: DropoutConfig = Field(default=DropoutConfig(), description="dropout rates by site")
     init_std: float | None = Field(

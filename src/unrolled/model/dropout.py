@@ -88,7 +88,7 @@ class Masks(NamedTuple):
     head: what the head drew for itself. weight: one mapping a layer, parameter's name -> mask of its shape.
     zoneout: one mapping a layer, state field -> (batch, time, width), 1 where the old value stays.
     branch: as output, of each cell and then of each MLP of a residual stack. inner: one mapping a layer, site inside
-    the cell -> mask.
+    the cell -> mask. memory: lengths and hand-overs of the window's segments.
     """
 
     embedding: Tensor | None
@@ -101,6 +101,7 @@ class Masks(NamedTuple):
     zoneout: tuple[Mapping[str, Tensor] | None, ...] = ()
     branch: tuple[Tensor | None, ...] = ()
     inner: tuple[Mapping[str, Tensor] | None, ...] = ()
+    memory: Any = None
 
 
 def cut_masks(masks: Masks | None, low: int, high: int) -> Masks | None:

@@ -8,15 +8,20 @@ __all__ = ["model_flops", "stack_flops"]
 
 
 def stack_flops(model: Any) -> int:
-    """Floating-point operations of the cells' products, per token."""
+    """Floating-point operations of the cells' products, per token; with a memory also of what its vectors take."""
     parts = zip(model.stack.cells(), model.config.layer_cells(), model.config.layer_widths(), strict=True)
-    return sum(CELLS[cell.name].flops_per_token(cell, layer.in_width, size) for layer, cell, size in parts)
+    cells = sum(CELLS[cell.name].flops_per_token(cell, layer.in_width, size) for layer, cell, size in parts)
+    if model.memory is None:
+        return cells
+    memory = model.memory
+    return cells + cells * memory.extra_places // memory.config.segment + memory.flops_per_token()
 
 
 def model_flops(model: Any) -> int:
     """Floating-point operations of all products, per token, without the lookup."""
     rows = model.embedding.looked_up()
-    held = set(map(id, model.stack.layers.parameters())) | set(map(id, rows))
+    apart = [*model.stack.layers.parameters(), *(() if model.memory is None else model.memory.parameters())]
+    held = set(map(id, apart)) | set(map(id, rows))
     rest = sum(2 * p.numel() for p in model.parameters() if p.dim() == 2 and id(p) not in held)
     rest += model.head.extra_flops()
     # what stands between the cells goes over each stream, but for what widens the input

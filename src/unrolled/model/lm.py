@@ -14,11 +14,13 @@ from unrolled.core.random import RandomStreams
 from unrolled.kernels.cell_loop import TableInput
 from unrolled.model.blocks import make_stack
 from unrolled.model.config import ModelConfig
-from unrolled.model.dropout import Masks, apply_mask, check_sites, draw_mask, draw_rows, draw_zoneout
+from unrolled.model.drawing import draw_masks
+from unrolled.model.dropout import Masks, apply_mask, check_sites
 from unrolled.model.embedding import Embedding
 from unrolled.model.ends import Ends
 from unrolled.model.fit import widest
 from unrolled.model.flops import model_flops, stack_flops
+from unrolled.model.memory.segments import ByTime, make_memory, read_segments
 from unrolled.model.outputs import ModelOutput, ModelState
 from unrolled.model.tracing import Wanted, trace_window
 
@@ -60,8 +62,11 @@ class LanguageModel(nn.Module):
             raise UsageError("dropout.branch is for stacks of kind residual; set it to 0, or stack.kind=residual.")
         for norm in self.stack.rms_norms():
             norm.compute = config.compute
+        self.memory = None if config.memory is None else make_memory(config.memory, self.stack)
         if config.init_std is not None:
             self._draw(config.init_std)
+        if self.memory is not None and not self.embedding.weight.is_meta:
+            self.memory.start(float(self.embedding.weight.detach().std()))
         self.embedding.compute = self.stack.compute = self.head.compute = config.compute
 
     def _draw(self, std: float) -> None:
@@ -99,65 +104,15 @@ class LanguageModel(nn.Module):
     def initial_state(self, batch: int) -> ModelState:
         """The state before the first token, on the model's device."""
         args = (batch, self.device, self.dtype)
-        return ModelState(self.stack.initial_state(*args), self.head.initial_state(*args))
+        cells = self.stack.initial_state(*args)
+        cells = cells if self.memory is None else (*cells, self.memory.begin(*args))
+        return ModelState(cells, self.head.initial_state(*args))
 
     def draw_masks(
         self, batch: int, time: int, streams: RandomStreams, window: int, dropout: Any = None, period: Any = None
     ) -> Masks | None:
-        """What is drawn for one training window: dropout masks, and what the head draws; None if nothing is.
-
-        Args:
-            dropout: rates in place of the model's own, a DropoutConfig. period: (batch, time), of each target's text.
-        """
-        d = self.config.dropout if dropout is None else dropout
-        cells, widths = self.config.layer_cells(), self.config.layer_widths()
-        head = self.head.draw_masks(batch, time, d.projected, d.mask == "step", streams, window)
-        head = head if period is None else self.head.placed(head, period.to(self.device))
-        if head is None and not d.model_copy(update={"projected": 0.0}).active:
-            return None
-
-        def draw(rate: float, width: int, site: str, mask: str) -> Tensor | None:
-            shape = (batch, time if mask == "step" else 1, width)
-            return draw_rows(rate, shape, streams, site, window, self.device, self.dtype)
-
-        place = self.device, self.dtype
-        layers = self.stack.cells()
-        outs = [CELLS[c.name].output_width(c, w) for c, w in zip(cells, widths, strict=True)]
-        rows = draw_mask(d.embedding, (self.vocab_size, 1), streams, "embedding", window, *place)
-        matrices = []
-        for i, layer in enumerate(layers if d.weight else ()):
-            shapes = {name: tuple(layer.get_parameter(name).shape) for name in layer.recurrent_weights}
-            drawn = {
-                name: draw_mask(d.weight, shape, streams, f"weight.{i}.{name}", window, *place)
-                for name, shape in shapes.items()
-            }
-            matrices.append({name: mask for name, mask in drawn.items() if mask is not None})
-        kept = []
-        for i, layer in enumerate(layers if d.zoneout else ()):
-            state = layer.initial_state(1, "meta")
-            shapes = {name: (batch, time, getattr(state, name).shape[1]) for name in d.zoneout}
-            kept.append(
-                {
-                    name: draw_zoneout(d.zoneout[name], shape, streams, f"{i}.{name}", window, *place)
-                    for name, shape in shapes.items()
-                }
-            )
-        inner: Any = tuple(
-            {site: draw(d.inner, width, f"inner.{i}.{site}", d.mask) for site, width in layer.inner_sites.items()}
-            for i, layer in enumerate(layers if d.inner else ())
-        )
-        return Masks(
-            rows,
-            draw(d.input, self.embedding.out_width, "input", d.mask),
-            tuple(draw(d.between, out, f"between.{i}", d.mask) for i, out in enumerate(outs[:-1])),
-            tuple(draw(d.state, out, f"state.{i}", d.state_mask) for i, out in enumerate(outs)),
-            draw(d.output, self.stack.out_width, "output", d.mask),
-            head,
-            tuple(matrices),
-            tuple(kept),
-            tuple(draw(d.branch, self.stack.out_width, f"branch.{i}", d.mask) for i in range(self.stack.branches)),
-            inner,
-        )
+        """See :func:`unrolled.model.drawing.draw_masks`."""
+        return draw_masks(self, batch, time, streams, window, dropout, period)
 
     def _noise(self, masks: Masks | None, batch: int) -> tuple[Noise | None, ...]:
         """One a layer; without masks, in evaluation, zoneout mixes old and new in the proportion of its rate."""
@@ -220,7 +175,11 @@ class LanguageModel(nn.Module):
         state = state if state is not None else self.initial_state(batch)
         between, branch = ((),) * 2 if masks is None else (masks.between, masks.branch)
         noise, handed = self._noise(masks, batch), {}
-        raw, cells = self.stack(x, state.cells, reset, between, noise, tap, branch, handed)
+        if self.memory is None:
+            raw, cells = self.stack(x, state.cells, reset, between, noise, tap, branch, handed)
+        else:
+            given, drawn = ByTime(between, noise, branch), None if masks is None else masks.memory
+            raw, cells = read_segments(self.memory, self.stack, x, state.cells, reset, given, tap, handed, drawn)
         dropped = apply_mask(raw, None if masks is None else masks.output)
         return ModelOutput(raw, dropped, ModelState(cells, state.head), handed)
 

@@ -49,8 +49,9 @@ def why_not_packed(model: LanguageModel, quantize: Quantize | None = None) -> st
 
 
 def one_program(model: LanguageModel) -> bool:
-    """Whether embedding and cells can be one program: all cells go step by step. Else they are packed one by one."""
-    return all(isinstance(cell, StepCell) for cell in model.stack.cells())
+    """Whether embedding and cells can be one program: all cells go step by step, without a memory around
+    them. Else they are packed one by one."""
+    return model.memory is None and all(isinstance(cell, StepCell) for cell in model.stack.cells())
 
 
 class PackedBody:

@@ -20,6 +20,7 @@ from unrolled.tokenizer import Tokenizer, load_tokenizer
 __all__ = ["WeightsConfig", "load_weights", "refuse_larger", "weights"]
 
 # mixes perspectives: a model with one of them has none
+_ADDED = "memory."
 _COMBINE = "head.combine"
 # how much larger than its file a model may look before its shapes are compared, and what is too small to be asked
 _LARGER, _SMALL = 4, 1_000_000
@@ -70,7 +71,7 @@ class WeightsConfig(Config):
                     f"{tokenizer.vocab_size:,} here, {differ:,} mean other symbols; read the text by their tokenizer "
                     "with --set weights.tokenizer=true."
                 )
-            load_weights(model, Path(self.file), several=model.stack.streams > 1)
+            load_weights(model, Path(self.file), several=model.stack.streams > 1, added=_ADDED)
         elif self.layout not in LAYOUTS:
             raise unknown_name("layout", self.layout, ["unrolled", *LAYOUTS])
         elif not Path(self.file).is_file():
@@ -81,13 +82,16 @@ class WeightsConfig(Config):
             load_published(model, tensors, self.layout)
 
 
-def load_weights(model: nn.Module, path: Path, prefix: str = "", several: bool = False) -> None:
+def load_weights(
+    model: nn.Module, path: Path, prefix: str = "", several: bool = False, added: str | None = None
+) -> None:
     """Copy saved weights into a model. Raises UnrolledError in one sentence when they do not fit.
 
     Args:
         prefix: of the names that count in the file; others are left alone.
         several: whether the file may be of a model with one perspective, of which this one has several: all begin as
             that one, and what mixes them stays as it is.
+        added: begin of the names of a part that the file may lack as a whole, whose parameters stay as they are.
     """
     if not path.is_file():
         raise UnrolledError(f"{path} does not exist: the run has no checkpoint yet.")
@@ -98,6 +102,8 @@ def load_weights(model: nn.Module, path: Path, prefix: str = "", several: bool =
             name: value.expand(own[name].shape) for name, value in saved.items() if _of_several(own.get(name), value)
         }
         saved |= {_COMBINE: own[_COMBINE].detach(), **alike}
+    if added is not None and not any(name.startswith(added) for name in saved):
+        own = {name: value for name, value in own.items() if not name.startswith(added)}
     if set(saved) != set(own) or any(saved[name].shape != own[name].shape for name in own):
         odd = sorted(set(saved) ^ set(own)) or [n for n in own if saved[n].shape != own[n].shape]
         raise UnrolledError(

@@ -53,7 +53,7 @@ def test_words(client: TestClient) -> None:
     found = asked(client, words=["abc", "de", "", "fgh"])
     assert [row["word"] for row in found["rows"]] == ["abc", "de", "fgh"]
     wanted = [row["surprisal_bits"] for row in rows("abc de\nfgh\n") if row["word"] != "\n"]
-    assert [row["surprisal_bits"] for row in found["rows"]] == wanted
+    assert [row["surprisal_bits"] for row in found["rows"]] == pytest.approx(wanted, rel=1e-6)  # read in other windows
     assert [row["word"] for row in asked(client, words=["abc", "de"], ends=True)["rows"]] == ["abc", "de", "\n"]
 
 

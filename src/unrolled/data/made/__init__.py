@@ -24,6 +24,7 @@ MADE: "Registry[type[Problem]]" = Registry(
         "induction": "unrolled.data.made.copying:Induction",
         "kv_position": "unrolled.data.made.places:KeyPosition",
         "passkey": "unrolled.data.made.places:Passkey",
+        "segments": "unrolled.data.made.segments:Segments",
         "memorise": "unrolled.data.made.storage:Memorise",
         "compress": "unrolled.data.made.storage:Compress",
         "flipflop": "unrolled.data.made.flipflop:FlipFlop",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field, field_validator
@@ -13,13 +13,13 @@ from unrolled.cells.feedforward.mlp import MLPKind
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import Registry
-from unrolled.kernels.cell_loop import TableInput
+from unrolled.kernels.cell_loop import TableInput, dense
 from unrolled.kernels.dispatch import Compute
 from unrolled.model.blocks.glue import Drop, Glue, Layer, TensorGlue
 from unrolled.model.blocks.norm import NormKind, RMSNorm, make_norm
 from unrolled.model.dropout import apply_mask
 
-__all__ = ["BLOCKS", "Stack", "StackConfig", "make_stack"]
+__all__ = ["BLOCKS", "Around", "LayerTap", "Stack", "StackConfig", "make_stack"]
 
 LayerTap = Callable[[int, str, Tensor], None]
 
@@ -32,6 +32,18 @@ BLOCKS: "Registry[type[Stack]]" = Registry(
         "residual": "unrolled.model.blocks.residual:ResidualStack",
     },
 )
+
+
+class Around(Protocol):
+    """What stands around each layer within one call, such as the reading of a memory."""
+
+    def before(self, layer: int, x: Tensor) -> Tensor:
+        """What the layer reads, from what it would read."""
+        ...
+
+    def after(self, layer: int, y: Tensor) -> None:
+        """Hears what the layer puts out."""
+        ...
 
 
 class StackConfig(Config):
@@ -102,7 +114,7 @@ class Stack(nn.Module):
 
     def __init__(self, in_width: int, cells: Sequence[CellConfig], widths: Sequence[int], config: StackConfig):
         super().__init__()
-        self.config, self.compute = config, Compute()
+        self.config, self.compute, self.in_width = config, Compute(), in_width
         outs = [CELLS[c.name].output_width(c, w) for c, w in zip(cells, widths, strict=True)]
         self.streams = self._streams(cells)
         if self.beside and self.streams > 1:
@@ -210,6 +222,7 @@ class Stack(nn.Module):
         tap: LayerTap | None = None,
         branch: Sequence[Tensor | None] = (),
         handed: MutableMapping[str, Tensor] | None = None,
+        around: Around | None = None,
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """Run all layers over a window.
 
@@ -219,6 +232,7 @@ class Stack(nn.Module):
             tap: receives (layer, name, value).
             branch: dropout masks on what a residual stack adds, :attr:`branches` of them.
             handed: receives what the cells hand upwards, see :attr:`Cell.hands`.
+            around: stands around every layer; None: nothing does.
         Returns:
             the output (batch, time, out_width), undropped, and the layers' states.
         """
@@ -227,6 +241,8 @@ class Stack(nn.Module):
 
         def run(i: int, entry: Tensor | TableInput) -> Tensor:
             layer: Any = self.layers[i]
+            if around is not None:
+                entry = around.before(i, dense(entry))
             options: dict[str, Any] = {"noise": noise[i] if noise else None}
             if tap is not None:
                 options["tap"] = partial(tap, i)
@@ -236,6 +252,8 @@ class Stack(nn.Module):
                 given["below"] = entry  # type: ignore[assignment]  # the first layer alone reads a table
             y, new = layer(entry, state[i], reset, **options)
             states.append(new)
+            if around is not None:
+                around.after(i, y)
             return y
 
         def drop(i: int, y: Tensor) -> Tensor:

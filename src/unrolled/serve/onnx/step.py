@@ -19,6 +19,8 @@ _HEAD = "head."
 def why_no_graph(model: LanguageModel) -> str | None:
     """Why one step of a model is no fixed graph of operations; None where it is."""
     cells = [part for part in model.modules() if isinstance(part, Cell)]
+    if model.memory is not None:
+        return f"{model.memory.name}: what a memory does depends on where a segment ends"
     return next((f"{one.name}: {one.no_graph}" for one in cells if one.no_graph), None)
 
 

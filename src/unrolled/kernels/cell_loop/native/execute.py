@@ -156,10 +156,11 @@ class Window(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, *grad_state: Tensor) -> Any:
         library, compiled, low, names, steps, batch, ids, kept = ctx.call
-        tensors = ctx.saved_tensors[: len(names)]
+        saved = ctx.saved_tensors  # asked for once: where a segment is computed again, each is handed out once
+        tensors = saved[: len(names)]
         named = dict(zip(names, (one.detach() for one in tensors), strict=True))
         storages = _entering(compiled, named, ids)
-        storages |= dict(zip(kept, ctx.saved_tensors[len(names) :], strict=True))
+        storages |= dict(zip(kept, saved[len(names) :], strict=True))
         storages["grad.y"] = rows_in_order(grad_y)
         for name, grad in zip(compiled.fields, grad_state, strict=True):
             storages[f"carry.{name}"] = carry = grad.new_empty(2, *grad.shape)

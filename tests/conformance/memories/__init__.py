@@ -1,0 +1,1 @@
+"""What every memory must do, by its row of the table."""
