@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unrolled.cells.parts.pieces import borders
 from unrolled.core.random import RandomStreams
 
 __all__ = ["Drawn", "Piece", "draw", "plan"]
@@ -65,9 +66,4 @@ def plan(
     if drawn.keep:
         number = np.minimum(np.cumsum(ends, 1) - 1, len(drawn.keep) - 1)
         cuts |= ends & ~np.asarray(drawn.keep)[np.maximum(number, 0)]
-    borders = begins.any(0)
-    borders[1:] |= ends[:, :-1].any(0)
-    borders[0] = True
-    lows = np.flatnonzero(borders).tolist()
-    pieces = zip(lows, [*lows[1:], time], strict=True)
-    return [Piece(a, b, begins[:, a], reset[:, a], ends[:, b - 1], cuts[:, b - 1]) for a, b in pieces]
+    return [Piece(a, b, begins[:, a], reset[:, a], ends[:, b - 1], cuts[:, b - 1]) for a, b in borders(begins, ends)]
