@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CELLS",
+    "ENCODERS",
     "AnyCellConfig",
     "Cell",
     "CellConfig",
@@ -25,6 +26,14 @@ __all__ = [
     "Tap",
     "Weights",
 ]
+
+ENCODERS: "Registry[Any]" = Registry(
+    "encoder",
+    {
+        "bidirectional": "unrolled.cells.encoders.bidirectional:Bidirectional",
+    },
+)
+"""Cells that read whole rows, for tasks that are no language models; a config of a cell finds them by name too."""
 
 CELLS: "Registry[Any]" = Registry(
     "cell",
@@ -92,6 +101,7 @@ CELLS: "Registry[Any]" = Registry(
         "gaussian_window": "unrolled.cells.gated.gaussian_window:GaussianWindow",
     },
     default="lstm",
+    beside=ENCODERS,
 )
 
 AnyCellConfig = Annotated[SerializeAsAny[CellConfig], BeforeValidator(CELLS.parse)]

@@ -77,6 +77,8 @@ class Cell(nn.Module):
         hands: names of the values that the cell hands to the layers above, within a window. Such a cell's ``forward``
             takes one more argument, ``handed``, a mapping name -> tensor (batch, time, ...): what cells below have put
             there, and where it puts its own; an empty one where it stands alone.
+        encodes: whether every output may see the whole row, so that no language model can be made of it; see
+            :class:`unrolled.cells.encoders.base.EncoderCell`.
         place: where it stands in its stack; see :meth:`take_place`.
         compute: backend and precision; set by the model that holds the cell.
     Raises:
@@ -98,6 +100,7 @@ class Cell(nn.Module):
     parameter_rules: Mapping[str, ParameterRule] = {}
     no_graph: str | None = None
     hands: tuple[str, ...] = ()
+    encodes: bool = False
 
     def __init__(self, in_width: int, width: int, config: Any):
         super().__init__()

@@ -63,22 +63,27 @@ class Registry(Generic[T]):
         kind: what a row is, for messages ("cell", "head").
         rows: name -> "module:Class".
         default: the row that a table of options without ``name`` means; None where a name must be given.
+        beside: another table, whose rows are found here by name too, but are none of those that this one lists.
     """
 
-    def __init__(self, kind: str, rows: Mapping[str, str], default: str | None = None):
-        self.kind, self.default = kind, default
+    def __init__(
+        self, kind: str, rows: Mapping[str, str], default: str | None = None, beside: "Registry[T] | None" = None
+    ):
+        self.kind, self.default, self.beside = kind, default, beside
         self._rows: dict[str, str | T] = dict(rows)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self._rows or (self.beside is not None and name in self.beside)
 
     def __getitem__(self, name: str) -> T:
         """The class registered under ``name``. Raises UsageError with the nearest name if there is none."""
+        if self.beside is not None and name in self.beside:
+            return self.beside[name]
         if name not in self._rows:
-            raise unknown_name(self.kind, name, self._rows)
+            raise unknown_name(self.kind, name, [*self._rows, *(self.beside or ())])
         row = self._rows[name]
         if isinstance(row, str):
             module, _, attribute = row.partition(":")
@@ -87,7 +92,7 @@ class Registry(Generic[T]):
 
     def add(self, name: str, row: "str | T") -> None:
         """Register a class, or its "module:Class", from a program. Names are never taken over silently."""
-        if name in self._rows:
+        if name in self:
             raise UsageError(f"{self.kind} {name!r} is already registered; choose another name.")
         self._rows[name] = row
 
@@ -110,7 +115,9 @@ class Registry(Generic[T]):
         if "name" not in value and self.default is not None:
             value = {**value, "name": self.default}
         if "name" not in value:
-            raise UsageError(f"{_a(self.kind)} needs the key 'name', one of: {', '.join(sorted(self._rows))}.")
+            raise UsageError(
+                f"{_a(self.kind)} needs the key 'name', one of: {', '.join(sorted([*self, *(self.beside or ())]))}."
+            )
         cls: type[BaseModel] = self[str(value["name"])].Config  # type: ignore[attr-defined]
         try:
             return cls.model_validate(dict(value))

@@ -12,7 +12,13 @@ __all__ = ["Ends"]
 
 
 class Ends:
-    """Of a language model: an embedding, and a head over the vocabulary. A subclass puts others in their place."""
+    """Of a language model: an embedding, and a head over the vocabulary. A subclass puts others in their place.
+
+    Attributes:
+        whole: whether the model reads whole rows and predicts none of what it reads, so that layers may see all of it.
+    """
+
+    whole: bool = False
 
     def reader(self, config: ModelConfig, vocab_size: int) -> Embedding:
         """What makes the stack's input; it has ``out_width``, ``weight``, ``compute`` and ``looked_up``."""

@@ -44,7 +44,8 @@ class LanguageModel(nn.Module):
         ends = ends or Ends()
         if config.params is not None:
             config = fit_width(config, vocab_size, config.params, ends)
-        _check_causal(config)
+        if not ends.whole:
+            _check_causal(config)
         self.config, self.vocab_size = config, vocab_size
         widths = config.layer_widths()
         self.embedding = ends.reader(config, vocab_size)
@@ -234,6 +235,11 @@ class LanguageModel(nn.Module):
 
 def _check_causal(config: ModelConfig) -> None:
     for cell in config.layer_cells():
+        if CELLS[cell.name].encodes:
+            raise UsageError(
+                f"a layer of {cell.name} reads whole rows, so that a language model of it would see what it has to "
+                "predict; train it with task.name=classify, or take another cell."
+            )
         if prefix := CELLS[cell.name].causal_from(cell):
             raise UsageError(
                 f"a layer of {cell.name} shows the first {prefix} tokens of a document to each of them, so a language "

@@ -1,0 +1,1 @@
+"""What every encoder must do, by its row of the table."""
