@@ -142,7 +142,7 @@ def test_rate_one_is_the_memory_of_transformer_xl() -> None:
     q = (x[0] @ cell.query.T).view(20, 2, 4)
     k, v = ((x[0] @ part.T).view(20, 2, 4) for part in cell.weight.chunk(2))
     far = (sinusoid(torch.arange(20).double(), 8) @ cell.distance.T).view(20, 2, 4)
-    u, w = cell.content.view(2, 4), cell.place.view(2, 4)
+    u, w = cell.content_bias.view(2, 4), cell.place_bias.view(2, 4)
     for t in range(20):
         start, y = max(0, t // 3 * 3 - 9), []
         for h in range(2):

@@ -99,7 +99,7 @@ class Compressive(AttentionCell):
             nn.Parameter(torch.empty(2 * width, in_width)),
         )
         self.out, self.distance = nn.Parameter(torch.empty(width, width)), nn.Parameter(torch.empty(width, width))
-        self.content, self.place = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
+        self.content_bias, self.place_bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
         self.map = nn.Parameter(torch.empty(in_width, config.rate * in_width)) if config.compress == "conv" else None
         self.parameter_rules = {"map": ParameterRule(drawn=False)} if config.compress == "conv" else {}
         self.reset_parameters()
@@ -108,7 +108,7 @@ class Compressive(AttentionCell):
     def reset_parameters(self) -> None:
         """Draw the weights anew."""
         fill(by_fan_in, [self.query, self.weight, self.out, self.distance])
-        fill(nn.init.zeros_, [self.content, self.place])
+        fill(nn.init.zeros_, [self.content_bias, self.place_bias])
         if self.map is not None and not self.map.is_meta:
             self.map.copy_(torch.eye(self.in_width).repeat(1, self.config.rate) / self.config.rate)
 
@@ -188,7 +188,7 @@ class Compressive(AttentionCell):
         distance = own.view(1, -1, 1) - places
         far = sinusoid(torch.arange(total, device=q.device, dtype=torch.float64), self.width).to(q.dtype)
         r = cut_heads(self.linear("distance", far.unsqueeze(0)), c.heads)[0]
-        content, place = (part.view(c.heads, -1) for part in (self.content, self.place))
+        content, place = (part.view(c.heads, -1) for part in (self.content_bias, self.place_bias))
         by_distance = torch.einsum("bthd,khd->bhtk", q + place, r)
         bias = by_distance.gather(3, distance.clamp(0, total - 1).unsqueeze(1).expand(-1, c.heads, -1, -1))
         scale = q.shape[-1] ** -0.5
