@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unrolled.analyse import Labelled, find_sst2, read_labelled
+from unrolled.analyse import Labelled, read_labelled
 from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.data.labelled.reading import find_sst2
 
 CSV = 'label,sentence\n1,"Good, ""really"" good\nover two lines"\n0,bad\n1,plain\n'
 TSV = 'label\tsentence\n1\tan "odd quote\n0\tbad\n1\tplain\n'
@@ -48,7 +49,7 @@ def test_columns_and_classes(tmp_path: Path) -> None:
         ("a.csv", "label,text\n1,a\n", "unknown column of .* 'sentence'; known: label, text"),
         ("a.csv", "label,sentence\n1,a\n2,b\n3,c\n", "must have two labels in 'label', and has 3"),
         ("a.csv", "label,sentence\n1,a\n", r"and has 1 \('1'\)"),
-        ("a.csv", "label,sentence\n", r"and has 0 \(none\)"),
+        ("a.csv", "label,sentence\n", "has no sentences"),
         ("a.tsv", "label\tsentence\n1\t1\tgood\tx\n", r"line 2 of .* has 4 field\(s\), more than the header \(2\)"),
         ("a.csv", "label,sentence\n1\n", r"line 2 of .* has 1 field\(s\), fewer than the header \(2\)"),
         ("a.jsonl", '{"label": 1}\n', "line 1 of .* has no text 'sentence'"),

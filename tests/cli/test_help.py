@@ -16,6 +16,7 @@ VERBS = [
     ["serve"],
     ["store"],
     ["load-test"],
+    ["label"],
     ["merge"],
     ["pairs"],
     ["probe"],

@@ -2,7 +2,7 @@
 
 from unrolled.analyse.features.make import Features, FeaturesConfig, features_of_run
 from unrolled.analyse.features.report import features_record, plot_histogram, write_features
-from unrolled.analyse.labelled import Labelled, find_sst2, read_labelled
+from unrolled.analyse.labelled import Labelled, read_labelled
 from unrolled.analyse.length.measure import LengthConfig, LengthUse, measure_length
 from unrolled.analyse.length.report import length_record, write_length_use
 from unrolled.analyse.loss_parts.measure import (
@@ -102,7 +102,6 @@ __all__ = [
     "draw_corruption",
     "features_of_run",
     "features_record",
-    "find_sst2",
     "fit_bag_of_words",
     "fit_logistic",
     "labels",

@@ -33,6 +33,7 @@ def main() -> None:
         importing,
         info,
         inspect,
+        label,
         load_test,
         merge,
         pairs,

@@ -54,6 +54,7 @@ TASKS: "Registry[type[Task]]" = Registry(
         "counts": "unrolled.tasks.counts:Counts",
         "made": "unrolled.tasks.made:Made",
         "frames": "unrolled.tasks.frames:Frames",
+        "classify": "unrolled.tasks.classify:Classify",
         "written": "unrolled.tasks.written:Written",
     },
     default="lm",

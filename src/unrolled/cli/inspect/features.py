@@ -49,11 +49,11 @@ def features(
         FeaturesConfig,
         features_of_run,
         features_record,
-        find_sst2,
         read_labelled,
         write_features,
     )
     from unrolled.core.errors import UsageError
+    from unrolled.data.labelled.reading import find_sst2
 
     states = {"layer": layer, "state": state, "pool": pool, "batch": batch}
     config = FeaturesConfig.parse({"states": states, "held_out": held_out, "bins": bins, "seed": seed})
