@@ -43,7 +43,7 @@ def test_float32_at_length_four_hundred_and_odd(name: str) -> None:
 
 
 @pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize(("n", "count"), [(1, 1), (3, 5), (16, 9), (17, 4), (40, 40), (5, 33)])
+@pytest.mark.parametrize(("n", "count"), [(1, 1), (3, 5), (16, 9), (17, 4), (40, 40), (5, 33), (20, 50), (4, 100)])
 def test_what_a_block_adds_ahead_and_its_gradients(n: int, count: int, plain: bool) -> None:
     kernel, u = draw(3, 30, seed=1).requires_grad_(), draw(2, n, 3).requires_grad_()
     whole = fft_conv(torch.cat([u, u.new_zeros(2, count, 3)], 1), kernel, "reference")[:, n:]

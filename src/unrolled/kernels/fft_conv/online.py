@@ -54,7 +54,10 @@ class Filter:
         Returns:
             (batch, count, width).
         """
-        n = u.shape[1]
+        n, wanted = u.shape[1], count
+        count = max(1, min(count, self.taps.shape[1] - 1))  # no tap reaches further
+        if count < wanted:
+            return pad(self.ahead(u, count), (0, 0, 0, wanted - count))
         reach = n + count - 1  # lags 1 ... reach act
         if self.plain or n <= _SHORT:
             lags = torch.arange(count, device=u.device).unsqueeze(1) + torch.arange(n, 0, -1, device=u.device)
