@@ -29,6 +29,7 @@ _RATIOS = {
     "plain": "x plain",
     "onnxruntime": "x ONNX Runtime",
     "float32": "x float32",
+    "draw": "x draws",
 }
 
 

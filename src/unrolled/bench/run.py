@@ -129,13 +129,13 @@ def _check(rows: list[Row], smallest: Sizes, tell: Tell) -> dict[Row, _Verdict]:
     done: dict[Row, tuple[str, str | None]] = {}
     verdicts = {}
     for i, row in enumerate(rows):
-        key = row._replace(sizes=smallest, mode="decode" if row.mode == "decode" else "")
+        key = row._replace(sizes=smallest, mode="decode" if row.mode == "decode" else "", way="")
         reason = cannot(row)
         if reason is not None:
             verdicts[row] = _Verdict("cannot", reason, 0)
             continue
         if key not in done:
-            done[key] = _status(row, smallest, lambda what, i=i: tell(what, _CHECKED * i / len(rows)))
+            done[key] = _status(row._replace(way=""), smallest, lambda what, i=i: tell(what, _CHECKED * i / len(rows)))
         verdicts[row] = _Verdict(*done[key], amount_of(row))
     return verdicts
 
@@ -177,6 +177,7 @@ def _record(row: Row, verdict: _Verdict, samples: dict[Row, list[Sample]], memor
         "mode": row.mode,
         "layers": row.layers,
         "vocabulary": row.vocabulary,
+        "way": row.way,
         "status": verdict.status,
         "reason": verdict.reason,
         "amount": amount,
