@@ -76,6 +76,11 @@ class BenchConfig(Config):
         "one there is (absent: 60, or 8 for each row where that is more)",
     )
     peers: bool = Field(default=True, description="time torch.nn.LSTM or GRU, the reference and the published loop too")
+    clock: Literal["wall", "cpu"] = Field(
+        default="wall",
+        description="what is timed: wall-clock time, or CPU time of the process, all its threads added up, which other "
+        "programs disturb less; the limit of seconds is of the same clock",
+    )
     seed: int = Field(default=0, description="draws the order of the rows in each repetition")
     peak_size: PositiveInt = Field(
         default=2048, description="rows and columns, at most, of the matrices whose product is the peak"

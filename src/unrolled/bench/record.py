@@ -76,7 +76,7 @@ class BenchRecord(VersionedConfig):
     native: str = Field(description="instruction set that the native library uses, or why there is none")
     instruction_sets: tuple[str, ...] = Field(description="those of the native library that the processor has")
     repetitions: int = Field(description="repetitions that were made")
-    wall_seconds: float = Field(description="seconds of the repetitions together")
+    wall_seconds: float = Field(description="seconds of the repetitions together, by the clock of the config")
     peaks: dict[str, PeakRecord] = Field(description="what the machine reached of each kind that bounds a row")
     rows: tuple[RowRecord, ...] = Field(description="the table")
 
