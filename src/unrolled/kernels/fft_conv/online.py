@@ -44,7 +44,7 @@ class Filter:
     def __init__(self, taps: Tensor, plain: bool = False):
         self.taps, self.plain = taps, plain
         self._spectra: dict[int, Tensor] = {}
-        self._near: dict[int, Tensor] = {}
+        self._back: Tensor | None = None
 
     def ahead(self, u: Tensor, count: int) -> Tensor:
         """What inputs add to the outputs after them: z(s) = sum over i < n of K(s + 1 + i) u(n - 1 - i), s < count.
@@ -72,10 +72,11 @@ class Filter:
     def near(self, u: Tensor) -> Tensor:
         """The sum at the newest input over the inputs that are given. u: (batch, n, width), the newest last. Returns
         (batch, width)."""
-        n = u.shape[1]
-        if n not in self._near:
-            self._near[n] = pad(self.taps[:, :n], (0, max(0, n - self.taps.shape[1]))).flip(1).t().contiguous()
-        return (u * self._near[n]).sum(1)
+        taps = self.taps.shape[1]
+        n = min(u.shape[1], taps)
+        if self._back is None:
+            self._back = self.taps.flip(1).t().contiguous()
+        return (u[:, -n:] * self._back[taps - n :]).sum(1)
 
     def _lags(self, reach: int) -> Tensor:
         """Taps 1 ... reach, zeros beyond the last."""
