@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import time
 from typing import Any
 
 import pytest
@@ -297,16 +296,3 @@ def test_every_width_is_looked_at_before_anything_is_checked() -> None:
     with pytest.raises(UsageError, match="the width of a rwkv7 is a multiple of 64 here, not 80"):
         run_bench(config, lambda what, done: heard.append(what))
     assert heard == []
-
-
-def test_the_clock_of_the_process_does_not_count_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the wall a call that sleeps takes so long, by the CPU nearly nothing."""
-    monkeypatch.setattr("unrolled.bench.run.call_of", lambda *_: lambda: time.sleep(0.03))
-    found = {}
-    for clock in ("wall", "cpu"):
-        given = {**SMALL, "cells": ("gru",), "backends": ("generic",), "peers": False, "clock": clock, "seconds": 1.5}
-        record = run_bench(BenchConfig.parse({**given, "repeats": 1}))
-        assert record.rows[0].seconds is not None
-        found[clock] = record.rows[0].seconds.median
-        assert ("CPU seconds" in " ".join(machine_lines(record))) == (clock == "cpu")
-    assert found["wall"] >= 0.03 > 5 * found["cpu"]
