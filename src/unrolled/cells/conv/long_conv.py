@@ -104,8 +104,8 @@ class LongConv(MixerCell):
     Deviations: no dropout of taps; text without an end, which filters of T taps allow.
 
     A window is a convolution by transforms. Single steps go by ``online``: the whole sum (T multiply-adds), or past
-    inputs are added ahead (FutureFill): O(sqrt(T log T)) a step, or O(log² T) beside a direct sum over the open block of
-    some 2 sqrt(T). Then the state holds 2T inputs and sums (epoched: T and a block), the open block, and a count.
+    inputs are added ahead (FutureFill): O(sqrt(T log T)) a step, or O(log² T) beside a direct sum over the open block
+    of some 2 sqrt(T). Then the state holds 2T inputs and sums (epoched: T and a block), the open block, and a count.
 
     Parameters: without gates I(T + 1) + 2N(I + 1); with them 3N(I + kernel + 1) + N(T + 1) + N(N + 1).
     """
