@@ -51,7 +51,8 @@ def refusal(line: str) -> str | None:
         if name not in command.commands:  # type: ignore[attr-defined]
             return f"no verb {name}"
         command = command.commands[name]  # type: ignore[attr-defined]
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    given = [option for one in command.params for option in (*one.opts, *one.secondary_opts)]  # --peers, --no-peers
+    known = {*given, "--help", "-h"}
     odd = [word for word in words if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
     return f"no option {odd[0]}" if odd else None
 

@@ -28,6 +28,14 @@ def test_every_backend_passes(name: str) -> None:
         assert fault(row(name, backend), OWN) is None
 
 
+@pytest.mark.parametrize(("name", "backend"), [("window_attention", "dense"), ("long_conv", "fft")])
+def test_counts_in_a_state_stay_counts(name: str, backend: str) -> None:
+    options: dict[str, Any] = (
+        {"context": 3, "heads": 1} if name == "window_attention" else {"length": 5, "online": "quasilinear"}
+    )
+    assert fault(row(name, backend, **options), OWN) is None
+
+
 def test_the_published_scan_passes() -> None:
     assert fault(Row("diag_scan", None, PUBLISHED, "float32", OWN, "both"), OWN) is None
 

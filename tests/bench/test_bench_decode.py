@@ -12,7 +12,9 @@ from unrolled.bench.onnx_peer import why_no_onnx
 from unrolled.bench.plan import ONNX, PLAIN, PREPARED, Row, Sizes, plan
 from unrolled.bench.subjects import amount_of, case_of, make_cell
 from unrolled.cells import CELLS
+from unrolled.core.errors import UsageError
 from unrolled.kernels.cpu import why_no_library
+from unrolled.predict import NeuralPredictor
 
 needs_library = pytest.mark.skipif(why_no_library() is not None, reason=str(why_no_library()))
 needs_onnx = pytest.mark.skipif(why_no_onnx() is not None, reason=str(why_no_onnx()))
@@ -91,3 +93,40 @@ def test_a_measurement() -> None:
     assert (int8.layers, int8.vocabulary, int8.name) == (2, 30, "2 x lstm")
     assert record.peaks["read"].measured >= 4
     assert "x ONNX Runtime" in bench_table(record)[0]
+
+
+WAYS = ("temperature=0", "top_p=0.5,no_repeat=2", "beams")
+
+
+@needs_library
+def test_ways_of_choosing_are_timed_beside_plain_draws() -> None:
+    config = BenchConfig.parse({**SMALL, "cells": ("lstm",), "vocabulary": 256, "peers": False, "ways": WAYS})
+    record = run_bench(config)
+    assert [(one.way, one.status) for one in record.rows] == [(way, "measured") for way in ("", "draw", *WAYS)]
+    assert [set(one.faster_than) for one in record.rows] == [set(), set(), {"draw"}, {"draw"}, {"draw"}]
+    assert len({one.key() for one in record.rows}) == 5
+    assert record.rows[3].name == "2 x lstm, top_p=0.5,no_repeat=2"
+    assert "x draws" in bench_table(record)[0]
+
+
+@pytest.mark.parametrize("way", ["draw", *WAYS])
+def test_a_way_writes_as_many_texts_of_so_many_bytes(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    read: list[int] = []
+    own = row(backend=PLAIN)._replace(vocabulary=256, way=way)
+    case = case_of(own, OWN, Material(torch.float32))
+    observe = NeuralPredictor.observe
+    monkeypatch.setattr(
+        NeuralPredictor, "observe", lambda self, state, ids: (read.append(len(ids)), observe(self, state, ids))[1]
+    )
+    with torch.no_grad():
+        case.forward()
+    # the last byte of a text is not read
+    assert read == [OWN.batch] * (OWN.window - 1)
+
+
+def test_ways_that_there_are_not_and_where_they_are_none() -> None:
+    with pytest.raises(UsageError, match="did you mean 'top_p'"):
+        BenchConfig.parse({**SMALL, "vocabulary": 256, "ways": ("topp=0.3",)})
+    for wrong in ({"vocabulary": 30}, {"vocabulary": 256, "passes": ("both",)}):
+        with pytest.raises(UsageError, match="with the pass decode over bytes"):
+            BenchConfig.parse({**SMALL, **wrong, "ways": ("top_k=3",)})

@@ -1,12 +1,14 @@
 """The repetitions, with a clock and peaks of the tests' own."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from unrolled.bench import machine_lines, run_bench
 from unrolled.bench.config import BenchConfig
 from unrolled.bench.measure import Sample, Work, measure, timed
 from unrolled.bench.peak import Peaks, amount_of_peak, peak_memory, peak_speed
@@ -179,3 +181,17 @@ def test_peak_memory_where_the_system_does_not_tell(tmp_path: Path) -> None:
     assert peak_memory(lambda: None, tmp_path / "none") is None
     (tmp_path / "status").write_text("VmRSS: 3 kB\n")
     assert peak_memory(lambda: None, tmp_path) is None
+
+
+def test_the_clock_of_the_process_does_not_count_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the wall a call that sleeps takes so long, by the CPU nearly nothing."""
+    monkeypatch.setattr("unrolled.bench.run.call_of", lambda *_: lambda: time.sleep(0.03))
+    found = {}
+    for clock in ("wall", "cpu"):
+        small = {"widths": (8,), "batches": (2,), "windows": (4,), "peak_size": 16, "least_seconds": 1e-6}
+        given = {**small, "cells": ("gru",), "backends": ("generic",), "peers": False, "clock": clock, "seconds": 1.5}
+        record = run_bench(BenchConfig.parse({**given, "repeats": 1}))
+        assert record.rows[0].seconds is not None
+        found[clock] = record.rows[0].seconds.median
+        assert ("CPU seconds" in " ".join(machine_lines(record))) == (clock == "cpu")
+    assert found["wall"] >= 0.03 > 5 * found["cpu"]

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, field_validator, model_validator
 
+from unrolled.bench.ways import sampler_of
 from unrolled.cells import CELLS, CellConfig
 from unrolled.core.config import Config
+from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
 from unrolled.kernels import OPERATIONS
 from unrolled.kernels.dispatch import measurable, operation_named
@@ -61,6 +63,11 @@ class BenchConfig(Config):
     )
     layers: PositiveInt = Field(default=2, description="layers of the model that decodes")
     vocabulary: PositiveInt = Field(default=256, description="ids of the model that decodes")
+    ways: tuple[str, ...] = Field(
+        default=(),
+        description="ways of choosing the next token, each timed as texts of the pass decode beside plain draws: "
+        "settings of the sampler with commas between, or beams",
+    )
     repeats: int = Field(default=7, ge=1, description="repetitions; in each of them every row is timed once")
     seconds: float | None = Field(
         default=None,
@@ -69,6 +76,11 @@ class BenchConfig(Config):
         "one there is (absent: 60, or 8 for each row where that is more)",
     )
     peers: bool = Field(default=True, description="time torch.nn.LSTM or GRU, the reference and the published loop too")
+    clock: Literal["wall", "cpu"] = Field(
+        default="wall",
+        description="what is timed: wall-clock time, or CPU time of the process, all its threads added up, which other "
+        "programs disturb less; the limit of seconds is of the same clock",
+    )
     seed: int = Field(default=0, description="draws the order of the rows in each repetition")
     peak_size: PositiveInt = Field(
         default=2048, description="rows and columns, at most, of the matrices whose product is the peak"
@@ -84,6 +96,14 @@ class BenchConfig(Config):
     def budget(self, rows: int) -> float:
         """Seconds for the whole measurement of so many rows."""
         return max(_SECONDS, _SECONDS_A_ROW * rows) if self.seconds is None else self.seconds
+
+    @model_validator(mode="after")
+    def _choosing(self) -> "BenchConfig":
+        for way in self.ways:
+            sampler_of(way)
+        if self.ways and ("decode" not in self.passes or self.vocabulary != 256):
+            raise UsageError("ways of choosing are timed with the pass decode over bytes; give it, and 256 ids.")
+        return self
 
     @field_validator("backends")
     @classmethod

@@ -10,6 +10,7 @@ from torch import Tensor
 from unrolled.bench.material import Case, Material
 from unrolled.bench.onnx_peer import onnx_step, why_no_onnx
 from unrolled.bench.plan import ONNX, PREPARED, Row, Sizes
+from unrolled.bench.ways import choosing
 from unrolled.cells import CELLS
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.predict import NeuralPredictor, PackedPredictor
@@ -59,24 +60,30 @@ def decode_case(row: Row, sizes: Sizes, material: Material) -> Case:
     model: LanguageModel = material.module(key, lambda: LanguageModel(config, vocabulary))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (sizes.window, sizes.batch), generator=generator)
+    if row.way:
+        return Case({}, choosing(row.way, _predictor(row, model), sizes), None)
     run = _with_onnx(row, model, ids) if row.backend == ONNX else _with_predictor(row, model, ids)
     return Case({}, run, None)
 
 
-def _with_predictor(row: Row, model: LanguageModel, ids: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+def _predictor(row: Row, model: LanguageModel) -> NeuralPredictor:
     if row.backend == PREPARED:
-        predictor: NeuralPredictor = PackedPredictor(model, 0, quantize=_quantize(row))
-    else:
-        predictor = NeuralPredictor(model, 0)
+        return PackedPredictor(model, 0, quantize=_quantize(row))
+    return NeuralPredictor(model, 0)
+
+
+def _with_predictor(row: Row, model: LanguageModel, ids: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    predictor = _predictor(row, model)
     steps = list(ids.unbind(0))
     start = predictor.begin(ids.shape[1])
 
     def run() -> tuple[Tensor, ...]:
-        state, found = start, []
-        for token in steps:
-            found.append(predictor.predict(state).log_prob)
+        # in one place: small tensors that are kept between the parts of a large state would spoil its memory
+        state, found = start, torch.empty(*ids.t().shape, row.vocabulary)
+        for t, token in enumerate(steps):
+            found[:, t] = predictor.predict(state).log_prob
             state = predictor.observe(state, token)
-        return (torch.stack(found, 1),)
+        return (found,)
 
     return run
 

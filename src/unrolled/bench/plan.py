@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from unrolled.bench.config import BenchConfig
+from unrolled.bench.ways import DRAW
 from unrolled.cells import CELLS, CellConfig, StepCell
 from unrolled.kernels import OPERATIONS
 from unrolled.kernels.dispatch import Operation, Sizes, measurable, operation_named
@@ -35,7 +36,8 @@ class Row(NamedTuple):
 
     subject: the name of a cell or an operation, or a peer such as ``torch.nn.LSTM``. config: of the cell, else None.
     backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch, ``peer`` for
-    what torch has beside an operation. layers, vocabulary: of the model that decodes; 0 in other passes.
+    what torch has beside an operation. layers, vocabulary: of the model that decodes; 0 in other passes. way: how it
+    chooses; empty where it reads what is given.
     """
 
     subject: str
@@ -46,6 +48,7 @@ class Row(NamedTuple):
     mode: str
     layers: int = 0
     vocabulary: int = 0
+    way: str = ""
 
     def operation(self) -> Operation | None:
         """The operation that is measured; None where a cell or a module of torch is."""
@@ -55,7 +58,8 @@ class Row(NamedTuple):
     @property
     def name(self) -> str:
         name = self.subject if self.config is None else label(self.config)
-        return f"{self.layers} x {name}" if self.layers else name
+        name = f"{self.layers} x {name}" if self.layers else name
+        return f"{name}, {self.way}" if self.way else name
 
 
 def label(config: CellConfig) -> str:
@@ -86,6 +90,8 @@ def _published(row: Row) -> bool:
 
 def peers_of(row: Row) -> dict[str, Row]:
     """What a row is compared with, by the name of the ratio; a row is no peer of itself."""
+    if row.way:
+        return {} if row.way == DRAW else {DRAW: row._replace(way=DRAW)}
     if row.mode == "decode":
         others = {PLAIN: row._replace(backend=PLAIN, precision="float32"), ONNX: row._replace(backend=ONNX)}
         others["float32"] = row._replace(precision="float32")
@@ -142,6 +148,9 @@ def _decoding(config: BenchConfig, subject: str, own: CellConfig | None, sizes: 
         if subject == "lstm":
             kinds = [precision for precision in config.precisions if precision != "bf16"]
             rows += [Row(subject, own, ONNX, precision, sizes, *size) for precision in kinds]
+    if config.ways:
+        ways = (DRAW, *config.ways)
+        rows += [Row(subject, own, PREPARED, kind, sizes, *size, way) for kind in config.precisions for way in ways]
     return rows
 
 

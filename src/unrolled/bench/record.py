@@ -40,6 +40,7 @@ class RowRecord(Config):
     mode: str = Field(description="forward, both, step or decode")
     layers: int = Field(default=0, description="of the model that decodes; 0 in other passes")
     vocabulary: int = Field(default=0, description="likewise, its ids")
+    way: str = Field(default="", description="how the model chooses; empty where it reads what is given")
     status: Literal["measured", "refused", "cannot"] = Field(
         description="measured; refused: its check failed; cannot: its backend does not serve it"
     )
@@ -61,7 +62,7 @@ class RowRecord(Config):
     def key(self) -> tuple[Any, ...]:
         """What makes a row of two records the same row."""
         config = None if self.config is None else json.dumps(self.config, sort_keys=True)
-        sizes = self.width, self.batch, self.window, self.mode, self.layers, self.vocabulary
+        sizes = self.width, self.batch, self.window, self.mode, self.layers, self.vocabulary, self.way
         return self.subject, config, self.backend, self.precision, *sizes
 
 
@@ -75,7 +76,7 @@ class BenchRecord(VersionedConfig):
     native: str = Field(description="instruction set that the native library uses, or why there is none")
     instruction_sets: tuple[str, ...] = Field(description="those of the native library that the processor has")
     repetitions: int = Field(description="repetitions that were made")
-    wall_seconds: float = Field(description="seconds of the repetitions together")
+    wall_seconds: float = Field(description="seconds of the repetitions together, by the clock of the config")
     peaks: dict[str, PeakRecord] = Field(description="what the machine reached of each kind that bounds a row")
     rows: tuple[RowRecord, ...] = Field(description="the table")
 

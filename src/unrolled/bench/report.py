@@ -29,6 +29,7 @@ _RATIOS = {
     "plain": "x plain",
     "onnxruntime": "x ONNX Runtime",
     "float32": "x float32",
+    "draw": "x draws",
 }
 
 
@@ -44,7 +45,8 @@ def machine_lines(record: BenchRecord) -> list[str]:
         numbers = f"{_rate(peak.median)} {peak.unit} (from {_rate(peak.lowest)} to {_rate(peak.highest)})"
         lines.append(f"peak of {what}: {numbers}{_size(kind, peak.size)}")
     asked = record.config.get("repeats")
-    lines.append(f"repetitions: {record.repetitions} of {asked}, in {record.wall_seconds:.0f} seconds")
+    kind = "CPU seconds" if record.config.get("clock") == "cpu" else "seconds"
+    lines.append(f"repetitions: {record.repetitions} of {asked}, in {record.wall_seconds:.0f} {kind}")
     return lines
 
 

@@ -44,18 +44,19 @@ def run_bench(
     config: BenchConfig,
     tell: Tell = lambda what, done: None,
     spent: float = 0.0,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> BenchRecord:
     """Check, then measure.
 
     Args:
         tell: hears of each thing that is begun, and which share of everything is done.
-        spent: seconds of the budget that have gone by already.
+        spent: seconds of the budget that have gone by already. clock: in place of the config's.
     Returns:
         the record; rows whose check failed, or whose backend cannot serve them, have no figures.
     Raises:
         UsageError: a cell's options do not go with a width.
     """
+    clock = clock or (time.process_time if config.clock == "cpu" else time.perf_counter)
     began = clock() - spent
     smallest = Sizes(min(config.widths), min(config.batches), min(config.windows))
     # a width that does not suit a cell is refused before anything is checked
@@ -129,13 +130,13 @@ def _check(rows: list[Row], smallest: Sizes, tell: Tell) -> dict[Row, _Verdict]:
     done: dict[Row, tuple[str, str | None]] = {}
     verdicts = {}
     for i, row in enumerate(rows):
-        key = row._replace(sizes=smallest, mode="decode" if row.mode == "decode" else "")
+        key = row._replace(sizes=smallest, mode="decode" if row.mode == "decode" else "", way="")
         reason = cannot(row)
         if reason is not None:
             verdicts[row] = _Verdict("cannot", reason, 0)
             continue
         if key not in done:
-            done[key] = _status(row, smallest, lambda what, i=i: tell(what, _CHECKED * i / len(rows)))
+            done[key] = _status(row._replace(way=""), smallest, lambda what, i=i: tell(what, _CHECKED * i / len(rows)))
         verdicts[row] = _Verdict(*done[key], amount_of(row))
     return verdicts
 
@@ -177,6 +178,7 @@ def _record(row: Row, verdict: _Verdict, samples: dict[Row, list[Sample]], memor
         "mode": row.mode,
         "layers": row.layers,
         "vocabulary": row.vocabulary,
+        "way": row.way,
         "status": verdict.status,
         "reason": verdict.reason,
         "amount": amount,

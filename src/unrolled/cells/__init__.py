@@ -83,6 +83,7 @@ CELLS: "Registry[Any]" = Registry(
         "gcnn": "unrolled.cells.conv.gcnn:GCNN",
         "tcn": "unrolled.cells.conv.tcn:TCN",
         "multires": "unrolled.cells.conv.multires:MultiRes",
+        "long_conv": "unrolled.cells.conv.long_conv:LongConv",
         "window_attention": "unrolled.cells.attention.window:WindowAttention",
         "transformer": "unrolled.cells.attention.transformer:Transformer",
         "mega": "unrolled.cells.attention.mega:Mega",

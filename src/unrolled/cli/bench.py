@@ -53,6 +53,14 @@ def bench(
             help="float32 or bf16 products, of decode the weights, also int8; may be repeated.",
         ),
     ] = None,
+    ways: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--way",
+            help="Of decode: time a text that is chosen so too, beside plain draws: settings of the sampler "
+            "(top_p=0.9,no_repeat=3), or beams, as many as the batch; may be repeated.",
+        ),
+    ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Times that each row is timed; absent: 7.")] = None,
     seconds: Annotated[
         float | None,
@@ -102,6 +110,7 @@ def bench(
         "windows": windows or None,
         "passes": passes or None,
         "precisions": precisions or None,
+        "ways": ways or None,
         "repeats": repeats,
         "seconds": seconds,
         "peers": peers,

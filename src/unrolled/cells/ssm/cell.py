@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unrolled.cells.mixer import Given, MixerCell
+from unrolled.core.tree import map_tree
 
 __all__ = ["SystemCell", "SystemState", "by_documents"]
 
@@ -33,18 +34,20 @@ class System(Protocol):
 
 
 def by_documents(
-    outputs: Callable[[Tensor, Tensor], Tensor],
-    final: Callable[[Tensor, Tensor], Tensor],
+    outputs: Callable[[Tensor, Any], Tensor],
+    final: Callable[[Tensor, Any], Any],
     u: Tensor,
-    start: Tensor,
+    start: Any,
     reset: Tensor,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Any]:
     """Run a window whose rows hold several documents, each as a row of its own from a state of zeros.
 
     Args:
         outputs: (u, start) -> y of a window without resets, such that y(t) depends on no later input.
-        final: (u, start) -> the state after it; leading zeros do not move a state of zeros.
-        u: (batch, time, width). start: (batch, ...). reset: boolean (batch, time), true where a document begins.
+        final: (u, start) -> the state after the last document of each row, whose inputs stand at the end; before those
+            of one that begins in the window there are zeros.
+        u: (batch, time, width). start: a tensor (batch, ...) or a tree of them. reset: boolean (batch, time), true
+            where a document begins.
     Returns:
         y (batch, time, out) and the state after the window.
     """
@@ -61,13 +64,14 @@ def by_documents(
     at = first.unsqueeze(1) + torch.arange(longest, device=u.device)
     inside = (at < time).unsqueeze(-1)
     apart = u[row.unsqueeze(1), at.clamp(max=time - 1)] * inside
-    entering = start[row] * _wide((first == 0) & carried[row], start)
+    goes_on = (first == 0) & carried[row]
+    entering = map_tree(lambda part: part[row] * _wide(goes_on, part), start)
     y = outputs(apart, entering)[document, offset]
     # the last document of each row, aligned at its end
     own = offset[:, -1]
     tail = u[:, time - int(own.max()) - 1 :]
     ends = tail * (steps[-tail.shape[1] :] >= (time - 1 - own).unsqueeze(1)).unsqueeze(-1)
-    return y, final(ends, entering[last])
+    return y, final(ends, map_tree(lambda part: part[last], entering))
 
 
 def _wide(mask: Tensor, like: Tensor) -> Tensor:
