@@ -80,6 +80,8 @@ CELLS: "Registry[Any]" = Registry(
         "seqboat": "unrolled.cells.attention.seqboat:SeqBoat",
         "longnet": "unrolled.cells.attention.longnet:LongNet",
         "fox": "unrolled.cells.attention.fox:Fox",
+        "ttt_linear": "unrolled.cells.learners.ttt:TTTLinear",
+        "ttt_mlp": "unrolled.cells.learners.ttt:TTTMLP",
         "trellis": "unrolled.cells.conv.trellis:TrellisNet",
         "gencnn": "unrolled.cells.conv.gencnn:GenCNN",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",

@@ -55,6 +55,8 @@ TAP_NAMES = {
     "stabiliser": TapName("state", "logarithm by which exponential gates are scaled down"),
     "levels_h": TapName("state", "outputs that the levels of a TrellisNet read again"),
     "levels_c": TapName("state", "cell states that they read again"),
+    "before": TapName("state", "weights of a learner, for each head, before its open chunk of tokens"),
+    "sums": TapName("state", "steps of a learner summed up: of its open chunk, or with momentum"),
     "summary": TapName("state", "vector that stands for all older blocks (genCNN)"),
     "words": TapName("state", "last inputs, of which blocks are made"),
     "kappa": TapName("state", "place in the text of each Gaussian of a window"),

@@ -87,7 +87,8 @@ def learner_scan(
 
     state = Learned(wide(state.base), wide(state.now), wide(state.sums), state.place)
     norm = None if norm is None else Norm(wide(norm.gain), wide(norm.bias))
-    given = Inputs(*map(wide, (q, k, v, step, shares, momentum, keep)), state, wide(start), network, norm, chunk, reset, group)  # fmt: skip
+    tokens = [wide(x) for x in (q, k, v, step, shares, momentum, keep)]
+    given = Inputs(*tokens, state, wide(start), network, norm, chunk, reset, group)
     o, last = choose("learner_scan", BACKENDS, backend, subject or "scan", given).run(given)
     now = None if last.now is None else last.now.to(kind)
     return o.to(kind), Learned(last.base.to(kind), now, last.sums.to(kind), last.place)
@@ -144,7 +145,8 @@ def _request(given: Mapping[str, Tensor]) -> tuple[Inputs]:
     state = Learned(base, None if shares is not None else base, torch.zeros_like(base), place)
     norm = Norm(given["gain"], given["bias"]) if "gain" in given else None
     gates = given.get("momentum"), given.get("keep")
-    return (Inputs(q, given["key"], given["value"], given["step"], shares, *gates, state, start, network, norm, _CHUNK, None),)  # fmt: skip
+    tokens = (q, given["key"], given["value"], given["step"], shares, *gates)
+    return (Inputs(*tokens, state, start, network, norm, _CHUNK, None),)
 
 
 def _call(given: Mapping[str, Tensor], backend: str, precision: str) -> tuple[Tensor, ...]:

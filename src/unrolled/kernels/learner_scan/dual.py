@@ -27,7 +27,7 @@ Layers = list[Layer]
 class _Factors(NamedTuple):
     """Of every slot, (batch, heads, slots, length, ...). pairs: (..., length), of the outer product of each token
     (columns) in the weights at each token (rows). of_now, of_sums: (..., 1), of the weights and of the sums before the
-    slot; of_now None: 1. end_*: the same after the slot, (..., 1, ...), and those of the sums, with ``sum_`` in front."""
+    slot; of_now None: 1. end_*: the same after the slot, (..., 1, ...). sum_*: of the sums after it."""
 
     pairs: Tensor
     of_now: Tensor | None

@@ -1,4 +1,4 @@
-"""Chunks of every row, side by side: rows may stand at different places of their chunks and begin documents anywhere."""
+"""Chunks of every row, side by side; rows may stand at different places of theirs and begin documents anywhere."""
 
 from typing import NamedTuple
 
