@@ -82,6 +82,7 @@ CELLS: "Registry[Any]" = Registry(
         "fox": "unrolled.cells.attention.fox:Fox",
         "ttt_linear": "unrolled.cells.learners.ttt:TTTLinear",
         "ttt_mlp": "unrolled.cells.learners.ttt:TTTMLP",
+        "titans": "unrolled.cells.learners.titans:Titans",
         "trellis": "unrolled.cells.conv.trellis:TrellisNet",
         "gencnn": "unrolled.cells.conv.gencnn:GenCNN",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",

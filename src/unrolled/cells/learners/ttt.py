@@ -161,7 +161,7 @@ class TTTLinear(LearnerCell):
             given.show("delta", step)
         places = torch.arange(1, config.chunk + 1, device=x.device, dtype=x.dtype)
         o, learned = self.learn(
-            q, k, v - k, step, Learned(state.before, None, state.sums, state.place), reset=given.reset,
+            q, k, v, step, Learned(state.before, None, state.sums, state.place), reset=given.reset,
             shares=(1 / places + self.shares).clamp_min(0), norm=Norm(self.gain, self.bias),
         )  # fmt: skip
         y = layer_norm(o.flatten(2), (self.width,), self.norm[0], self.norm[1], _EPSILON)
