@@ -74,6 +74,10 @@ def _times(factor: Tensor | None, x: Tensor) -> Tensor:
     return x if factor is None else factor * x
 
 
+def _plus(total: Tensor, factor: Tensor | None, x: Tensor) -> Tensor:
+    return total + x if factor is None else torch.addcmul(total, factor, x)
+
+
 def _outer(row: Tensor, x: Tensor, delta: Tensor, like: Layer) -> Layer:
     """The sum over tokens of x(j) delta(j)^T with the factors ``row`` (..., 1, length), and the bias's."""
     return Layer((x * row.mT).mT @ delta, None if like.bias is None else row @ delta)
@@ -89,7 +93,7 @@ def _sum(*parts: tuple[Tensor | None, Sequence[Layer] | None]) -> Layers:
             terms = [(factor, getattr(one, name)) for (factor, _), one in zip(there, same, strict=True)]
             total = None if terms[0][1] is None else _times(*terms[0])
             for factor, part in terms[1:]:
-                total = None if total is None or part is None else total + _times(factor, part)
+                total = None if total is None or part is None else _plus(total, factor, part)
             pair.append(total)
         found.append(Layer(*pair))
     return found
@@ -109,7 +113,11 @@ class _Window:
     def __init__(self, given: Inputs):
         self.given, time = given, given.q.shape[1]
         self.slots = slots = cut(given.state.place, given.reset, time, given.chunk)
-        self.q, self.k, self.v = (self._spread(x) for x in (given.q, given.k, given.v))
+        self.known = time > 1
+        # rows that all begin with a chunk lie in the slots as they are
+        self.even = self.known and given.reset is None and not bool(given.state.place.any())
+        # one look at each: an index at a time would give each a gradient as large as the window
+        self.q, self.k, self.v = (self._spread(x).unbind(2) for x in (given.q, given.k, given.v))
         step, momentum, keep = (
             None if x is None else self._spread(x.unsqueeze(-1)).squeeze(-1)
             for x in (given.step, given.momentum, given.keep)
@@ -121,7 +129,6 @@ class _Window:
         self.start = layers_of(given.start.unsqueeze(0), given.network)
         # what all rows do alike is asked once; of a single step nothing is asked, which keeps it one graph
         flags = (slots.fresh, slots.opens, slots.done)
-        self.known = time > 1
         self.all = [x.all(0).tolist() if self.known else [False] for x in flags]
         self.any = [x.any(0).tolist() if self.known else [True] for x in flags]
 
@@ -132,6 +139,9 @@ class _Window:
     def _spread(self, x: Tensor) -> Tensor:
         """(batch, time, heads, n) -> (batch, heads, slots, length, n), zeros where there is no token."""
         index = self.slots.index
+        if self.even:
+            x = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, index[0].numel() - x.shape[1]))
+            return x.unflatten(1, index.shape[1:]).permute(0, 3, 1, 2, 4)
         x = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1))
         rows = torch.arange(x.shape[0], device=x.device).view(-1, 1, 1)
         return x[rows, index].permute(0, 3, 1, 2, 4)
@@ -167,7 +177,7 @@ class _Window:
     def _slot(self, k: int, base: Layers, now: Layers | None, sums: Layers | None) -> Any:
         """One slot: the output, and what is known after it."""
         given, factors = self.given, self.factors[k]
-        q, x, v = self.q[:, :, k], self.k[:, :, k], self.v[:, :, k]
+        q, x, v = self.q[k], self.k[k], self.v[k]
         passed = run(base, x, given.network)
         errors = deltas(base, passed, v, given.network, given.norm)
         weights, z, act = base if now is None else now, q, ACTIVATIONS[given.network.activation][0]
@@ -180,7 +190,7 @@ class _Window:
             if sums is not None:
                 moved = h @ sums[place].weight
                 moved = moved if sums[place].bias is None else moved + sums[place].bias
-                z = z + factors.of_sums * moved
+                z = torch.addcmul(z, factors.of_sums, moved)
             z = z + (factors.pairs * scores) @ delta
         o = output(z, q, given.norm)
 
@@ -217,4 +227,5 @@ def scan(given: Inputs) -> tuple[Tensor, Learned]:
     o = torch.stack(outputs, 2).permute(0, 2, 3, 1, 4).flatten(1, 2)
     index = window.slots.where.view(*window.slots.where.shape, 1, 1).expand(-1, -1, *o.shape[2:])
     last = torch.zeros_like(state.sums) if sums is None else vector(sums)
-    return o.gather(1, index), Learned(vector(base), None if now is None else vector(now), last, window.slots.last)
+    o = o[:, : given.q.shape[1]] if window.even else o.gather(1, index)
+    return o, Learned(vector(base), None if now is None else vector(now), last, window.slots.last)
