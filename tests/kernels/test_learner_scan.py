@@ -11,7 +11,7 @@ from conformance.material import resets, wave
 from conformance.tolerance import assert_close
 from unrolled.core.errors import UnrolledError
 from unrolled.kernels.learner_scan import Learned, Network, Norm, dual, learner_scan, read_with
-from unrolled.kernels.learner_scan.inner import ACTIVATIONS, EPSILON, layers_of
+from unrolled.kernels.learner_scan.inner import ACTIVATIONS, EPSILON, layers_of, slope_of
 from unrolled.kernels.learner_scan.reference import gradient
 from unrolled.kernels.matrix_scan import delta_scan, matrix_scan
 
@@ -215,3 +215,15 @@ def test_rules_are_not_mixed() -> None:
         learner_scan(**given, keep=given["step"])
     with pytest.raises(UnrolledError, match="shares and no weights of now"):
         learner_scan(**{**given, "shares": None})
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slopes_and_their_slopes(name: str) -> None:
+    x = (4 * wave(50, phase=0.2)).requires_grad_()
+    (first,) = torch.autograd.grad(ACTIVATIONS[name][0](x).sum(), x, create_graph=True)
+    found = slope_of(x, name)
+    assert_close(found.detach(), first.detach(), "slope")
+    (wanted,) = torch.autograd.grad((first * wave(50)).sum(), x)
+    assert_close(torch.autograd.grad((found * wave(50)).sum(), x)[0], wanted, "slope of the slope")
+    with torch.no_grad():
+        assert_close(slope_of(x, name), first.detach(), "without a graph")

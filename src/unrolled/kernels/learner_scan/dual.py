@@ -78,9 +78,14 @@ def _plus(total: Tensor, factor: Tensor | None, x: Tensor) -> Tensor:
     return total + x if factor is None else torch.addcmul(total, factor, x)
 
 
-def _outer(row: Tensor, x: Tensor, delta: Tensor, like: Layer) -> Layer:
-    """The sum over tokens of x(j) delta(j)^T with the factors ``row`` (..., 1, length), and the bias's."""
-    return Layer((x * row.mT).mT @ delta, None if like.bias is None else row @ delta)
+def _with_outer(total: Layers, row: Tensor, inputs: list[Tensor], errors: list[Tensor]) -> Layers:
+    """Layers plus the sums over tokens of x(j) delta(j)^T with the factors ``row`` (..., 1, length), and of biases."""
+    found = []
+    for (weight, bias), x, delta in zip(total, inputs, errors, strict=True):
+        left = (x * row.mT).mT.flatten(0, 1)
+        weight = torch.baddbmm(weight.flatten(0, 1), left, delta.flatten(0, 1)).view(weight.shape)
+        found.append(Layer(weight, None if bias is None else bias + row @ delta))
+    return found
 
 
 def _sum(*parts: tuple[Tensor | None, Sequence[Layer] | None]) -> Layers:
@@ -97,6 +102,10 @@ def _sum(*parts: tuple[Tensor | None, Sequence[Layer] | None]) -> Layers:
             pair.append(total)
         found.append(Layer(*pair))
     return found
+
+
+def _zeros(layers: Layers) -> Layers:
+    return [Layer(*(None if x is None else torch.zeros_like(x) for x in layer)) for layer in layers]  # type: ignore[arg-type]
 
 
 def _where(flag: Tensor, new: Sequence[Layer], old: Sequence[Layer]) -> Layers:
@@ -168,8 +177,7 @@ class _Window:
                 if now is None and self.all[1][k]:
                     sums = None
                 elif self.any[0][k] or (now is None and self.any[1][k]):
-                    zero = _sum((base[0].weight.new_zeros(()), sums))
-                    sums = _where(emptied[:, k], zero, sums)
+                    sums = _where(emptied[:, k], _zeros(sums), sums)
             o, base, now, sums = self._slot(k, base, now, sums)
             outputs.append(o)
         return outputs, base, now, sums
@@ -194,21 +202,20 @@ class _Window:
             z = z + (factors.pairs * scores) @ delta
         o = output(z, q, given.norm)
 
-        def outer(row: Tensor) -> Layers:
-            parts = zip(passed.inputs, errors, base, strict=True)
-            return [_outer(row, kept, delta, like) for kept, delta, like in parts]
+        def outer(total: Layers, row: Tensor) -> Layers:
+            return _with_outer(total, row, passed.inputs, errors)
 
         if now is None:
             if self.all[2][k]:
-                return o, _sum((None, base), (factors.end_sums, sums), (None, outer(factors.end_pairs))), None, None
-            new = _sum((None, sums), (None, outer(factors.sum_pairs)))
-            done = self.slots.done
+                return o, outer(_sum((None, base), (factors.end_sums, sums)), factors.end_pairs), None, None
+            sums = _zeros(base) if sums is None else sums
+            new, done = outer(sums, factors.sum_pairs), self.slots.done
             base = self._pick(2, k, done, _sum((None, base), (factors.end_sums, new)), base)
             if self.any[2][k]:
-                new = _where(done[:, k], _sum((base[0].weight.new_zeros(()), new)), new)
+                new = _where(done[:, k], _zeros(new), new)
             return o, base, None, new
-        after = _sum((factors.end_now, now), (factors.end_sums, sums), (None, outer(factors.end_pairs)))
-        return o, base, after, _sum((factors.sum_sums, sums), (None, outer(factors.sum_pairs)))
+        after = outer(_sum((factors.end_now, now), (factors.end_sums, sums)), factors.end_pairs)
+        return o, base, after, outer(_sum((factors.sum_sums, sums)), factors.sum_pairs)
 
 
 def scan(given: Inputs) -> tuple[Tensor, Learned]:

@@ -6,10 +6,11 @@ token alone and all tokens of a chunk.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import gelu, silu
 
 __all__ = [
@@ -30,27 +31,59 @@ EPSILON = 1e-6
 """Beside the variance of the norm of the output."""
 
 
-def _gelu_tanh_slope(x: Tensor) -> Tensor:
-    a = math.sqrt(2 / math.pi)
-    t = torch.tanh(a * (x + 0.044715 * x**3))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * a * (1 + 3 * 0.044715 * x * x)
+def _gelu_tanh(x: Tensor) -> tuple[Tensor, Tensor]:
+    square = x * x
+    u = math.sqrt(2 / math.pi) * x * (1 + 0.044715 * square)
+    first = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * square)
+    second = math.sqrt(2 / math.pi) * 6 * 0.044715 * x
+    t = torch.tanh(u)
+    s = 1 - t * t
+    slope = 0.5 * (1 + t + x * s * first)
+    return slope, s * first + 0.5 * x * s * (second - 2 * t * first * first)
 
 
-def _gelu_slope(x: Tensor) -> Tensor:
-    return 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+def _gelu(x: Tensor) -> tuple[Tensor, Tensor]:
+    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * density, (2 - x * x) * density
 
 
-def _silu_slope(x: Tensor) -> Tensor:
+def _silu(x: Tensor) -> tuple[Tensor, Tensor]:
     s = torch.sigmoid(x)
-    return s * (1 + x * (1 - s))
+    own = s * (1 - s)
+    return s + x * own, own * (2 + x * (1 - 2 * s))
 
 
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "gelu_tanh": (lambda x: gelu(x, approximate="tanh"), _gelu_tanh_slope),
-    "gelu": (gelu, _gelu_slope),
-    "silu": (silu, _silu_slope),
+class _Slope(torch.autograd.Function):
+    """The slope of an activation, whose own gradient is written out: under autograd it would keep a dozen tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, both: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        slope, bend = both(x)
+        ctx.save_for_backward(bend)
+        return slope
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (bend,) = ctx.saved_tensors
+        return grad * bend, None
+
+
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], tuple[Tensor, Tensor]]]] = {
+    "gelu_tanh": (lambda x: gelu(x, approximate="tanh"), _gelu_tanh),
+    "gelu": (gelu, _gelu),
+    "silu": (silu, _silu),
 }
-"""Name -> the function between two layers, and its slope."""
+"""Name -> the function between two layers, and its slope with the slope of that."""
+
+
+def slope_of(x: Tensor, activation: str) -> Tensor:
+    """The slope of an activation at x."""
+    both = ACTIVATIONS[activation][1]
+    if not torch.is_grad_enabled() or not x.requires_grad:
+        return both(x)[0]
+    found: Tensor = _Slope.apply(x, both)  # type: ignore[assignment]
+    return found
 
 
 class Network(NamedTuple):
@@ -155,7 +188,7 @@ def deltas(layers: Sequence[Layer], passed: Passed, v: Tensor, network: Network,
         scaled, inverse = _scaled(z)
         g = (passed.inputs[0] + gain * scaled + bias - v) * gain
         delta = (g - g.mean(-1, keepdim=True) - scaled * (g * scaled).mean(-1, keepdim=True)) * inverse
-    found, slope = [delta], ACTIVATIONS[network.activation][1]
+    found = [delta]
     for layer, pre in zip(reversed(layers[1:]), reversed(passed.pre[:-1]), strict=True):
-        found.append((found[-1] @ layer.weight.mT) * slope(pre))
+        found.append((found[-1] @ layer.weight.mT) * slope_of(pre, network.activation))
     return found[::-1]
