@@ -33,7 +33,8 @@ class Titans(LearnerCell):
         M_t = (1 - \alpha_t) M_{t-1} + S_t, \qquad m_t = M_t(\hat{q}_t)
 
     for each head, where M is an MLP of 1 to 4 layers without biases and M' what it was before the present chunk; a
-    document begins with an M₀ that is trained. η = σ(w·x + b), α alike, θ = rate σ(w·x + b), of each token and head.
+    document begins with an M₀ that is trained. η = σ(w·x + b), α alike, θ = (rate / C)(1 - η) σ(w·x + b), of each token
+    and head, with C tokens to a chunk: so a key that fills a chunk is moved by no more than 2 rate of its error.
     The layouts, with p pairs of keys and values that are always seen (the paper's persistent tokens), a ⊗ b =
     RMSNorm(a) ⊙ σ(RMSNorm(b)), and attention with rotary angles:
 
@@ -169,11 +170,13 @@ class Titans(LearnerCell):
         qkv, gate = self.linear("weight", x).split([3 * self.width, len(self.weight) - 3 * self.width], -1)
         qkv, conv = self.conv(qkv, state.conv, reset, self.wish_for("causal_conv"), self.name)
         q, k, v = (cut_heads(part, heads) for part in qkv.chunk(3, -1))
-        pre = iter(self.linear("step", x, "step_bias").split(heads, -1))
-        gates = [("delta", next(pre))]
-        gates += [("momentum", next(pre))] if config.momentum else []
-        gates += [("a", -next(pre))] if config.forget else []
-        found = {name: torch.sigmoid(value) * (config.rate if name == "delta" else 1.0) for name, value in gates}
+        pre = list(self.linear("step", x, "step_bias").split(heads, -1))
+        found = {"delta": torch.sigmoid(pre[0]) * (config.rate / config.chunk)}
+        if config.momentum:
+            found["momentum"] = torch.sigmoid(pre[1])
+            found["delta"] = found["delta"] * torch.sigmoid(-pre[1])
+        if config.forget:
+            found["a"] = torch.sigmoid(-pre[-1])
         if show is not None:
             for name, value in found.items():
                 show(name, value)

@@ -22,7 +22,7 @@ class TitansConfig(LearnerConfig):
     )
     depth: int = Field(default=2, ge=1, le=4, description="layers of the memory")
     factor: int = Field(default=2, ge=1, le=64, description="width of its hidden layers, times that of a head")
-    rate: float = Field(default=0.1, gt=0, description="largest step of the memory")
+    rate: float = Field(default=1.0, gt=0, description="largest step of the memory, all tokens of a chunk together")
     momentum: bool = Field(default=True, description="steps go on with a momentum, made of each token")
     forget: bool = Field(default=True, description="weights decay by a share, made of each token")
     norm: bool = Field(
