@@ -123,10 +123,11 @@ def test_dual_form_is_the_loop(name: str, shared: bool) -> None:
                 **given,
                 **{x: given[x][:, :time] for x in ("q", "k", "v", "step", "momentum", "keep") if x in given},
             }
+            home = time == T and not shared
             for reset in (None, resets(B, time)):
-                wanted = outcome(part, reset=reset, backend="reference")
+                wanted = outcome(part, reset=reset, backend="reference", home=home)
                 for group in (0, 2):
-                    found = outcome(part, reset=reset, backend="dual", group=group)
+                    found = outcome(part, reset=reset, backend="dual", group=group, home=home)
                     for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
                         assert_close(a, b, f"{name}, chunk {chunk}, time {time}, group {group}: {i}")
 
@@ -149,6 +150,19 @@ def test_any_cut_is_the_whole(shared: bool) -> None:
         for a, b in zip(state, last, strict=True):
             if b is not None:
                 assert_close(a, b, f"state after {pieces}")
+
+
+def test_weights_may_decay_to_their_start() -> None:
+    """With nothing to learn what is left of the weights is keep^T, and the start has the rest."""
+    given = material(NETWORKS["two layers"], shared=False, chunk=4)
+    given |= {"momentum": None, "step": torch.zeros(B, T, H).double(), "keep": torch.full((B, T, H), 0.8, dtype=torch.float64)}
+    given["state"] = given["state"]._replace(sums=torch.zeros_like(given["state"].sums))
+    for backend in ("dual", "reference"):
+        for home, part in ((False, 0.0), (True, 1.0)):
+            now = learner_scan(**given, home=home, backend=backend)[1].now
+            assert now is not None
+            expected = given["state"].now + (part * given["start"] - given["state"].now) * (1 - 0.8**T)
+            assert_close(now, expected, f"{backend}, home {home}")
 
 
 def test_without_momentum_and_decay_they_are_left_out() -> None:

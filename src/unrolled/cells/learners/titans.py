@@ -30,7 +30,7 @@ class Titans(LearnerCell):
         q, k, v &= \mathrm{SiLU}(\mathrm{conv}_4(W_q x_t, W_k x_t, W_v x_t)), \quad
         \hat{q} = q/|q|, \; \hat{k} = k/|k| \\
         S_t &= \eta_t S_{t-1} - \theta_t \nabla \lVert M'(\hat{k}_t) - v_t \rVert^2, \qquad
-        M_t = (1 - \alpha_t) M_{t-1} + S_t, \qquad m_t = M_t(\hat{q}_t)
+        M_t = (1 - \alpha_t) M_{t-1} + \alpha_t M_0 + S_t, \qquad m_t = M_t(\hat{q}_t)
 
     for each head, where M is an MLP of 1 to 4 layers without biases and M' what it was before the present chunk; a
     document begins with an M₀ that is trained. η = σ(w·x + b), α alike, θ = (rate / C)(1 - η) σ(w·x + b), of each token
@@ -45,6 +45,8 @@ class Titans(LearnerCell):
       token; a = attention over p, the h and the x of its segment; the memory learns from a and reads with a:
       y = W_o(a ⊗ m).
 
+    α M₀ is not in the paper (``forget`` = ``zero``): where all layers decay to zero their gradients do so too, and a
+    memory of two layers or more does not come back from there; so texts that go on for thousands of tokens ended it.
     Where the paper's equations would see what is to come, this does not: a token sees the h of its segment up to its
     own, where (22) has all of them before the segment, and reads M_t, where (25) reads what the whole segment has made
     of M. Persistent tokens are kept as keys and values (Sukhbaatar et al. 2019); the memory does not read them, since
@@ -65,9 +67,9 @@ class Titans(LearnerCell):
     EXAMPLES = (
         TitansConfig(heads=1, chunk=3),
         TitansConfig(heads=2, chunk=2, depth=1, momentum=False, kernel=2, rate=0.5),
-        TitansConfig(heads=1, chunk=3, depth=3, factor=1, norm=True, forget=False, group=1),
+        TitansConfig(heads=1, chunk=3, depth=3, factor=1, norm=True, forget="none", group=1, rate=0.3),
         TitansConfig(heads=2, chunk=3, layout="context", depth=1, persistent=1),
-        TitansConfig(heads=2, chunk=2, layout="gate", window=3, persistent=2, kernel=3),
+        TitansConfig(heads=2, chunk=2, layout="gate", window=3, persistent=2, kernel=3, forget="zero"),
         TitansConfig(heads=1, chunk=4, layout="layer", window=4, persistent=1, factor=1),
     )
     EQUATION = "S = η S - θ ∇|M'(k) - v|²; M = (1-α) M + S; y = M(q)"
@@ -110,7 +112,7 @@ class Titans(LearnerCell):
         fill(nn.init.ones_, [self.gain, self.norms])
         if not self.step_bias.is_meta:
             self.step_bias.zero_()
-            if self.config.forget:
+            if self.config.forget != "none":
                 # softplus(b) = -log(1 - σ(b)), so that 1 - α has the logarithm of such a step
                 fill_step_bias(self.step_bias[-self.config.heads :])
         self.fill_start(None)
@@ -130,7 +132,7 @@ class Titans(LearnerCell):
     @classmethod
     def gates(cls, config: Any) -> int:
         """Of θ, η and α those that there are."""
-        return 1 + config.momentum + config.forget
+        return 1 + config.momentum + (config.forget != "none")
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> Any:
         """The memory as it begins, and nothing read."""
@@ -175,7 +177,7 @@ class Titans(LearnerCell):
         if config.momentum:
             found["momentum"] = torch.sigmoid(pre[1])
             found["delta"] = found["delta"] * torch.sigmoid(-pre[1])
-        if config.forget:
+        if config.forget != "none":
             found["a"] = torch.sigmoid(-pre[-1])
         if show is not None:
             for name, value in found.items():
@@ -183,6 +185,7 @@ class Titans(LearnerCell):
         learned = Learned(state.before, state.weights, state.sums, state.place)
         norm = None if self.gain is None or self.bias is None else Norm(self.gain, self.bias)
         options = {"norm": norm, "reset": reset, "momentum": found.get("momentum"), "keep": found.get("a")}
+        options["home"] = config.forget == "start"
         m, after = self.learn(unit(q), unit(k), v, 2 * found["delta"], learned, **options)
         return m, gate, [after.base, after.now, after.sums, after.place, conv]
 

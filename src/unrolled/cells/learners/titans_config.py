@@ -24,7 +24,11 @@ class TitansConfig(LearnerConfig):
     factor: int = Field(default=2, ge=1, le=64, description="width of its hidden layers, times that of a head")
     rate: float = Field(default=1.0, gt=0, description="largest step of the memory, all tokens of a chunk together")
     momentum: bool = Field(default=True, description="steps go on with a momentum, made of each token")
-    forget: bool = Field(default=True, description="weights decay by a share, made of each token")
+    forget: Literal["start", "zero", "none"] = Field(
+        default="start",
+        description="where to weights decay, by a share made of each token: to those that a document "
+        "begins with, to zero as in the paper, or not at all",
+    )
     norm: bool = Field(
         default=False, description="the memory is its input plus the layer norm of its last layer, as TTT"
     )

@@ -48,6 +48,7 @@ def learner_scan(
     chunk: int = 16,
     reset: Tensor | None = None,
     group: int = 0,
+    home: bool = False,
     backend: str = "auto",
     subject: str = "",
 ) -> tuple[Tensor, Learned]:
@@ -71,6 +72,7 @@ def learner_scan(
         norm: the output is the input plus the layer norm of what the network gives; None: the network alone.
         reset: boolean (batch, time); where true the row begins anew with ``start`` before the token.
         group: so many pieces of chunks are computed again in the backward pass in place of being kept; 0: all are kept.
+        home: the weights decay to ``start`` in place of zero: (1 - keep) start is added.
         backend: ``auto``, ``reference`` or a backend. subject: who asks, for the record of choices.
     Returns:
         o (batch, time, heads, size) and the state. Types narrower than float32 are computed in float32.
@@ -88,7 +90,7 @@ def learner_scan(
     state = Learned(wide(state.base), wide(state.now), wide(state.sums), state.place)
     norm = None if norm is None else Norm(wide(norm.gain), wide(norm.bias))
     tokens = [wide(x) for x in (q, k, v, step, shares, momentum, keep)]
-    given = Inputs(*tokens, state, wide(start), network, norm, chunk, reset, group)
+    given = Inputs(*tokens, state, wide(start), network, norm, chunk, reset, group, home)
     o, last = choose("learner_scan", BACKENDS, backend, subject or "scan", given).run(given)
     now = None if last.now is None else last.now.to(kind)
     return o.to(kind), Learned(last.base.to(kind), now, last.sums.to(kind), last.place)

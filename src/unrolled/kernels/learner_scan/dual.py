@@ -74,6 +74,11 @@ def _times(factor: Tensor | None, x: Tensor) -> Tensor:
     return x if factor is None else factor * x
 
 
+def _map(h: Tensor, layer: Layer) -> Tensor:
+    z = h @ layer.weight
+    return z if layer.bias is None else z + layer.bias
+
+
 def _plus(total: Tensor, factor: Tensor | None, x: Tensor) -> Tensor:
     return total + x if factor is None else torch.addcmul(total, factor, x)
 
@@ -135,6 +140,7 @@ class _Window:
         shared = given.shares is not None
         factors = _shared(step, given.shares, slots) if shared else _scanned(step, momentum, keep, slots)
         self.factors = [_Factors(*parts) for parts in zip(*(self._by_slot(x) for x in factors), strict=True)]
+        self.home = given.home and given.keep is not None
         self.start = layers_of(given.start.unsqueeze(0), given.network)
         # what all rows do alike is asked once; of a single step nothing is asked, which keeps it one graph
         flags = (slots.fresh, slots.opens, slots.done)
@@ -191,14 +197,12 @@ class _Window:
         weights, z, act = base if now is None else now, q, ACTIVATIONS[given.network.activation][0]
         for place, (own, kept, delta) in enumerate(zip(weights, passed.inputs, errors, strict=True)):
             h = act(z) if place else q
-            z = _times(factors.of_now, h @ own.weight)
-            scores = h @ kept.mT
-            if own.bias is not None:
-                z, scores = z + _times(factors.of_now, own.bias), scores + 1
+            z = _times(factors.of_now, _map(h, own))
+            if self.home and factors.of_now is not None:
+                z = torch.addcmul(z, 1 - factors.of_now, _map(h, self.start[place]))
+            scores = h @ kept.mT if own.bias is None else h @ kept.mT + 1
             if sums is not None:
-                moved = h @ sums[place].weight
-                moved = moved if sums[place].bias is None else moved + sums[place].bias
-                z = torch.addcmul(z, factors.of_sums, moved)
+                z = torch.addcmul(z, factors.of_sums, _map(h, sums[place]))
             z = z + (factors.pairs * scores) @ delta
         o = output(z, q, given.norm)
 
@@ -214,7 +218,10 @@ class _Window:
             if self.any[2][k]:
                 new = _where(done[:, k], _zeros(new), new)
             return o, base, None, new
-        after = outer(_sum((factors.end_now, now), (factors.end_sums, sums)), factors.end_pairs)
+        parts: list[Any] = [(factors.end_now, now), (factors.end_sums, sums)]
+        if self.home and factors.end_now is not None:
+            parts.append((1 - factors.end_now, self.start))
+        after = outer(_sum(*parts), factors.end_pairs)
         return o, base, after, outer(_sum((factors.sum_sums, sums)), factors.sum_pairs)
 
 

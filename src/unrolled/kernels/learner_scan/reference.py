@@ -42,6 +42,7 @@ class Inputs(NamedTuple):
     chunk: int
     reset: Tensor | None
     group: int = 0
+    home: bool = False
 
 
 def gradient(base: Tensor, k: Tensor, v: Tensor, network: Network, norm: Norm | None) -> Tensor:
@@ -81,7 +82,10 @@ def scan(given: Inputs) -> tuple[Tensor, Learned]:
             base, sums = torch.where(done, weights, base), sums.masked_fill(done, 0)
         else:
             sums = move if momentum is None else momentum.unsqueeze(-1) * sums + move
-            weights = now = (now if keep is None else keep.unsqueeze(-1) * now) + sums
+            if keep is not None:
+                kept = keep.unsqueeze(-1) * now
+                now = kept + (1 - keep).unsqueeze(-1) * given.start if given.home else kept
+            weights = now = now + sums
         place = (place + 1) % given.chunk
         o = read(layers_of(weights, given.network), q.unsqueeze(-2), given.network, given.norm)
         outputs.append(o.squeeze(-2))
