@@ -90,7 +90,12 @@ def _cell(row: Row, sizes: Sizes, material: Material) -> Case:
     cell = copy.copy(shared)  # the same parameters, computed in another way
     cell.compute = Compute.parse({"backend": _backend(row), "precision": row.precision})
     start = cell.initial_state(sizes.batch, dtype=material.dtype)
-    state = map_tree(lambda part: part + 0.5 * material.normal("state", *part.shape), start)
+
+    def moved(part: Tensor) -> Tensor:
+        """A number of tokens, or a place, stays what it is."""
+        return part + 0.5 * material.normal("state", *part.shape) if part.is_floating_point() else part
+
+    state = map_tree(moved, start)
     return _recurrent(cell, _published(cell) if row.backend == PUBLISHED else cell, state, sizes, material)
 
 
