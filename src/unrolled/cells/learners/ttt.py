@@ -71,8 +71,8 @@ class TTTLinear(LearnerCell):
     As in the public code the bias b learns too, the learner's target is v - k, its own input being added behind the
     norm, and the sum of all steps of a chunk that is not complete is carried: windows may end and documents begin
     anywhere. Pairs of channels that turn together are i and i + d/2, where it has 2i and 2i + 1. The further
-    convolution that it has in front of each block of Mamba's backbone is not part of this. W₀ and w start normal with deviation .02, b and
-    c at zero, the other maps as those of ``torch.nn.Linear``. ``group`` has the purpose of its
+    convolution that it has in front of each block of Mamba's backbone is not part of this. W₀ and w start normal with
+    deviation .02, b and c at zero, the other maps as those of ``torch.nn.Linear``. ``group`` has the purpose of its
     ``scan_checkpoint_group_size``. The blocks of ``weight`` are q and k or both in one, v, and g where there is a gate.
 
     Parameters NI for each of these (2 to 4), N² + 2N, HI + H of the rates, C of the chunk's places, 2N(K + 1) of the

@@ -89,8 +89,10 @@ def learner_scan(
 
     state = Learned(wide(state.base), wide(state.now), wide(state.sums), state.place)
     norm = None if norm is None else Norm(wide(norm.gain), wide(norm.bias))
-    tokens = [wide(x) for x in (q, k, v, step, shares, momentum, keep)]
-    given = Inputs(*tokens, state, wide(start), network, norm, chunk, reset, group, home)
+    given = Inputs(
+        wide(q), wide(k), wide(v), wide(step), wide(shares), wide(momentum), wide(keep), state, wide(start), network,
+        norm, chunk, reset, group, home,
+    )  # fmt: skip
     o, last = choose("learner_scan", BACKENDS, backend, subject or "scan", given).run(given)
     now = None if last.now is None else last.now.to(kind)
     return o.to(kind), Learned(last.base.to(kind), now, last.sums.to(kind), last.place)

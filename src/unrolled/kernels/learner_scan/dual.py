@@ -137,8 +137,8 @@ class _Window:
             for x in (given.step, given.momentum, given.keep)
         )
         assert step is not None
-        shared = given.shares is not None
-        factors = _shared(step, given.shares, slots) if shared else _scanned(step, momentum, keep, slots)
+        shares = given.shares
+        factors = _scanned(step, momentum, keep, slots) if shares is None else _shared(step, shares, slots)
         self.factors = [_Factors(*parts) for parts in zip(*(self._by_slot(x) for x in factors), strict=True)]
         self.home = given.home and given.keep is not None
         self.start = layers_of(given.start.unsqueeze(0), given.network)
