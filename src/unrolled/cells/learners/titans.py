@@ -147,7 +147,7 @@ class Titans(LearnerCell):
         rings = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(count)]
         if config.layout == "context":
             return TitansContextState(*memory, *rings)
-        return TitansWindowState(*memory, *rings, torch.zeros_like(place))
+        return TitansWindowState(*memory, rings[0], rings[1], torch.zeros_like(place))
 
     def mix(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, Any]:
         """One window of the class's equations."""

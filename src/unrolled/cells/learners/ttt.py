@@ -208,8 +208,8 @@ class TTTMLP(TTTLinear):
     Config = TTTMLPConfig
     EXAMPLES = (
         TTTMLPConfig(heads=2, chunk=3, factor=2),
-        TTTMLPConfig(heads=1, chunk=2, shared=False, gate=False, rate=1.0),
-        TTTMLPConfig(heads=2, chunk=4, kernel=2, factor=1, group=1),
+        TTTMLPConfig(heads=1, chunk=4, shared=False, gate=False, rate=1.0),
+        TTTMLPConfig(heads=2, chunk=2, kernel=2, factor=1, group=1),
     )
     EQUATION = "W = W' - η ∇|f(k; W') - v|²; y = f(q; W), f(x; W) = x + norm(GELU(x W1) W2)"
 
