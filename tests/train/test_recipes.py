@@ -55,6 +55,7 @@ PARAMETERS = {
     "recurrentgemma-2b": 2_682_862_080,
     "samba-421m": 421_793_280,
     "fox-125m": 123_926_160,
+    "ttt-linear-125m": 110_276_688,
     # of the configurations' sizes
     "lem-ptb": 3_095_312,
     "lem-ptb-char": 5_078_850,

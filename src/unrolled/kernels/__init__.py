@@ -15,6 +15,7 @@ OPERATIONS: "Registry[Any]" = Registry(
         "diag_scan": "unrolled.kernels.diag_scan:OPERATION",
         "diag_scan_expanded": "unrolled.kernels.diag_scan_expanded:OPERATION",
         "fft_conv": "unrolled.kernels.fft_conv:OPERATION",
+        "learner_scan": "unrolled.kernels.learner_scan:OPERATION",
         "linear": "unrolled.kernels.linear:OPERATION",
         "matrix_scan": "unrolled.kernels.matrix_scan:OPERATION",
         "rms_norm": "unrolled.kernels.rms_norm:OPERATION",
