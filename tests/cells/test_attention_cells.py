@@ -57,6 +57,21 @@ def test_transformer_is_torchs_layer(norm_first: bool, activation: str) -> None:
     assert_close(cell(x)[0], torchs_layer(cell)(x, mask, is_causal=True), "a layer of torch's")
 
 
+@pytest.mark.parametrize("positions", ["none", "rotary", "alibi"])
+def test_persistent_keys_are_seen_alike_wherever_a_window_is_cut(positions: str) -> None:
+    cell = make("window_attention", heads=4, groups=2, context=C, persistent=3, positions=positions)
+    with torch.no_grad():
+        cell.persistent.mul_(5)
+    x = torch.randn(2, 17, 16, dtype=torch.float64)
+    whole, _ = cell(x)
+    for size in (1, 5):
+        parts, state = [], None
+        for part in x.split(size, 1):
+            y, state = cell(part, state)
+            parts.append(y)
+        assert_close(torch.cat(parts, 1), whole, f"pieces of {size}")
+
+
 def streamed(cell: Any, x: Tensor, pieces: int) -> tuple[Tensor, Any]:
     state, outputs = None, []
     for piece in x.split(pieces, 1):

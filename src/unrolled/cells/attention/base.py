@@ -11,6 +11,7 @@ from unrolled.cells.base import CellConfig
 from unrolled.cells.mixer import Given, MixerCell
 from unrolled.cells.parts.places import angles, rotate, slopes
 from unrolled.cells.parts.ring import Turned, turn
+from unrolled.cells.parts.union import always, union
 from unrolled.kernels.bias_attention import bias_attention
 
 __all__ = ["AttentionCell", "AttentionConfig", "AverageConfig", "Layout", "Positions", "RingState"]
@@ -112,19 +113,20 @@ class AttentionCell(MixerCell):
         Args:
             turned: keys and values first among its parts. positions: none; rotary, scores that depend on the distance
                 by rotations of the first ``channels`` of a head; alibi, scores that fall with it.
-            options: further ones of ``bias_attention``.
+            options: further ones of ``bias_attention``. Keys of ``memory`` have no place: rotations turn them as they
+                turn a key at the query's own place.
         Returns:
             (batch, time, heads, size).
         """
         keys, values = turned.joined[:2]
-        time, places = q.shape[1], None
+        time, places, memory = q.shape[1], None, options.get("memory")
+        apart, plain = memory is not None and positions == "rotary", q
         if self.layout is not None:
             before = keys.shape[1] - time
             places = torch.cat([torch.arange(before, device=q.device), before + self.layout.places])
             if self.layout.unseen is not None:
-                memory = options.get("memory")
-                always = before if memory is None else before + memory[0].shape[1]
-                unseen = torch.nn.functional.pad(self.layout.unseen, (always, 0))
+                seen = before if memory is None or apart else before + memory[0].shape[1]
+                unseen = torch.nn.functional.pad(self.layout.unseen, (seen, 0))
                 options["bias"] = q.new_zeros(unseen.shape).masked_fill(unseen, -torch.inf).expand(1, 1, -1, -1)
         if positions == "rotary":
             # scores depend on differences of places alone, so that these may count from the ring's begin
@@ -136,8 +138,16 @@ class AttentionCell(MixerCell):
             steps = steps if places is None else places.to(q.dtype)
             level = -steps.unsqueeze(1) * slopes(q.shape[2]).to(q)
             options["level"] = level.expand(q.shape[0], -1, -1)
-        y, _ = bias_attention(q, keys, values, turned.first, backend=self.wish, subject=self.name, **options)
-        return y
+        if not apart or memory is None:
+            y, _ = bias_attention(q, keys, values, turned.first, backend=self.wish, subject=self.name, **options)
+            return y
+        # what is always there has no place: turned queries would see it otherwise at every place of the ring
+        more: dict[str, Any] = {**options, "memory": None, "lse": True}
+        y, lse = bias_attention(q, keys, values, turned.first, backend=self.wish, subject=self.name, **more)
+        assert lse is not None
+        groups = q.shape[2] // memory[0].shape[2]
+        kept = [part[0].repeat_interleave(groups, 1) for part in memory]
+        return union([(y, lse), always(plain, *kept)])
 
     def turned(self, state: Any, given: Given, *new: Tensor) -> Turned:
         """The state's parts before ``fill`` with those of the window behind them."""

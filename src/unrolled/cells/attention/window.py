@@ -80,6 +80,7 @@ class WindowAttention(AttentionCell):
         WindowAttentionConfig(heads=4, groups=2, context=3, rotary_share=0.5, rotary_base=100.0, bias="all"),
         WindowAttentionConfig(heads=2, context=6, positions="none", head_scale=True, persistent=2),
         WindowAttentionConfig(heads=2, groups=1, context=2, positions="alibi", bias="out"),
+        WindowAttentionConfig(heads=4, groups=2, context=3, persistent=3),
     )
     sets = True
     EQUATION = "y = softmax(q k' / sqrt(d)) v over the last C tokens"
@@ -123,6 +124,11 @@ class WindowAttention(AttentionCell):
 
     def _biases(self) -> dict[str, Tensor | None]:
         return {"bias": self.bias, "out_bias": self.out_bias}
+
+    def backends(self) -> list[str]:
+        """Those of attention; beside persistent keys that rotations do not turn, such as give the sum of weights."""
+        apart = self.persistent is not None and self.config.positions == "rotary"
+        return [name for name in super().backends() if not (apart and name == "torch")]
 
     def mix(self, x: Tensor, state: RingState, given: Given) -> tuple[Tensor, RingState]:
         """One window of the class's equations."""

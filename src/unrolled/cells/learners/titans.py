@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from unrolled.cells.base import ParameterRule
-from unrolled.cells.learners.attend import always, turned_by, union, within
+from unrolled.cells.learners.attend import turned_by, within
 from unrolled.cells.learners.base import LearnerCell
 from unrolled.cells.learners.titans_config import TitansConfig, TitansContextState, TitansState, TitansWindowState
 from unrolled.cells.matrix.base import by_fan_in, fill, normal, unit
@@ -16,6 +16,7 @@ from unrolled.cells.parts.heads import HeadNorm, cut_heads
 from unrolled.cells.parts.ring import places_of, turn, turn_segment
 from unrolled.cells.parts.short_conv import ShortConv
 from unrolled.cells.parts.steps import fill_step_bias
+from unrolled.cells.parts.union import always, union
 from unrolled.kernels.learner_scan import Learned, Network, Norm, read_with
 from unrolled.kernels.rms_norm import rms_norm
 from unrolled.kernels.silu_gate import silu_gate
