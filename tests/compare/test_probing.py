@@ -1,6 +1,7 @@
 """Probes: the plan, the rows of the table, a whole one."""
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 
@@ -146,3 +147,17 @@ def test_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert begun_probe(tiny(), lock.folder).sha256 == lock.sha256
     with pytest.raises(UsageError, match="holds a probe with other settings"):
         begun_probe(tiny(steps=13), lock.folder)
+
+
+def test_figures_that_are_no_numbers_count_as_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose training saw nothing wrong, and that makes no numbers of longer rows."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+    def found(run: object, one: PlanProblem) -> dict[str, float]:
+        return dict.fromkeys((figure_name("nats", point) for point in one.named_points()), float("nan"))
+
+    monkeypatch.setattr(sys.modules["unrolled.compare.execute"], "measure_problem", found)
+    lock = begun_probe(tiny(problems=["group:parity"], cells=["lstm"], points={}), tmp_path / "out")
+    assert work(lock.folder).complete
+    results = [json.loads(path.read_text()) for path in (lock.folder / "results").glob("run.*.json")]
+    assert [one["status"] for one in results] == ["diverged"]

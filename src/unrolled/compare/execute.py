@@ -61,13 +61,14 @@ def _trained(
 ) -> dict[str, Any]:
     folder = run_folder(board, job)
     record = finish(folder, job.experiment(board.locked(job)), Guard(check, tell), device)
-    curve = list(validations(folder))
+    whole = list(validations(folder))
+    curve = [point for point in whole if math.isfinite(point["nats_per_token"])]
     common = {
         "system": job.system, "corpus": job.corpus, "seed": job.seed, "value": job.value, **outcome(record),
         "curve": curve,
     }  # fmt: skip
-    if common["status"] == "diverged":
-        return common
+    if common["status"] == "diverged" or len(curve) < len(whole):
+        return {**common, "status": "diverged"}
     if job.kind == "search":
         # the quick figure of the saved weights: of the validations in training, the best
         value = {**common, **_best(curve)}
@@ -82,6 +83,9 @@ def _trained(
         tell("scoring the validation split")
         scored = score(run, folder, plan.per_token)
         figures = {name: value for one in plan.measure for name, value in measured(run, one).items()}
+    if not all(map(math.isfinite, (scored["nats_per_token"], *figures.values()))):
+        # training saw nothing wrong, and rows that it did not have make numbers that are none
+        return {**common, "status": "diverged"}
     return {**common, **scored, "figures": figures, "train_nats": train_nats(folder)}
 
 
