@@ -205,3 +205,26 @@ def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
         _model({"name": "tokens", "segment": 4, "least": 5})
     with pytest.raises(UsageError, match=r"memory\.state=reset"):
         _model({"name": "summary", "state": "carry"})
+
+
+def test_segments_that_are_computed_again_keep_little() -> None:
+    """Bytes that are saved for the backward pass grow by less than a segment's own vectors take, four of each token."""
+
+    def saved(segments: int, again: bool) -> int:
+        memory = {"name": "slots", "segment": 8, "slots": 3, "heads": 2, "checkpoint": again}
+        model, seen = _model(memory), {}
+
+        def keep(value: Tensor) -> Tensor:
+            storage = value.untyped_storage()
+            seen[storage.data_ptr()] = (value, storage.nbytes())  # what is held keeps its place in memory
+            return value
+
+        ids = torch.randint(0, 11, (1, 8 * segments))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            model(ids).raw.square().sum()
+        return sum(size for _, size in seen.values())
+
+    grows = {again: (saved(16, again) - saved(4, again)) / 12 for again in (False, True)}
+    token = 8 * 8  # eight numbers of eight bytes
+    assert grows[True] < 8 * 4 * token
+    assert grows[False] > 5 * grows[True]
