@@ -46,6 +46,8 @@ def plain(head: Any, h: Tensor, frames: Tensor) -> Tensor:
     nats = nats - Bernoulli(logits=bits).log_prob(x[..., scale.reals :]).sum(-1)
     if not scale.reals:
         return nats
+    if head.config.name == "values":
+        return nats - Normal(z, 1.0).log_prob(x).sum(-1)
     count, d = head.config.components, scale.reals
     pi, mu, log_sigma = z[..., :count], z[..., count : count * (1 + d)], z[..., count * (1 + d) : count * (1 + 2 * d)]
     mu, sigma = mu.unflatten(-1, (count, d)), log_sigma.unflatten(-1, (count, d)).exp()

@@ -51,6 +51,13 @@ class FramesTaskConfig(TaskConfig):
         "model: nats and draws stay in the channels' own units",
     )
     rows: int = Field(default=32, ge=1, le=1 << 16, description="sequences side by side in evaluation")
+    given: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 20,
+        description="evaluation also has the model go on by itself after so many frames of each sequence, each frame "
+        "the mean of what it expects (0: it does not)",
+    )
     shift: tuple[float, ...] | None = Field(default=None, description="of the real channels; kept in the run")
     scale: tuple[float, ...] | None = Field(default=None, description="of the real channels; kept in the run")
     bits: int | None = Field(default=None, ge=0, description="how many channels behind them are bits; kept in the run")
@@ -65,6 +72,10 @@ class Frames(StepsTask):
         FramesTaskConfig.parse({"frames": {"name": "chorales", "pieces": 24, "held": 4}}),
         FramesTaskConfig.parse({
             "frames": {"name": "strokes", "lines": 12, "held": 3}, "head": {"name": "mixture", "components": 3},
+        }),
+        FramesTaskConfig.parse({
+            "frames": {"name": "squares", "side": 5, "square": 2, "length": 4, "sequences": 20},
+            "head": {"name": "values"}, "given": 2,
         }),
     )  # fmt: skip
     noun = "a model of frames"
@@ -167,22 +178,60 @@ class Frames(StepsTask):
         model.eval()
         split = examples.beginning(how.limit)
         nats, frames, state = 0.0, 0, None
+        squares, copied = 0.0, 0.0
         for part in frame_rows(split, self._settings.rows):
             inputs, targets = (one.to(model.device, model.dtype) for one in (part.inputs, part.targets))
             state = self._first(model, how.split, part.order) if part.first else tree.detach(state)
             out = model(inputs, state)
             nll, state = model.score(out, targets)[1:]
             counts = part.weight.to(nll.device) > 0
+            squares += float((model.head.mean(out.dropped) - targets)[counts].double().square().sum())
+            copied += float((inputs - targets)[counts].double().square().sum())
             nats, frames = nats + float(nll[counts].double().sum()), frames + int(counts.sum())
             if advance is not None:
                 advance(frames, len(split), nats / frames)
         return TaskResult(
             task=self._settings.name,
-            figures={"nats": nats / frames, "nats_per_number": nats / frames / split.channels},
+            figures={
+                "nats": nats / frames,
+                "nats_per_number": nats / frames / split.channels,
+                "mse": squares / frames / split.channels,
+                "mse_of_copying": copied / frames / split.channels,
+                **self._future(model, split, how.split),
+            },
             counts={"frames": frames, "sequences": len(split.starts)},
             protocol={"frames": self._settings.frames.name, "split": how.split},
             provenance={**self.provenance(), **how.provenance},
         )
+
+    def _future(self, model: LanguageModel, split: FrameSplit, name: str) -> dict[str, float]:
+        """Mean squared errors of the frames after ``task.given`` ones, each made from the model's own before it, beside
+        those of the last given frame."""
+        given = self._settings.given
+        if not given:
+            return {}
+        found, count = np.zeros(2), 0
+        for part in frame_rows(split, self._settings.rows, int(split.lengths().max())):
+            kept = part.weight.sum(1) > given
+            if not kept.any():
+                continue
+            targets = part.targets[kept].to(model.device, model.dtype)
+            there = part.weight[kept][:, given:].to(model.device) > 0
+            state = self._first(model, name, part.order[kept.numpy()])
+            read = torch.cat([torch.zeros_like(targets[:, :1]), targets[:, : given - 1]], 1)
+            state = model(read, state).state
+            last, made = targets[:, given - 1 : given], []
+            for _ in range(targets.shape[1] - given):
+                out = model(made[-1] if made else last, state)
+                state = out.state
+                made.append(model.head.mean(out.dropped))
+            wanted = targets[:, given:]
+            for place, frames in enumerate((torch.cat(made, 1), last.expand_as(wanted))):
+                found[place] += float((frames - wanted)[there].double().square().sum())
+            count += int(there.sum()) * split.channels
+        if not count:
+            raise UsageError(f"no sequence is longer than the {given} frames that are given; lower task.given.")
+        return {"mse_future": found[0] / count, "mse_future_of_copying": found[1] / count}
 
     def _first(self, model: LanguageModel, split: str, order: np.ndarray) -> ModelState:
         """The state before sequences of a split, by their numbers."""

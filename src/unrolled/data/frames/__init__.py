@@ -28,6 +28,7 @@ FRAMES: "Registry[type[FrameSource]]" = Registry(
         "chorales": "unrolled.data.frames.chorales:Chorales",
         "files": "unrolled.data.frames.files:Files",
         "piano": "unrolled.data.frames.piano:Piano",
+        "squares": "unrolled.data.frames.squares:Squares",
         "strokes": "unrolled.data.frames.strokes:Strokes",
     },
 )

@@ -138,6 +138,11 @@ class FrameSource(ABC):
         """Numbers of a frame, where that is known without the data."""
         return None
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of a frame that is a picture; None of others."""
+        return None
+
     @abstractmethod
     def splits(self) -> dict[str, FrameSplit]:
         """Splits by name; ``train``, and ``valid`` where validations are to be made.

@@ -13,6 +13,7 @@ FRAME_HEADS: "Registry[type[FrameHead]]" = Registry(
     "head of frames",
     {
         "bernoulli": "unrolled.model.frames.bernoulli:BernoulliHead",
+        "values": "unrolled.model.frames.values:ValuesHead",
         "mixture": "unrolled.model.frames.mixture:MixtureHead",
     },
 )
