@@ -9,9 +9,13 @@ from unrolled.cells import CELLS, Cell
 from .build import CASES, Case, MakeCell
 from .checks import CHECKS
 
+# of each cell two examples in the quick suite, however many there are; all of them in the whole one
+_QUICK = 2
+EACH = [pytest.param(case, marks=[] if case.index < _QUICK else [pytest.mark.slow]) for case in CASES]
+
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", EACH, ids=str)
 def test_cell(case: Case, check: Callable[[MakeCell], None]) -> None:
     check(case)
 
