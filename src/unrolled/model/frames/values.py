@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from unrolled.core.errors import UsageError
@@ -13,9 +14,16 @@ __all__ = ["ValuesConfig", "ValuesHead"]
 
 
 class ValuesConfig(FrameHeadConfig):
-    """Options of the head of values: none."""
+    """Options of the head of values."""
 
     name: Literal["values"] = "values"
+    maps: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 16,
+        description="the outputs are so many maps over the points of a frame, and each point is predicted from its own "
+        "by the same weights, a 1 x 1 convolution (0: every number from all outputs)",
+    )
 
 
 class ValuesHead(FrameHead):
@@ -25,7 +33,8 @@ class ValuesHead(FrameHead):
     .. math::
         -\log p(y_t) = \tfrac{1}{2} |y_t - \mu_t|^2 + \tfrac{K}{2} \log 2\pi, \quad \mu = W h + b
 
-    A bias b >= 0 draws with deviation exp(-b).
+    With ``maps`` the outputs are maps one after another, over as many points as a frame has, or as each of its channels
+    has, which stand one after another too (the frames of ``st_lstm``). A bias b >= 0 draws with deviation exp(-b).
 
     Raises:
         UsageError: frames with bits.
@@ -41,7 +50,20 @@ class ValuesHead(FrameHead):
                 f"the head values is for real numbers, and {scale.bits} of these channels are bits; set "
                 "task.head.name=bernoulli, or mixture."
             )
-        super().__init__(in_width, scale, config, scale.reals)
+        self.points = points = in_width // config.maps if config.maps else 1
+        if config.maps and (in_width % config.maps or scale.reals % points):
+            raise UsageError(
+                f"outputs of {in_width} numbers are no {config.maps} maps over the points of frames of {scale.reals} "
+                "numbers; set task.head.maps to the maps of the last cell."
+            )
+        super().__init__(in_width if not config.maps else config.maps, scale, config, scale.reals // points)
+
+    def outputs(self, h: Tensor) -> Tensor:
+        """See :class:`FrameHead`."""
+        if not self.config.maps:
+            return super().outputs(h)
+        of_points = h.unflatten(-1, (self.config.maps, self.points)).transpose(-1, -2)
+        return super().outputs(of_points).transpose(-1, -2).flatten(-2)
 
     def nats(self, z: Tensor, y: Tensor) -> Tensor:
         """See :class:`FrameHead`."""

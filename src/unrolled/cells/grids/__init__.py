@@ -1,0 +1,1 @@
+"""Recurrence over frames that are grids of numbers."""
