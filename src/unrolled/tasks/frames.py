@@ -45,6 +45,11 @@ class FramesTaskConfig(TaskConfig):
         default_factory=lambda: FRAMES.parse("chorales"), description="where the sequences come from"
     )
     head: AnyFrameHeadConfig = Field(default=BernoulliConfig(), description="the density of a frame")
+    plain: bool = Field(
+        default=False,
+        description="frames go to the first layer as they are, for cells that know what a frame looks like (st_lstm); "
+        "else through a linear map",
+    )
     normalize: bool = Field(
         default=True,
         description="shift and scale real channels to mean 0 and deviation 1 over the training frames, inside the "
@@ -75,7 +80,7 @@ class Frames(StepsTask):
         }),
         FramesTaskConfig.parse({
             "frames": {"name": "squares", "side": 5, "square": 2, "length": 4, "sequences": 20},
-            "head": {"name": "values"}, "given": 2,
+            "head": {"name": "values"}, "given": 2, "plain": True,
         }),
     )  # fmt: skip
     noun = "a model of frames"
@@ -130,7 +135,9 @@ class Frames(StepsTask):
 
     def build(self) -> LanguageModel:
         """See :meth:`StepsTask.build`."""
-        return LanguageModel(self.config.model, self.scale.channels, FrameEnds(self.scale, self._settings.head))
+        return LanguageModel(
+            self.config.model, self.scale.channels, FrameEnds(self.scale, self._settings.head, self._settings.plain)
+        )
 
     def source(self) -> FrameStream:
         """See :meth:`StepsTask.source`."""

@@ -12,7 +12,7 @@ from unrolled.model.config import ModelConfig
 from unrolled.model.ends import Ends
 from unrolled.model.frames import FRAME_HEADS, FrameHead, FrameHeadConfig, Scale
 
-__all__ = ["FrameEnds", "FrameReader"]
+__all__ = ["FrameEnds", "FrameReader", "PlainReader"]
 
 
 class FrameReader(nn.Module):
@@ -41,15 +41,37 @@ class FrameReader(nn.Module):
         return []
 
 
+class PlainReader(nn.Module):
+    """Scaled frames as they are, (batch, time, channels), for cells that know what a frame looks like.
+
+    Args:
+        scale: what frames are.
+    """
+
+    def __init__(self, scale: Scale):
+        super().__init__()
+        self.scale, self.out_width, self.compute = scale, scale.channels, Compute()
+        # says where the model is, and of what type
+        self.register_buffer("weight", torch.zeros(1), persistent=False)
+
+    def forward(self, frames: Tensor, row_mask: None = None) -> Tensor:
+        """(x - shift) / scale."""
+        return self.scale.scaled(frames)
+
+    def looked_up(self) -> list[Tensor]:
+        """There is no matrix."""
+        return []
+
+
 class FrameEnds(Ends):
     """See :class:`unrolled.model.ends.Ends`.
 
     Args:
-        scale: what frames are. head: the config of the head.
+        scale: what frames are. head: the config of the head. plain: frames go to the first layer as they are.
     """
 
-    def __init__(self, scale: Scale, head: FrameHeadConfig):
-        self.scale, self.config = scale, head
+    def __init__(self, scale: Scale, head: FrameHeadConfig, plain: bool = False):
+        self.scale, self.config, self.plain = scale, head, plain
 
     def reader(self, config: ModelConfig, vocab_size: int) -> Any:
         """See :class:`unrolled.model.ends.Ends`. Raises UsageError for settings that only tokens have."""
@@ -58,7 +80,7 @@ class FrameEnds(Ends):
                 raise UsageError(f"a model of frames has no model.{name}; leave it out and set task.head.")
         if config.dropout.embedding or config.dropout.projected:
             raise UsageError("frames have no rows to drop; leave out dropout.embedding and dropout.projected.")
-        return FrameReader(self.scale, config.layer_widths()[0])
+        return PlainReader(self.scale) if self.plain else FrameReader(self.scale, config.layer_widths()[0])
 
     def head(self, config: ModelConfig, vocab_size: int, width: int, reader: Any) -> FrameHead:
         """See :class:`unrolled.model.ends.Ends`."""
