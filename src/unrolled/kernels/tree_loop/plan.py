@@ -33,13 +33,11 @@ def plan_of(parents: np.ndarray) -> list[Group]:
     parents = checked(parents)
     count = len(parents)
     inner = np.flatnonzero(parents >= 0)
-    height = np.zeros(count, np.int64)
-    while True:  # one round a level
-        raised = np.zeros(count, np.int64)
-        np.maximum.at(raised, parents[inner], height[inner] + 1)
-        if np.array_equal(raised, height):
-            break
-        height = raised
+    levels = [0] * count
+    for node, parent in enumerate(parents.tolist()):  # children come first
+        if parent >= 0:
+            levels[parent] = max(levels[parent], levels[node] + 1)
+    height = np.array(levels)
     arity = np.bincount(parents[inner], minlength=count)
     ordered = inner[np.argsort(parents[inner], kind="stable")]  # children, those of one parent together
     begin = np.cumsum(arity) - arity
