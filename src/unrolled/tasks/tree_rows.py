@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.core.errors import UsageError
-from unrolled.core.registry import shown
+from unrolled.core.registry import shown, unknown_name
 from unrolled.data.trees import Tree, binarised
 from unrolled.data.trees.batches import NumberedTree
 from unrolled.tasks.vocabulary import trained_on
@@ -37,7 +37,7 @@ def numbered(tree: Tree, tokenizer: Tokenizer, number: Mapping[str, int], cell: 
     Args:
         number: of each label. cell: the class of the tree cell. binary: whether to make the tree binary first.
     Raises:
-        UsageError: a tree that the cell cannot read; a word that is none for the tokenizer.
+        UsageError: a tree that the cell cannot read; a word that is none for the tokenizer; an unknown label.
     """
     given, heights = tree, tree.heights()
     if binary:
@@ -46,19 +46,20 @@ def numbered(tree: Tree, tokenizer: Tokenizer, number: Mapping[str, int], cell: 
         heights[places] = given.heights()  # of nodes that become one, the highest comes last
     parents = np.array(tree.parents, np.int64)
     cell.check(parents)
+    above = set(tree.parents)
     here = [place for place, word in enumerate(tree.words) if word]
-    if (
-        not cell.reads_inner
-        and (odd := next((place for place in here if place in set(tree.parents)), None)) is not None
-    ):
+    inner = next((place for place in here if place in above), None)
+    if inner is not None and not cell.reads_inner:
         raise UsageError(
             f"the {cell.EXAMPLES[0].name} reads words of leaves alone, and a node with children has the word "
-            f"{shown(tree.words[odd])}; set task.binary=true, which makes a leaf of it."
+            f"{shown(tree.words[inner])}; set task.binary=true, which makes a leaf of it."
         )
     ids = tokenizer.encode(" ".join(tree.words[place] for place in here))
     if len(ids) != len(here):
         raise UsageError(f"the words {shown(' '.join(tree.words))} are not one token each; leave blanks out of words.")
     words = np.full(len(parents), -1, np.int64)
     words[here] = ids
+    if odd := next((label for label in tree.labels if label and label not in number), None):
+        raise unknown_name("label", odd, number)
     labels = np.array([number[label] if label else -1 for label in tree.labels], np.int64)
     return NumberedTree(words, parents, labels, heights)
