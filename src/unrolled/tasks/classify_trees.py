@@ -87,10 +87,7 @@ class ClassifyTrees(StepsTask):
                 raise UsageError("task.classes are found from the trees; leave them out.")
             _ = self.splits
             settled = self._settings.model_copy(update={"classes": self.treebank.classes})
-            update: dict[str, Any] = {"task": settled}
-            if not self.treebank.symbols:
-                update["tokenizer"] = self.tokenizer.config
-            self.config = self.config.model_copy(update=update)
+            self.config = self.config.model_copy(update={"task": settled, "tokenizer": self.tokenizer.config})
 
     @property
     def _settings(self) -> ClassifyTreesConfig:

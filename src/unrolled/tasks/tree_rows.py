@@ -17,14 +17,12 @@ __all__ = ["numbered", "vocabulary_of"]
 
 
 def vocabulary_of(wanted: Any, symbols: Sequence[str], trees: Sequence[Tree]) -> Tokenizer:
-    """The tokenizer of fixed symbols, or of the words of trees.
+    """The tokenizer of fixed symbols, whatever is wanted; or of the words of trees.
 
     Raises:
-        UsageError: a tokenizer that is wanted and has parts of words as tokens, or any for fixed symbols.
+        UsageError: a tokenizer that is wanted for words and has parts of them as tokens.
     """
     if symbols:
-        if wanted is not None and wanted.name != "symbols":
-            raise UsageError("the words of these trees are fixed; leave out tokenizer.")
         return SymbolTokenizer.of(symbols)
     if wanted is not None and wanted.name != "word":
         raise UsageError(f"a node of a tree has a whole word, and the tokenizer is {wanted.name}; set tokenizer=word.")
