@@ -14,10 +14,11 @@ from unrolled.cells import TREES
 def _torch_lstm(in_width: int, width: int, order: list[torch.Tensor], into: list[torch.Tensor], bias: list) -> nn.LSTM:
     lstm = nn.LSTM(in_width, width, batch_first=True).double()
     with torch.no_grad():
-        lstm.weight_ih_l0.copy_(torch.cat(into))
-        lstm.weight_hh_l0.copy_(torch.cat(order))
-        lstm.bias_ih_l0.copy_(torch.cat(bias))
-        lstm.bias_hh_l0.zero_()
+        named = dict(lstm.named_parameters())
+        named["weight_ih_l0"].copy_(torch.cat(into))
+        named["weight_hh_l0"].copy_(torch.cat(order))
+        named["bias_ih_l0"].copy_(torch.cat(bias))
+        named["bias_hh_l0"].zero_()
     return lstm
 
 

@@ -31,7 +31,7 @@ def outcome(cell: Any, parents: np.ndarray, x: Tensor | None = None) -> dict[str
     """States of all nodes, and the gradients of a weighted sum of them."""
     x = (wave(len(parents), cell.in_width) if x is None else x).detach().requires_grad_()
     state = cell(x, parents)
-    loss = sum((part * wave(*part.shape, phase=1.0)).sum() for part in state)
+    loss = torch.stack([(part * wave(*part.shape, phase=1.0)).sum() for part in state]).sum()
     named = {"x": x, **dict(cell.named_parameters())}
     grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     found = {f"state {name}": part.detach() for name, part in zip(state._fields, state, strict=True)}
