@@ -18,11 +18,11 @@ _SENTENCE = "".join(
 def trees(draw: random.Random, folder: Path) -> list[object]:
     """The arguments of a command on something damaged."""
     kind, text = draw.choice((("treebank", _BRACKETED), ("dependencies", f"# a sentence\n{_SENTENCE}\n" * 12)))
-    path = folder / draw.choice(("trees.txt", "trees.txt", "trees.gz"))
+    path = folder / draw.choice(("trees.txt", "trees.txt", "trees.txt", "trees.txt", "trees.gz"))
     path.write_bytes(damage_bytes(text.encode(), draw))
     settings = [
         "task.name=classify_trees", f"task.data.name={kind}", f"task.data.path={path}", "task.width=4", "task.rows=3",
-        "train.steps=2", "train.validations=1", f"task.binary={draw.choice(('true', 'false'))}",
+        "tokenizer=word", "train.steps=2", "train.validations=1", f"task.binary={draw.choice(('true', 'false'))}",
         f"task.cell={draw.choice(('child_sum_tree_lstm', 's_lstm', 'binary_tree_lstm'))}",
     ]  # fmt: skip
     if kind == "treebank":
