@@ -111,6 +111,27 @@ def _memories_page() -> str:
     return "\n".join(parts)
 
 
+def _trees_page() -> str:
+    """The page of tree cells, made from the table: docstrings, options, counts."""
+    from unrolled.cells import TREES
+
+    parts = [
+        "# Tree cells",
+        "",
+        "Cells of the task [classify_trees](../classes.md#trees): `--set task.cell.name=NAME` chooses one; its options",
+        "are `task.cell.OPTION`. I is the width of a word's vector, N that of the states.",
+        "",
+    ]
+    for name in TREES:
+        cls = TREES[name]
+        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
+        _options(cls, parts)
+        arity = "any number of children" if cls.arity is None else f"{cls.arity} children at each inner node"
+        count = cls.num_params(cls.Config(), 256, 256)
+        parts += ["", f"Reads {arity}. At I = N = 256: {count:,} parameters.", ""]
+    return "\n".join(parts)
+
+
 def _operations_page() -> str:
     """The page of operations, made from the table."""
     from unrolled.kernels import OPERATIONS
@@ -248,6 +269,7 @@ def setup(app: object) -> None:
     folder = pathlib.Path(__file__).parent / "generated"
     folder.mkdir(exist_ok=True)
     (folder / "cells.md").write_text(_cells_page(), encoding="utf-8")
+    (folder / "trees.md").write_text(_trees_page(), encoding="utf-8")
     (folder / "operations.md").write_text(_operations_page(), encoding="utf-8")
     (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
     (folder / "memories.md").write_text(_memories_page(), encoding="utf-8")

@@ -14,6 +14,7 @@ from fuzz.frames import frames
 from fuzz.mutate import damage_bytes, damage_json, damage_tensors
 from fuzz.seeds import Seeds
 from fuzz.settings import setting
+from fuzz.trees import trees
 from unrolled.core.files import sha256_file
 
 __all__ = ["KINDS", "Case"]
@@ -274,4 +275,5 @@ KINDS: dict[str, Callable[[random.Random, Seeds, Path], Case]] = {
     "folders": _folder,
     "stores": _store,
     "frames": lambda draw, seeds, folder: Case(frames(draw, seeds, folder)),
+    "trees": lambda draw, seeds, folder: Case(trees(draw, folder)),
 }

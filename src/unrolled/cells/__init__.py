@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CELLS",
     "ENCODERS",
+    "TREES",
     "AnyCellConfig",
+    "AnyTreeConfig",
     "Cell",
     "CellConfig",
     "Given",
@@ -34,6 +36,16 @@ ENCODERS: "Registry[Any]" = Registry(
     },
 )
 """Cells that read whole rows, for tasks that are no language models; a config of a cell finds them by name too."""
+
+TREES: "Registry[Any]" = Registry(
+    "tree cell",
+    {
+        "s_lstm": "unrolled.cells.trees.s_lstm:SLSTM",
+        "binary_tree_lstm": "unrolled.cells.trees.binary:BinaryTreeLSTM",
+        "child_sum_tree_lstm": "unrolled.cells.trees.child_sum:ChildSumTreeLSTM",
+    },
+)
+"""Cells that read trees (:class:`unrolled.cells.trees.TreeCell`), for the task ``classify_trees``."""
 
 CELLS: "Registry[Any]" = Registry(
     "cell",
@@ -111,3 +123,6 @@ CELLS: "Registry[Any]" = Registry(
 
 AnyCellConfig = Annotated[SerializeAsAny[CellConfig], BeforeValidator(CELLS.parse)]
 """A field that takes the config of any registered cell, or its name alone."""
+
+AnyTreeConfig = Annotated[SerializeAsAny[CellConfig], BeforeValidator(TREES.parse)]
+"""A field that takes the config of any registered tree cell, or its name alone."""

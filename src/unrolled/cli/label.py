@@ -10,7 +10,7 @@ from unrolled.cli.common import DeviceOption, JsonOption, ThreadsOption, app, em
 
 @app.command()
 def label(
-    run: Annotated[Path, typer.Argument(help="A run of the task classify.")],
+    run: Annotated[Path, typer.Argument(help="A run of the task classify or classify_trees.")],
     file: Annotated[str, typer.Argument(help="Texts, one a line; -: standard input.")] = "-",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -24,11 +24,12 @@ def label(
     from unrolled.data.reading import read_plain
     from unrolled.runs import Run
     from unrolled.tasks.classify import Classify
+    from unrolled.tasks.classify_trees import ClassifyTrees
 
     use_threads(threads)
     opened = Run(run, device)
-    if not isinstance(opened.task, Classify):
-        raise UsageError(f"{run} gives no labels; use a run of the task classify.")
+    if not isinstance(opened.task, Classify | ClassifyTrees):
+        raise UsageError(f"{run} gives no labels; use a run of the task classify or classify_trees.")
     texts = [line for line in read_plain(file).splitlines() if line.strip()]
     if not texts:
         raise UsageError("there is no text to label; give one a line.")

@@ -23,6 +23,7 @@ OPERATIONS: "Registry[Any]" = Registry(
         "rnnt_loss": "unrolled.kernels.rnnt_loss:OPERATION",
         "softmax_scan": "unrolled.kernels.softmax_scan:OPERATION",
         "softmax_loss": "unrolled.kernels.softmax_loss:OPERATION",
+        "tree_loop": "unrolled.kernels.tree_loop:OPERATION",
         "trellis": "unrolled.kernels.trellis:OPERATION",
         "token_shift": "unrolled.kernels.token_shift:OPERATION",
     },

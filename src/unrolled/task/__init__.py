@@ -55,6 +55,7 @@ TASKS: "Registry[type[Task]]" = Registry(
         "made": "unrolled.tasks.made:Made",
         "frames": "unrolled.tasks.frames:Frames",
         "classify": "unrolled.tasks.classify:Classify",
+        "classify_trees": "unrolled.tasks.classify_trees:ClassifyTrees",
         "written": "unrolled.tasks.written:Written",
     },
     default="lm",

@@ -1,7 +1,6 @@
 """The task of classes: one label for each row."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import Window
 from unrolled.data.labelled import LABELLED, AnyLabelledConfig, LabelledBatches, LabelledSource, LabelledSplit, padded
+from unrolled.data.labelled.reading import words_of
 from unrolled.model import LanguageModel
 from unrolled.model.classes import ClassEnds, ClassHeadConfig
 from unrolled.model.dropout import Masks
@@ -33,12 +33,11 @@ from unrolled.task import (
 )
 from unrolled.task.values import Advance
 from unrolled.tasks.lm import window_loss
-from unrolled.tokenizer import TOKENIZERS, Tokenizer, save_tokenizer
+from unrolled.tasks.vocabulary import trained_on
+from unrolled.tokenizer import Tokenizer, save_tokenizer
 from unrolled.tokenizer.symbols import SymbolTokenizer
 
 __all__ = ["Classify", "ClassifyConfig"]
-
-_PARTS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 
 
 class ClassifyConfig(TaskConfig):
@@ -116,20 +115,14 @@ class Classify(StepsTask):
             return own_tokenizer(self.saved.path, self.saved.record)
         if self.labelled.kind == "symbols":
             return SymbolTokenizer.of(self.labelled.symbols)
-        wanted: Any = self.config.tokenizer or TOKENIZERS.parse("word")
-        texts = "".join(f"{self._plain(text)}\n" for text in self._texts["train"][0])
-        if wanted.name == "word" and wanted.vocabulary is None:
-            # a text to label may hold any word, so that there must be one for those that training does not know
-            texts += f"{wanted.unk_word} {wanted.unk_word}\n"
-            wanted = wanted.model_copy(update={"min_count": wanted.min_count or 2})
-        return TOKENIZERS[wanted.name].train(wanted, [texts.encode()])
+        return trained_on(self.config.tokenizer, [self._plain(text) for text in self._texts["train"][0]])
 
     @cached_property
     def _texts(self) -> dict[str, tuple[list[str], np.ndarray]]:
         return self.labelled.texts()
 
     def _plain(self, text: str) -> str:
-        return " ".join(_PARTS.findall(text.lower())) if self._settings.words else " ".join(text.split())
+        return " ".join(words_of(text)) if self._settings.words else " ".join(text.split())
 
     def row(self, text: str) -> np.ndarray:
         """The ids of a text. Raises UsageError for one without any."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from unrolled.data.fields import Fields, column_of
 from unrolled.data.places import corpus_folders
 from unrolled.data.reading import read_plain
 
-__all__ = ["find_sst2", "read_rows"]
+__all__ = ["find_sst2", "read_rows", "words_of"]
+
+_PARTS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, and each sign that is no part of one."""
+    return _PARTS.findall(text.lower())
 
 
 def find_sst2() -> tuple[Path, Path, Path]:

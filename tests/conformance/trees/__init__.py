@@ -1,0 +1,1 @@
+"""What every tree cell must do."""

@@ -1,0 +1,1 @@
+"""Trees: readers, sources, the task."""
