@@ -31,6 +31,8 @@ ENCODERS: "Registry[Any]" = Registry(
     "encoder",
     {
         "bidirectional": "unrolled.cells.encoders.bidirectional:Bidirectional",
+        "nystrom": "unrolled.cells.encoders.nystrom:Nystrom",
+        "hrrformer": "unrolled.cells.encoders.hrrformer:Hrrformer",
     },
 )
 """Cells that read whole rows, for tasks that are no language models; a config of a cell finds them by name too."""
