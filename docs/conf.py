@@ -99,8 +99,8 @@ def _encoders_page() -> str:
     parts = [
         "# Encoders",
         "",
-        "Layers that read whole rows, for [rows with a label](../classes.md). `--set model.cell.name=NAME` chooses one;",
-        "its options are `model.cell.OPTION`.",
+        "Layers that read whole rows, for [rows with a label](../classes.md). `--set model.cell.name=NAME` chooses",
+        "one; its options are `model.cell.OPTION`.",
         "",
     ]
     for name in ENCODERS:

@@ -72,7 +72,8 @@ class EncoderCell(Cell):
         if steps is not None and (x.shape[1] != steps or mask is not None):
             found = x.shape[1] if mask is None else int(mask.sum(1).min())
             raise UsageError(
-                f"the {self.name} reads rows of {steps} steps as it is set, not of {found}; let them agree."
+                f"the {self.name} reads rows of {steps} steps as it is set, not of {found}; give such rows, or "
+                "set its options by their length."
             )
 
         def drop(site: str, value: Tensor) -> Tensor:
