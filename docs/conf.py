@@ -92,6 +92,29 @@ def _heads_page() -> str:
     return "\n".join(parts)
 
 
+def _encoders_page() -> str:
+    """The encoders page, made from the table: docstrings, options, counts."""
+    from unrolled.cells import ENCODERS
+
+    parts = [
+        "# Encoders",
+        "",
+        "Layers that read whole rows, for [rows with a label](../classes.md). `--set model.cell.name=NAME` chooses",
+        "one; its options are `model.cell.OPTION`.",
+        "",
+    ]
+    for name in ENCODERS:
+        cls = ENCODERS[name]
+        config = cls.Config()
+        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
+        _options(cls, parts)
+        multiple = cls.width_multiple(config)
+        widths = "Any width." if multiple == 1 else f"As it is, widths are multiples of {multiple}."
+        size = 256 - 256 % multiple
+        parts += ["", f"{widths} At I = N = {size}: {cls.num_params(config, size, size):,} parameters.", ""]
+    return "\n".join(parts)
+
+
 def _memories_page() -> str:
     """The memories page, made from the table: docstrings and options."""
     from unrolled.model.memory import MEMORIES
@@ -272,6 +295,7 @@ def setup(app: object) -> None:
     (folder / "trees.md").write_text(_trees_page(), encoding="utf-8")
     (folder / "operations.md").write_text(_operations_page(), encoding="utf-8")
     (folder / "heads.md").write_text(_heads_page(), encoding="utf-8")
+    (folder / "encoders.md").write_text(_encoders_page(), encoding="utf-8")
     (folder / "memories.md").write_text(_memories_page(), encoding="utf-8")
     (folder / "adapters.md").write_text(_adapters_page(), encoding="utf-8")
     (folder / "objectives.md").write_text(_objectives_page(), encoding="utf-8")

@@ -33,6 +33,9 @@ ENCODERS: "Registry[Any]" = Registry(
     "encoder",
     {
         "bidirectional": "unrolled.cells.encoders.bidirectional:Bidirectional",
+        "nystrom": "unrolled.cells.encoders.nystrom:Nystrom",
+        "hrrformer": "unrolled.cells.encoders.hrrformer:Hrrformer",
+        "grid": "unrolled.cells.encoders.grid:Grid",
     },
 )
 """Cells that read whole rows, for tasks that are no language models; a config of a cell finds them by name too."""

@@ -41,8 +41,8 @@ class HiddenState(NamedTuple):
 class Place(NamedTuple):
     """Where a cell stands in a stack.
 
-    layer, layers: counted over all of its cells, from 0. index, count: counted over those cells of its class, config
-    and sizes. shared: what these share, made by :meth:`Cell.make_shared`; None where they share nothing.
+    layer, layers: counted over all of its cells, from 0. index, count: over those of its class, config and sizes.
+    shared: what these share, made by :meth:`Cell.make_shared`; or None. turn: over those of its class and config.
     """
 
     layer: int = 0
@@ -50,6 +50,7 @@ class Place(NamedTuple):
     index: int = 0
     count: int = 1
     shared: nn.Module | None = None
+    turn: int = 0
 
 
 class Cell(nn.Module):

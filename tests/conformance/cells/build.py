@@ -8,6 +8,7 @@ from torch import Tensor
 
 from conformance.material import wave
 from unrolled.cells import CELLS, Cell, Noise
+from unrolled.cells.encoders.base import EncoderCell
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import flatten, leaves, map_tree
 from unrolled.kernels.cell_loop import TableInput
@@ -103,7 +104,9 @@ def build(
 def values(cell: Any, batch: int, time: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Any]:
     """An input and a state, neither of them special, but that what is never negative is not. What is no real number in
     the state (a count, a position), and what only tokens make, is as it is after some tokens, since not every value of
-    it can be; the tokens that are not causal are behind it."""
+    it can be; the tokens that are not causal are behind it. Rows of a fixed length have that."""
+    if isinstance(cell, EncoderCell):
+        time = cell.row_steps(cell.config) or time
     x = wave(batch, time, cell.in_width, phase=0.5, dtype=dtype)
     state: Any = cell.initial_state(batch, dtype=dtype)
     reached = getattr(cell, "reached_fields", ())

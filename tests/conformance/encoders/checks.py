@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from conformance.cells.build import BATCH, MakeCell, build, fitted
 from conformance.cells.checks import CHECKS as OF_CELLS
 from conformance.material import wave
 from conformance.tolerance import assert_close
+from unrolled.cells import Noise, Place
 from unrolled.core.errors import UsageError
 
 __all__ = ["CHECKS", "SHARED"]
@@ -21,8 +23,15 @@ SHARED = ("num_params", "widths", "rules", "config", "save_load", "weight_drop")
 _TIME = 9
 
 
-def _rows(cell: Any) -> tuple[Tensor, Tensor]:
-    """Rows with 0 and 3 places of padding, whose numbers are large."""
+def _steps(cell: Any, wanted: int) -> int:
+    """So many steps, or those that its rows must have."""
+    return cell.row_steps(cell.config) or wanted
+
+
+def _rows(cell: Any) -> tuple[Tensor, Tensor | None]:
+    """Rows with 0 and 3 places of padding, whose numbers are large; without where no row may be padded."""
+    if steps := cell.row_steps(cell.config):
+        return wave(BATCH, steps, cell.in_width), None
     x = wave(BATCH, _TIME, cell.in_width)
     x[1, :3] = 50.0
     reset = torch.zeros(BATCH, _TIME, dtype=torch.bool)
@@ -34,7 +43,8 @@ def check_shapes(make: MakeCell) -> None:
     """(batch, time, out_width) of the input's type, also for one row and one token; the state is empty."""
     for dtype in (torch.float32, torch.float64):
         cell = build(make, dtype)
-        for batch, time in ((3, 7), (1, 1), (2, 1)):
+        for batch, wanted in ((3, 7), (1, 1), (2, 1)):
+            time = _steps(cell, wanted)
             y, state = cell(wave(batch, time, cell.in_width, dtype=dtype))
             assert y.shape == (batch, time, cell.out_width)
             assert y.dtype == dtype
@@ -43,9 +53,19 @@ def check_shapes(make: MakeCell) -> None:
 
 
 def check_padding(make: MakeCell) -> None:
-    """What a padded row gives is what it gives alone, whatever stands in the padding; there it gives 0."""
+    """What a padded row gives is what it gives alone, whatever stands in the padding; there it gives 0. Rows of a fixed
+    length are refused at any other, and padded, in a sentence that names it."""
     cell = build(make)
+    if steps := cell.row_steps(cell.config):
+        reset = torch.zeros(1, steps, dtype=torch.bool)
+        reset[0, 1:2] = True
+        for x, begins in ((wave(1, steps + 1, cell.in_width), None), (wave(1, steps, cell.in_width), reset)):
+            with pytest.raises(UsageError, match=f"rows of {steps} steps"):
+                cell(x, None, begins)
+        assert_close(cell(x)[0], cell(x.repeat(2, 1, 1))[0][1:], "a row beside another")
+        return
     x, reset = _rows(cell)
+    assert reset is not None
     y, _ = cell(x, None, reset)
     assert_close(y[1:, 3:], cell(x[1:, 3:])[0], "the row alone")
     assert_close(y[:1], cell(x[:1])[0], "a row without padding")
@@ -60,25 +80,50 @@ def check_padding_gradient(make: MakeCell) -> None:
     y, _ = cell(x, None, reset)
     grads = torch.autograd.grad(y.square().sum(), [x, *cell.parameters()], allow_unused=True)
     assert grads[0] is not None
-    assert not grads[0][1, :3].any()
+    assert reset is None or not grads[0][1, :3].any()
     assert all(torch.isfinite(grad).all() for grad in grads if grad is not None)
 
 
 def check_sees_the_future(make: MakeCell) -> None:
-    """Every output depends on every token of its row."""
-    cell = build(make)
-    x = wave(1, 6, cell.in_width).requires_grad_()
-    y, _ = cell(x)
-    for t in range(6):
+    """Every output depends on every token of its row, after as many layers as the encoder says."""
+    first = build(make)
+    layers = [first]
+    while len(layers) < first.sees_all_after:
+        layers.append(build(make, sizes=(layers[-1].out_width, first.width)))
+    for i, layer in enumerate(layers):
+        layer.take_place(Place(i, len(layers), i, len(layers), turn=i))
+    time = _steps(first, 6)
+    x = wave(1, time, first.in_width).requires_grad_()
+    y: Tensor = x
+    for layer in layers:
+        y, _ = layer(y)
+    for t in range(time):
         (grad,) = torch.autograd.grad(y[0, t].sum(), x, retain_graph=True)
         assert (grad[0].abs().sum(-1) > 0).all(), f"output {t}"
+
+
+def check_inner_masks(make: MakeCell) -> None:
+    """Dropout masks of ones at a site inside change nothing, others do; a site that is not there is refused."""
+    cell = build(make)
+    x, reset = _rows(cell)
+    wanted, _ = cell(x, None, reset)
+    for site, width in cell.inner_sites.items():
+        ones = x.new_ones(BATCH, 1, width)
+        assert torch.equal(cell(x, None, reset, Noise(inner={site: ones}))[0], wanted), f"ones at {site}"
+        for mask in (0.5 * ones, ones.repeat(1, x.shape[1], 1) * (wave(*x.shape[:2], width) > 0)):
+            y, _ = cell(x, None, reset, Noise(inner={site: mask}))
+            assert not torch.allclose(y, wanted), f"a mask at {site} changes nothing"
+    with pytest.raises(UsageError, match="no such site"):
+        cell(x, None, reset, Noise(inner={"no_such_site": x}))
+    with pytest.raises(UsageError, match="no state for noise"):
+        cell(x, None, reset, Noise(state_in=x[:, :1]))
 
 
 def check_gradients(make: MakeCell) -> None:
     """Gradients of the input and of the parameters are those of finite differences, with padding."""
     cell = build(make)
     x, reset = _rows(cell)
-    x[1, :3] = 0.5  # large numbers in differences would be rounding alone
+    x[1, :3].clamp_(-0.5, 0.5)  # large numbers in differences would be rounding alone
     names = [name for name, _ in cell.named_parameters()]
 
     def outputs(x: Tensor, *values: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from unrolled.cells import CELLS, AnyCellConfig
 from unrolled.cells.base import CellConfig
-from unrolled.cells.encoders.base import EncoderCell
-from unrolled.core.errors import UsageError
-from unrolled.kernels.dispatch import Compute
+from unrolled.cells.encoders.base import Drop
+from unrolled.cells.encoders.wrapping import WrappingEncoder, inner_class
 
 __all__ = ["Bidirectional", "BidirectionalConfig", "mirrored"]
 
@@ -26,7 +25,7 @@ class BidirectionalConfig(CellConfig):
     )
 
 
-class Bidirectional(EncoderCell):
+class Bidirectional(WrappingEncoder):
     r"""One cell that reads a row forwards, and another of its kind that reads it backwards (Schuster and Paliwal 1997).
 
     .. math::
@@ -51,38 +50,17 @@ class Bidirectional(EncoderCell):
 
     def __init__(self, in_width: int, width: int, config: BidirectionalConfig):
         super().__init__(in_width, width, config)
-        cls, part = CELLS[config.cell.name], _each(config, width)
-        if cls.encodes:
-            raise UsageError(f"{config.cell.name} sees both directions already; give it alone.")
+        cls, part = inner_class(config.cell), _each(config, width)
         self.forwards, self.backwards = cls(in_width, part, config.cell), cls(in_width, part, config.cell)
-        if cls.streams(config.cell) > 1 or cls.causal_from(config.cell):
-            raise UsageError(
-                f"{config.cell.name} cannot be read backwards as it is set; give it one stream, and no prefix."
-            )
+        self.wrap("forwards", "backwards")
 
-    @property
-    def compute(self) -> Compute:  # type: ignore[override]
-        """Backend and precision, which both directions take over."""
-        return self._compute
-
-    @compute.setter
-    def compute(self, value: Compute) -> None:
-        self._compute = value
-        for part in (getattr(self, "forwards", None), getattr(self, "backwards", None)):
-            if part is not None:
-                part.compute = value
-
-    def encode(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def encode(self, x: Tensor, mask: Tensor | None, drop: Drop) -> Tensor:
         """Both directions, each from a fresh state at its row's begin."""
         reset = None if mask is None else _begins(mask)
         ahead, _ = self.forwards(x, None, reset)
         back, _ = self.backwards(mirrored(x, mask), None, reset)
         back = mirrored(back, mask)
         return torch.cat([ahead, back], -1) if self.config.merge == "concat" else ahead + back
-
-    def backends(self) -> list[str]:
-        """Those of the cell."""
-        return self.forwards.backends()
 
     @classmethod
     def width_multiple(cls, config: Any) -> int:

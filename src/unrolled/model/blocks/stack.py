@@ -1,5 +1,6 @@
 """Stacks of cells: what all kinds of connection share."""
 
+from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -266,17 +267,22 @@ class Stack(nn.Module):
 def _place(layers: Sequence[Cell]) -> None:
     """Tell each cell where it stands, and those of a kind what they share."""
     kinds: dict[Any, list[int]] = {}
+    turns: Counter[Any] = Counter()
+    turn: list[int] = []
     for i, cell in enumerate(layers):
         if cell.hands and isinstance(cell, StepCell):
             raise UsageError(
                 f"{cell.name} goes step by step, so that it cannot hand values upwards; make it a MixerCell."
             )
-        kinds.setdefault((type(cell), cell.config.model_dump_json(), cell.in_width, cell.width), []).append(i)
+        kind = type(cell), cell.config.model_dump_json()
+        kinds.setdefault((*kind, cell.in_width, cell.width), []).append(i)
+        turn.append(turns[kind])
+        turns[kind] += 1
     for places in kinds.values():
         first = layers[places[0]]
         shared = first.make_shared(first.config, first.in_width, first.width, len(places))
         for index, i in enumerate(places):
-            layers[i].take_place(Place(i, len(layers), index, len(places), shared))
+            layers[i].take_place(Place(i, len(layers), index, len(places), shared, turn[i]))
 
 
 def make_stack(in_width: int, cells: Sequence[CellConfig], widths: Sequence[int], config: StackConfig) -> Stack:
