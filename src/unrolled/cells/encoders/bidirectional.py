@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.cells import CELLS, AnyCellConfig
-from unrolled.cells.base import CellConfig
+from unrolled.cells.base import CellConfig, Place
 from unrolled.cells.encoders.base import Drop
 from unrolled.cells.encoders.wrapping import WrappingEncoder, inner_class
 
@@ -53,6 +53,20 @@ class Bidirectional(WrappingEncoder):
         cls, part = inner_class(config.cell), _each(config, width)
         self.forwards, self.backwards = cls(in_width, part, config.cell), cls(in_width, part, config.cell)
         self.wrap("forwards", "backwards")
+
+    def take_place(self, place: Place) -> None:
+        """Both cells stand where the layer does; each direction shares what is its own."""
+        super().take_place(place)
+        shared: Any = (None, None) if place.shared is None else place.shared
+        for cell, own in zip((self.forwards, self.backwards), shared, strict=True):
+            cell.take_place(place._replace(shared=own))
+
+    @classmethod
+    def make_shared(cls, config: Any, in_width: int, width: int, count: int) -> nn.Module | None:
+        """What the cells of each direction share, forwards and backwards."""
+        inner = CELLS[config.cell.name]
+        made = [inner.make_shared(config.cell, in_width, _each(config, width), count) for _ in range(2)]
+        return None if made[0] is None else nn.ModuleList(one for one in made if one is not None)
 
     def encode(self, x: Tensor, mask: Tensor | None, drop: Drop) -> Tensor:
         """Both directions, each from a fresh state at its row's begin."""
