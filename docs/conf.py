@@ -1,5 +1,7 @@
 """Sphinx configuration."""
 
+from typing import Any
+
 import unrolled
 
 project = "unrolled"
@@ -79,21 +81,26 @@ def _options(cls: type, parts: list[str]) -> None:
             parts.append(f"| `{key}` | `{getattr(default, 'name', default)}` | {about} |")
 
 
-def _heads_page() -> str:
-    """The heads page, made from the table: docstrings and options."""
-    from unrolled.model.heads import HEADS
-
-    parts = ["# Heads", "", "`--set model.head.name=NAME` chooses one; its options are `model.head.OPTION`.", ""]
-    for name in HEADS:
-        cls = HEADS[name]
+def _described(table: Any, parts: list[str]) -> str:
+    """A page of all rows of a table, behind its first lines: docstrings and options."""
+    for name in table:
+        cls = table[name]
         parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
         _options(cls, parts)
         parts.append("")
     return "\n".join(parts)
 
 
+def _heads_page() -> str:
+    """The heads page, made from the table: docstrings and options."""
+    from unrolled.model.heads import HEADS
+
+    parts = ["# Heads", "", "`--set model.head.name=NAME` chooses one; its options are `model.head.OPTION`.", ""]
+    return _described(HEADS, parts)
+
+
 def _encoders_page() -> str:
-    """The encoders page, made from the table: docstrings, options, counts."""
+    """The encoders page, made from the table: docstrings and options."""
     from unrolled.cells import ENCODERS
 
     parts = [
@@ -103,16 +110,7 @@ def _encoders_page() -> str:
         "one; its options are `model.cell.OPTION`.",
         "",
     ]
-    for name in ENCODERS:
-        cls = ENCODERS[name]
-        config = cls.Config()
-        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
-        _options(cls, parts)
-        multiple = cls.width_multiple(config)
-        widths = "Any width." if multiple == 1 else f"As it is, widths are multiples of {multiple}."
-        size = 256 - 256 % multiple
-        parts += ["", f"{widths} At I = N = {size}: {cls.num_params(config, size, size):,} parameters.", ""]
-    return "\n".join(parts)
+    return _described(ENCODERS, parts)
 
 
 def _memories_page() -> str:
@@ -126,12 +124,7 @@ def _memories_page() -> str:
         "[memory over segments](../memory.md).",
         "",
     ]
-    for name in MEMORIES:
-        cls = MEMORIES[name]
-        parts += [f"## {name}", "", "```{eval-rst}", f".. autoclass:: {cls.__module__}.{cls.__name__}", "```", ""]
-        _options(cls, parts)
-        parts.append("")
-    return "\n".join(parts)
+    return _described(MEMORIES, parts)
 
 
 def _trees_page() -> str:

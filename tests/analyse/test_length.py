@@ -62,7 +62,7 @@ def test_norms_are_those_of_the_states(predictor: Make, text: Text, cell: str) -
                         assert f"{i}.{name}" not in found.norms
                         continue
                     heads = part[0].flatten(1) if name in getattr(layer, "matrix_fields", ()) else part.flatten()[None]
-                    expected = heads.square().sum(1).sqrt().numpy()
+                    expected = heads.detach().square().sum(1).sqrt().numpy()
                     np.testing.assert_allclose(found.norms[f"{i}.{name}"][row, k], expected, rtol=1e-7, atol=1e-9)
 
 

@@ -118,7 +118,7 @@ def test_states_reach_across_windows_when_no_key_is_kept() -> None:
 
 
 def test_packed_vectors_are_means_of_what_was_let_go() -> None:
-    config = CompressiveConfig(heads=2, segment=4, recent=8, compressed=5, rate=2, compress="mean")
+    config = CompressiveConfig(heads=2, segment=4, recent=8, compressed=5, compression=2, compress="mean")
     cell = _drawn(Compressive(6, 8, config))
     x = wave(2, 40, 6)
     state = cell.initial_state(2, dtype=torch.float64)
@@ -135,7 +135,7 @@ def test_packed_vectors_are_means_of_what_was_let_go() -> None:
 
 def test_rate_one_is_the_memory_of_transformer_xl() -> None:
     """Attention to the recent + compressed inputs before the segment and those in it, by a loop."""
-    config = CompressiveConfig(heads=2, segment=3, recent=3, compressed=6, rate=1, compress="mean")
+    config = CompressiveConfig(heads=2, segment=3, recent=3, compressed=6, compression=1, compress="mean")
     cell = _drawn(Compressive(6, 8, config))
     x = wave(1, 20, 6)
     rows = []
@@ -153,7 +153,7 @@ def test_rate_one_is_the_memory_of_transformer_xl() -> None:
 
 
 def test_the_cost_of_compression_reaches_the_map_alone() -> None:
-    config = CompressiveConfig(heads=2, segment=4, recent=4, compressed=4, rate=2)
+    config = CompressiveConfig(heads=2, segment=4, recent=4, compressed=4, compression=2)
     cell = _drawn(Compressive(6, 8, config))
     x, handed = wave(2, 12, 6).requires_grad_(), {}
     cell(x, handed=handed)

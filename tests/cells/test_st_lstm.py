@@ -51,7 +51,7 @@ def test_it_is_its_equations(norm: bool) -> None:
             cosines.append(((a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).abs().mean(1))
         assert_close(y[:, t], h[2].flatten(1), f"frame {t}")
         assert_close(handed["cost"][:, t, 0], torch.stack(cosines).mean(0), f"cost of frame {t}")
-    assert_close(state.m, m, "the memory that climbs")
+    assert_close(state.maps_m, m, "the memory that climbs")
 
 
 def test_filters_with_an_even_side_are_refused() -> None:

@@ -36,7 +36,7 @@ def test_train_eval_generate(unrolled: Command, tmp_path: Path) -> None:
     code, out, err = unrolled("eval", "run", "--split", "test", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert set(found["figures"]) == {"nats", "nats_per_number"}
+    assert set(found["figures"]) == {"nats", "nats_per_number", "mse", "mse_of_copying"}
     code, out, err = unrolled("generate", "run", "-n", "5", "--bias", "1", "--svg", "out.svg")
     assert code == 0, err
     points = [json.loads(line) for line in out.splitlines()]

@@ -86,7 +86,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = similar(vectors, torch.arange(V), 0.5, 6)
     monkeypatch.setattr(sys.modules[similar.__module__], "_BLOCK", 2 * V)
     for one, other in zip(whole, similar(vectors, torch.arange(V), 0.5, 6), strict=True):
-        assert torch.equal(one, other)
+        # products of other shapes may differ in the last bit
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
 def test_vectors_of_another_run(text: Path, tmp_path: Path) -> None:

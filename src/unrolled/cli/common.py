@@ -65,9 +65,9 @@ BackendOption = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="auto, native, torch, fused, generic, newton, reference, or for scans, matrix states, levels and "
-        "attention also fla, chunk, quadratic, closed, doubling, inplace, levels or dense, in place of the run's own "
-        "(`unrolled cells` says which a cell has).",
+        help="auto, native, torch, fused, generic, newton, reference, or for scans, matrix states, levels, learners "
+        "and attention also fla, chunk, quadratic, closed, doubling, inplace, levels, dense or dual, in place of the "
+        "run's own (`unrolled cells` says which a cell has).",
     ),
 ]
 PrecisionOption = Annotated[

@@ -41,8 +41,8 @@ class Compute(Config):
     backend: str | dict[str, str] = Field(
         default=_AUTO,
         description="auto, or a backend of the cells' operation: native, torch, fused, generic, newton or reference "
-        "for cells with a step; native, fla, chunk, quadratic, closed, doubling, inplace, levels, dense or reference "
-        "for others (`unrolled cells` says which a cell has); "
+        "for cells with a step; native, fla, chunk, quadratic, closed, doubling, inplace, levels, dense, dual or "
+        "reference for others (`unrolled cells` says which a cell has); "
         "reference is meant for all operations. A table, or operation=name with commas between, says it of each: "
         "{softmax_loss = native, linear = window}",
     )

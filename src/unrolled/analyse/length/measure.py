@@ -141,7 +141,7 @@ def _norms(predictor: NeuralPredictor, states: tuple[Any, ...]) -> dict[str, np.
         for name, part in state._asdict().items():
             if part.is_floating_point():
                 each = part.flatten(2) if name in getattr(cell, "matrix_fields", ()) else part.flatten(1).unsqueeze(1)
-                found[f"{i}.{name}"] = torch.linalg.vector_norm(each.double(), dim=-1).cpu().numpy()
+                found[f"{i}.{name}"] = torch.linalg.vector_norm(each.detach().double(), dim=-1).cpu().numpy()
     return found
 
 

@@ -30,17 +30,17 @@ class CompressiveConfig(CellConfig):
     segment: int = Field(default=64, ge=1, le=1 << 20, description="tokens S of a segment")
     recent: int = Field(default=64, ge=1, le=1 << 20, description="tokens before the segment that are kept as they are")
     compressed: int = Field(default=64, ge=1, le=1 << 20, description="compressed vectors that are kept")
-    rate: int = Field(default=4, ge=1, le=1 << 16, description="tokens c that become one compressed vector")
+    compression: int = Field(default=4, ge=1, le=1 << 16, description="tokens c that become one compressed vector")
     compress: Literal["conv", "mean", "max"] = Field(
         default="conv", description="how: a trained map of the c vectors, their mean, or their largest numbers"
     )
 
     @model_validator(mode="after")
     def _whole(self) -> "CompressiveConfig":
-        if self.segment % self.rate or self.recent % self.segment:
+        if self.segment % self.compression or self.recent % self.segment:
             raise UsageError(
-                f"segments of {self.segment} tokens are compressed by {self.rate} and pass through {self.recent}; make "
-                "segment a multiple of rate, and recent one of segment."
+                f"segments of {self.segment} tokens pass through {self.recent}, compressed by {self.compression}; make "
+                "segment a multiple of compression, and recent one of segment."
             )
         return self
 
@@ -83,9 +83,9 @@ class Compressive(AttentionCell):
     Config = CompressiveConfig
     State = CompressiveState
     EXAMPLES = (
-        CompressiveConfig(heads=2, segment=4, recent=4, compressed=3, rate=2),
-        CompressiveConfig(heads=1, segment=2, recent=4, compressed=5, rate=1, compress="mean"),
-        CompressiveConfig(heads=2, segment=3, recent=6, compressed=2, rate=3, compress="max"),
+        CompressiveConfig(heads=2, segment=4, recent=4, compressed=3, compression=2),
+        CompressiveConfig(heads=1, segment=2, recent=4, compressed=5, compression=1, compress="mean"),
+        CompressiveConfig(heads=2, segment=3, recent=6, compressed=2, compression=3, compress="max"),
     )
     EQUATION = "y = softmax(q [C(m..); m; x]') [C(m..); m; x], m = inputs before"
     hands = ("cost",)
@@ -100,7 +100,9 @@ class Compressive(AttentionCell):
         )
         self.out, self.distance = nn.Parameter(torch.empty(width, width)), nn.Parameter(torch.empty(width, width))
         self.content_bias, self.place_bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
-        self.map = nn.Parameter(torch.empty(in_width, config.rate * in_width)) if config.compress == "conv" else None
+        self.map = (
+            nn.Parameter(torch.empty(in_width, config.compression * in_width)) if config.compress == "conv" else None
+        )
         self.parameter_rules = {"map": ParameterRule(drawn=False)} if config.compress == "conv" else {}
         self.reset_parameters()
 
@@ -110,7 +112,7 @@ class Compressive(AttentionCell):
         fill(by_fan_in, [self.query, self.weight, self.out, self.distance])
         fill(nn.init.zeros_, [self.content_bias, self.place_bias])
         if self.map is not None and not self.map.is_meta:
-            self.map.copy_(torch.eye(self.in_width).repeat(1, self.config.rate) / self.config.rate)
+            self.map.copy_(torch.eye(self.in_width).repeat(1, self.config.compression) / self.config.compression)
 
     @classmethod
     def head_sizes(cls, config: Any, width: int) -> tuple[int, int, int]:
@@ -198,7 +200,7 @@ class Compressive(AttentionCell):
 
     def _compressed(self, old: Tensor) -> Tensor:
         """(batch, S / c, in_width) of (batch, S, in_width)."""
-        runs = old.unflatten(1, (-1, self.config.rate))
+        runs = old.unflatten(1, (-1, self.config.compression))
         if self.map is not None:
             return self.linear("map", runs.flatten(2))
         return runs.mean(2) if self.config.compress == "mean" else runs.amax(2)
@@ -209,7 +211,7 @@ class Compressive(AttentionCell):
         if self.map is None or not torch.is_grad_enabled():
             return now.new_zeros(len(now), time, 1)
         query, weight, now, old = (part.detach() for part in (self.query, self.weight, now, old))
-        new = linear(old.unflatten(1, (-1, self.config.rate)).flatten(2), self.map)
+        new = linear(old.unflatten(1, (-1, self.config.compression)).flatten(2), self.map)
 
         def read(memory: Tensor) -> Tensor:
             q = cut_heads(linear(now, query), self.config.heads)
@@ -223,7 +225,7 @@ class Compressive(AttentionCell):
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
         """3NI + 2N² + 2N, and cI² of the map."""
-        own = config.rate * in_width**2 if config.compress == "conv" else 0
+        own = config.compression * in_width**2 if config.compress == "conv" else 0
         return 3 * width * in_width + 2 * width**2 + 2 * width + own
 
     @classmethod

@@ -5,12 +5,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, cosine_similarity, layer_norm
+from torch.nn.functional import cosine_similarity, layer_norm, unfold
 
 from unrolled.cells.base import CellConfig, ParameterRule
 from unrolled.cells.matrix.base import by_fan_in, fill
 from unrolled.cells.mixer import Given, MixerCell
 from unrolled.core.errors import UsageError
+from unrolled.kernels.linear import linear
 
 __all__ = ["STLSTM", "STLSTMConfig"]
 
@@ -19,19 +20,20 @@ class STLSTMConfig(CellConfig):
     """Options of the spatiotemporal LSTM."""
 
     name: Literal["st_lstm"] = "st_lstm"
-    grid: tuple[int, int] = Field(default=(12, 12), description="rows and columns of a frame")
+    grid: tuple[int, int] = Field(default=(2, 2), description="rows and columns of a frame")
     layers: int = Field(default=2, ge=1, le=64, description="layers of the whole network, which is one cell")
     kernel: int = Field(default=3, ge=1, le=31, description="side of the filters, an odd number")
     norm: bool = Field(default=False, description="a layer norm over maps and points after each convolution of gates")
-    forget_bias: float = Field(default=1.0, description="added to both forget gates")
+    forget_bias: float = Field(default=1.0, ge=-1e3, le=1e3, description="added to both forget gates")
 
 
 class GridState(NamedTuple):
-    """h, c: (batch, layers, maps, rows, columns). m: (batch, maps, rows, columns)."""
+    """maps_h, maps_c: h and c, (batch, layers, maps, rows, columns). maps_m: m, (batch, maps, rows,
+    columns)."""
 
-    h: Tensor
-    c: Tensor
-    m: Tensor
+    maps_h: Tensor
+    maps_c: Tensor
+    maps_m: Tensor
 
 
 class STLSTM(MixerCell):
@@ -124,7 +126,12 @@ class STLSTM(MixerCell):
         return GridState(h, torch.zeros_like(h), h.new_zeros(batch, n, *self.config.grid))
 
     def _conv(self, x: Tensor, weight: Tensor, norm: int | None = None) -> Tensor:
-        y = conv2d(x, weight, padding=weight.shape[-1] // 2)
+        # as a product, so that precision and backend mean here what they mean everywhere
+        side = weight.shape[-1]
+        columns = unfold(x, side, padding=side // 2).transpose(1, 2)
+        wish = "reference" if self.wish == "reference" else self.compute.wish("linear")
+        y = linear(columns, weight.flatten(1), None, self.compute.precision, wish, self.name)
+        y = y.transpose(1, 2).unflatten(2, x.shape[2:])
         if norm is None or self.gains is None:
             return y
         gain, bias = self.gains[norm]
@@ -140,9 +147,11 @@ class STLSTM(MixerCell):
         for t in range(x.shape[1]):
             if given.reset is not None:
                 keep = (~given.reset[:, t]).to(x.dtype).view(-1, 1, 1, 1)
-                state = GridState(state.h * keep.unsqueeze(1), state.c * keep.unsqueeze(1), state.m * keep)
+                state = GridState(
+                    state.maps_h * keep.unsqueeze(1), state.maps_c * keep.unsqueeze(1), state.maps_m * keep
+                )
             state, cost = self._frame(entry[:, t], state)
-            outputs.append(state.h[:, -1].flatten(1))
+            outputs.append(state.maps_h[:, -1].flatten(1))
             costs.append(cost)
         cost, below = torch.stack(costs, 1).unsqueeze(-1), given.handed.get("cost")
         given.handed["cost"] = cost if below is None else below + cost
@@ -150,14 +159,14 @@ class STLSTM(MixerCell):
 
     def _frame(self, entry: Tensor, state: GridState) -> tuple[GridState, Tensor]:
         """All layers on one frame; the cost (batch,)."""
-        hs, cs, m, cost, bias = [], [], state.m, entry.new_zeros(len(entry)), self.config.forget_bias
+        hs, cs, m, cost, bias = [], [], state.maps_m, entry.new_zeros(len(entry)), self.config.forget_bias
         for layer in range(self.config.layers):
             whole = entry if layer == 0 else self._conv(hs[-1], self.weight_x[layer], 4 * layer)
             x_i, x_f, x_g, y_i, y_f, y_g, x_o = whole.chunk(7, 1)
-            h_i, h_f, h_g, h_o = self._conv(state.h[:, layer], self.weight_h[layer], 4 * layer + 1).chunk(4, 1)
+            h_i, h_f, h_g, h_o = self._conv(state.maps_h[:, layer], self.weight_h[layer], 4 * layer + 1).chunk(4, 1)
             m_i, m_f, m_g = self._conv(m, self.weight_m[layer], 4 * layer + 2).chunk(3, 1)
             into_c = torch.sigmoid(x_i + h_i) * torch.tanh(x_g + h_g)
-            c = torch.sigmoid(x_f + h_f + bias) * state.c[:, layer] + into_c
+            c = torch.sigmoid(x_f + h_f + bias) * state.maps_c[:, layer] + into_c
             into_m = torch.sigmoid(y_i + m_i) * torch.tanh(y_g + m_g)
             m = torch.sigmoid(y_f + m_f + bias) * m + into_m
             both = torch.cat([c, m], 1)
