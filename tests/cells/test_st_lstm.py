@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d
 
 from conformance.material import wave
 from conformance.tolerance import assert_close
-from unrolled.cells.grids.st_lstm import STLSTM, STLSTMConfig
+from unrolled.cells.conv.st_lstm import STLSTM, STLSTMConfig
 from unrolled.core.errors import UsageError
 
 

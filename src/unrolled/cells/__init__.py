@@ -112,7 +112,7 @@ CELLS: "Registry[Any]" = Registry(
         "ttt_mlp": "unrolled.cells.learners.ttt:TTTMLP",
         "titans": "unrolled.cells.learners.titans:Titans",
         "trellis": "unrolled.cells.conv.trellis:TrellisNet",
-        "st_lstm": "unrolled.cells.grids.st_lstm:STLSTM",
+        "st_lstm": "unrolled.cells.conv.st_lstm:STLSTM",
         "gencnn": "unrolled.cells.conv.gencnn:GenCNN",
         "mlp": "unrolled.cells.feedforward.mlp:MLP",
         "conv": "unrolled.cells.feedforward.conv:Conv",

@@ -61,7 +61,7 @@ class STLSTM(MixerCell):
     State = GridState
     EXAMPLES = (
         STLSTMConfig(grid=(2, 2), layers=2, kernel=3),
-        STLSTMConfig(grid=(1, 2), layers=3, kernel=1, norm=True, forget_bias=0.5),
+        STLSTMConfig(grid=(2, 3), layers=2, kernel=1, norm=True, forget_bias=0.5),
     )
     EQUATION = "c = f c + i g; m = f' m + i' g'; h = o tanh(W [c, m]), by convolutions"
     operation = "linear"

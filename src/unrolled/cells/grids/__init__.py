@@ -1,1 +1,0 @@
-"""Recurrence over frames that are grids of numbers."""
