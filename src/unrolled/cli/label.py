@@ -23,12 +23,11 @@ def label(
     from unrolled.core.errors import UsageError
     from unrolled.data.reading import read_plain
     from unrolled.runs import Run
-    from unrolled.tasks.classify import Classify
-    from unrolled.tasks.classify_trees import ClassifyTrees
+    from unrolled.tasks.labels import Labels
 
     use_threads(threads)
     opened = Run(run, device)
-    if not isinstance(opened.task, Classify | ClassifyTrees):
+    if not isinstance(opened.task, Labels):
         raise UsageError(f"{run} gives no labels; use a run of the task classify or classify_trees.")
     texts = [line for line in read_plain(file).splitlines() if line.strip()]
     if not texts:

@@ -126,6 +126,8 @@ class StepsTask(Task):
     goal: ClassVar[Goal]
     objectives: ClassVar[tuple[str, ...] | None] = ()
     """Which of the further objectives (``train.extra``) may be added to its loss; None: all."""
+    unit: ClassVar[str] = "tokens"
+    """What the targets of training are, for the rate that a run shows."""
     rows_setting: ClassVar[str] = ""
     """The setting that says how many rows a batch has, for sentences; of tasks that have :meth:`rows`."""
 

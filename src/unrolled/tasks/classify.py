@@ -1,6 +1,5 @@
 """The task of classes: one label for each row."""
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import Window
 from unrolled.data.labelled import LABELLED, AnyLabelledConfig, LabelledBatches, LabelledSource, LabelledSplit, padded
@@ -19,19 +18,9 @@ from unrolled.model import LanguageModel
 from unrolled.model.classes import ClassEnds, ClassHeadConfig
 from unrolled.model.dropout import Masks
 from unrolled.runs import TOKENIZER, RunConfig, own_tokenizer
-from unrolled.task import (
-    Evaluation,
-    Goal,
-    Loss,
-    Objective,
-    Saved,
-    StepsTask,
-    TaskConfig,
-    TaskResult,
-    Watch,
-    unwatched,
-)
+from unrolled.task import Evaluation, Loss, Objective, Saved, TaskConfig, TaskResult, Watch, unwatched
 from unrolled.task.values import Advance
+from unrolled.tasks.labels import Labels, grouped
 from unrolled.tasks.lm import window_loss
 from unrolled.tasks.vocabulary import trained_on
 from unrolled.tokenizer import Tokenizer, save_tokenizer
@@ -58,7 +47,7 @@ class ClassifyConfig(TaskConfig):
     channels: int | None = Field(default=None, ge=0, description="numbers of a step, 0 of ids; kept in the run")
 
 
-class Classify(StepsTask):
+class Classify(Labels):
     """Minimises the nats of each row's label; validations watch how many are right.
 
     Rows are independent, padded on the left, and read by any cells, also such as see a whole row
@@ -75,8 +64,7 @@ class Classify(StepsTask):
     )  # fmt: skip
     noun = "a classifier"
     reads = ("model", "tokenizer", "train")
-    reads_text = False
-    goal = Goal("accuracy", "max")
+    examples = "rows"
 
     config: RunConfig
 
@@ -152,13 +140,6 @@ class Classify(StepsTask):
         if self.tokenizer is not None:
             save_tokenizer(self.tokenizer, run / TOKENIZER)
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels. Raises UnrolledError where a run's config does not say them."""
-        if self._settings.classes is None:
-            raise UnrolledError("the config of this run does not say its classes: it is damaged; train anew.")
-        return self._settings.classes
-
     def build(self) -> LanguageModel:
         """See :meth:`StepsTask.build`."""
         own = self._settings
@@ -188,10 +169,6 @@ class Classify(StepsTask):
             batch = batch._replace(inputs=batch.inputs.to(model.dtype))
         return window_loss(model, batch, None, drawn, objective, watch)._replace(state=None)
 
-    def chance(self) -> float:
-        """Of uniform guessing."""
-        return math.log(len(self.classes))
-
     @torch.no_grad()
     def log_probs(self, model: LanguageModel, rows: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Numbers of rows and log-probabilities (classes,) of their labels, float64, the shortest rows first."""
@@ -206,12 +183,9 @@ class Classify(StepsTask):
             found = model.head.class_logits(out.dropped, reset).double().log_softmax(-1).cpu().numpy()
             yield from zip(chosen, found, strict=True)
 
-    def label(self, model: LanguageModel, texts: Sequence[str]) -> list[tuple[str, float]]:
-        """The likeliest label of each text, and its probability."""
-        longest = self._settings.longest
-        found = dict(self.log_probs(model, [self.row(text)[:longest] for text in texts]))
-        best = [(int(found[place].argmax()), float(np.exp(found[place].max()))) for place in range(len(texts))]
-        return [(self.classes[number], chance) for number, chance in best]
+    def text_log_probs(self, model: LanguageModel, texts: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
+        """See :meth:`Labels.text_log_probs`."""
+        return self.log_probs(model, [self.row(text)[: self._settings.longest] for text in texts])
 
     def evaluate(
         self, model: LanguageModel, examples: LabelledSplit, how: Evaluation, advance: Advance | None = None
@@ -225,37 +199,11 @@ class Classify(StepsTask):
             right[place] = log_prob.argmax() == split.labels[place]
             if advance is not None:
                 advance(done, len(split), float(nats.sum()) / done)
-        figures = {"accuracy": float(right.mean()), "nats": float(nats.mean())}
         powers = np.ceil(np.log2(split.lengths)).astype(int)
-        for power in np.unique(powers):
-            low = 2 ** (power - 1) + 1 if power else 1
-            figures[f"accuracy_length_{low}_{2**power}"] = float(right[powers == power].mean())
+        groups = {f"length_{2 ** (p - 1) + 1 if p else 1}_{2**p}": powers == p for p in np.unique(powers)}
         for name, values in split.groups.items():
-            for value in np.unique(values):
-                figures[f"accuracy_{name}_{value}"] = float(right[values == value].mean())
-        return TaskResult(
-            task="classify",
-            figures=figures,
-            counts={"rows": len(split), "right": int(right.sum())},
-            protocol={"data": self._settings.data.name, "split": how.split},
-            provenance={**self.provenance(), **how.provenance},
-        )
-
-    @classmethod
-    def told(cls, result: TaskResult) -> str:
-        """See :meth:`Task.told`."""
-        return f"accuracy {result.figures['accuracy']:.4f}, nats {result.figures['nats']:.4f}"
-
-    def logged(self, result: TaskResult) -> dict[str, Any]:
-        """Accuracy and nats."""
-        return {name: result.figures[name] for name in ("accuracy", "nats")}
-
-    def changed(self, split: str, run: Path) -> str:
-        """See :meth:`Task.changed`."""
-        return (
-            f"the {split} rows are not those that {run} was begun with; bring these back, or train anew with another "
-            "--out."
-        )
+            groups |= grouped(name, values)
+        return self.result(nats, right, groups, len(split), how)
 
     def provenance(self) -> dict[str, Any]:
         """See :meth:`Task.provenance`."""

@@ -1,6 +1,5 @@
 """The task of classes of trees: labels of roots, or of all nodes."""
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unrolled.cells import TREES
-from unrolled.core.errors import UnrolledError, UsageError
+from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data.trees import (
     TREEBANKS,
@@ -27,19 +26,9 @@ from unrolled.model.classes import ClassHeadConfig
 from unrolled.model.classes.trees import TreeModel
 from unrolled.model.dropout import draw_rows
 from unrolled.runs import TOKENIZER, RunConfig, own_tokenizer
-from unrolled.task import (
-    Evaluation,
-    Goal,
-    Loss,
-    Objective,
-    Saved,
-    Seen,
-    StepsTask,
-    TaskResult,
-    Watch,
-    unwatched,
-)
+from unrolled.task import Evaluation, Loss, Objective, Saved, Seen, TaskResult, Watch, unwatched
 from unrolled.task.values import Advance
+from unrolled.tasks.labels import Labels, grouped
 from unrolled.tasks.tree_config import ClassifyTreesConfig
 from unrolled.tasks.tree_rows import numbered, vocabulary_of
 from unrolled.tokenizer import Tokenizer, save_tokenizer
@@ -54,7 +43,7 @@ class Drawn(NamedTuple):
     output: Tensor | None
 
 
-class ClassifyTrees(StepsTask):
+class ClassifyTrees(Labels):
     """Minimises the nats of the labels of trees, of their roots or of all nodes; validations watch how many are right.
 
     A tree cell (:data:`unrolled.cells.TREES`) makes the states of all nodes from the leaves to the root, and a softmax
@@ -75,8 +64,7 @@ class ClassifyTrees(StepsTask):
     )  # fmt: skip
     noun = "a classifier of trees"
     reads = ("tokenizer", "train")
-    reads_text = False
-    goal = Goal("accuracy", "max")
+    examples = "trees"
 
     config: RunConfig
 
@@ -130,13 +118,6 @@ class ClassifyTrees(StepsTask):
     def save(self, run: Path) -> None:
         """See :meth:`Task.save`."""
         save_tokenizer(self.tokenizer, run / TOKENIZER)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels. Raises UnrolledError where a run's config does not say them."""
-        if self._settings.classes is None:
-            raise UnrolledError("the config of this run does not say its classes: it is damaged; train anew.")
-        return self._settings.classes
 
     def build(self) -> TreeModel:
         """See :meth:`StepsTask.build`."""
@@ -198,10 +179,6 @@ class ClassifyTrees(StepsTask):
         seen = Seen(model, batch, None, drawn, total, nll, targets, wanted.to(nll.dtype), again=again)
         return Loss(objective(seen), *seen.counted())
 
-    def chance(self) -> float:
-        """Of uniform guessing."""
-        return math.log(len(self.classes))
-
     @torch.no_grad()
     def log_probs(self, model: TreeModel, split: TreeSplit) -> Iterator[tuple[int, np.ndarray]]:
         """Numbers of trees and log-probabilities (labels, classes) of those nodes that have a label, in their order;
@@ -214,16 +191,14 @@ class ClassifyTrees(StepsTask):
             found = model.head.class_logits(h.unsqueeze(1)).double().log_softmax(-1).cpu()
             yield from zip(chosen, (part.numpy() for part in found.split(wanted.sum(1).tolist())), strict=True)
 
-    def label(self, model: TreeModel, texts: Sequence[str]) -> list[tuple[str, float]]:
-        """The likeliest label of the root of each text's tree, and its probability. A text is what the data are: an
+    def text_log_probs(self, model: TreeModel, texts: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
+        """See :meth:`Labels.text_log_probs`: of the root of each text's tree. A text is what the data are: an
         operation, a bracketed tree, a sentence."""
         cell, any_label = TREES[self._settings.cell.name], self.classes[0]
         trees = [self.treebank.tree(text) for text in texts]
         rooted = [tree._replace(labels=(*[""] * (len(tree.labels) - 1), any_label)) for tree in trees]
         rows = [numbered(tree, self.tokenizer, {any_label: 0}, cell, self._settings.binary) for tree in rooted]
-        found = dict(self.log_probs(model, TreeSplit(rows, "the texts")))
-        best = [(int(found[place].argmax()), float(np.exp(found[place].max()))) for place in range(len(texts))]
-        return [(self.classes[number], chance) for number, chance in best]
+        return self.log_probs(model, TreeSplit(rows, "the texts"))
 
     def evaluate(
         self, model: TreeModel, examples: TreeSplit, how: Evaluation, advance: Advance | None = None
@@ -242,29 +217,7 @@ class ClassifyTrees(StepsTask):
             if advance is not None:
                 advance(done, split.targets, sums / max(done, 1))
         nats, right, heights = np.concatenate([part for part in whole if part.size], 1)
-        figures = {"accuracy": float(right.mean()), "nats": float(nats.mean())}
-        for height in np.unique(heights):
-            figures[f"accuracy_depth_{int(height)}"] = float(right[heights == height].mean())
-        return TaskResult(
-            task="classify_trees",
-            figures=figures,
-            counts={"trees": len(split), "labels": len(nats), "right": int(right.sum())},
-            protocol={"data": self._settings.data.name, "split": how.split},
-            provenance={**self.provenance(), **how.provenance},
-        )
-
-    @classmethod
-    def told(cls, result: TaskResult) -> str:
-        """See :meth:`Task.told`."""
-        return f"accuracy {result.figures['accuracy']:.4f}, nats {result.figures['nats']:.4f}"
-
-    def logged(self, result: TaskResult) -> dict[str, Any]:
-        """Accuracy and nats."""
-        return {name: result.figures[name] for name in ("accuracy", "nats")}
-
-    def changed(self, split: str, run: Path) -> str:
-        """See :meth:`Task.changed`."""
-        return f"the {split} trees are not those that {run} was begun with; bring these back, or train anew."
+        return self.result(nats, right.astype(bool), grouped("depth", heights.astype(int)), len(split), how)
 
     def provenance(self) -> dict[str, Any]:
         """See :meth:`Task.provenance`."""

@@ -84,6 +84,7 @@ class Frames(StepsTask):
         }),
     )  # fmt: skip
     noun = "a model of frames"
+    unit = "frames"
     reads = ("model", "stream", "train")
     reads_text = False
     frames = True

@@ -128,6 +128,7 @@ class Made(StepsTask):
         ),
     )
     noun = "a model of a synthetic problem"
+    unit = "answers"
     reads = ("model", "train")
     reads_text = False
     language = True

@@ -117,6 +117,7 @@ class Written(Frames):
         }),
     )  # fmt: skip
     noun = "a model of writing"
+    unit = "points"
     reads = ("model", "train")
     writes = True
     rows_setting = ""

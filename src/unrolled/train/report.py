@@ -18,12 +18,13 @@ _LINE_SECONDS = 30.0
 
 class Begun(NamedTuple):
     """What begins. told: data and model in a few words. environment: see :func:`unrolled.core.record.environment`.
-    processes: that share the run."""
+    processes: that share the run. unit: what is counted as it trains."""
 
     out: Path
     told: str
     environment: dict[str, Any]
     processes: int = 1
+    unit: str = "tokens"
 
 
 class Reporter:
@@ -64,12 +65,13 @@ class TerminalReporter(Reporter):
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
         self.progress: Bars | None = None
         self.task: Any = None
-        self.shown = ""
+        self.shown, self.unit = "", "tokens"
         self.began = self.line_at = time.monotonic()
         self.first_tokens: int | None = None
 
     def start(self, begun: Begun) -> None:
         """See :class:`Reporter`."""
+        self.unit = begun.unit
         shared = f"{begun.processes} processes of " if begun.processes > 1 else ""
         self._print(f"{begun.told}; {shared}{begun.environment['threads']} threads; run {begun.out}")
 
@@ -101,7 +103,7 @@ class TerminalReporter(Reporter):
         if self.first_tokens is None:
             self.first_tokens, self.began = tokens, time.monotonic()
         rate = (tokens - self.first_tokens) / max(time.monotonic() - self.began, 1e-6)
-        return f"{rate:,.0f} tokens/s, loss {nats:.3f}{self.shown}"
+        return f"{rate:,.0f} {self.unit}/s, loss {nats:.3f}{self.shown}"
 
     def step(self, progress: Progress, nats: float, lr: float) -> None:
         """See :class:`Reporter`."""

@@ -180,7 +180,7 @@ def _run(out: Path, make: Callable[[], Parts], report: Reporter | None, clock: C
         else:
             metrics.begin(0)
         trainer.write_record()
-        report.start(Begun(out, parts.task.describe(parts.model), environment(), group.world))
+        report.start(Begun(out, parts.task.describe(parts.model), environment(), group.world, parts.task.unit))
         with stop:
             trainer.run()
             exact = trainer.score()
