@@ -56,8 +56,8 @@ class WeightsConfig(Config):
             raise UsageError(f"there is no {TOKENIZER} beside {self.file}; leave out weights.tokenizer.")
         return found
 
-    def load(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
-        """Copy the weights into a model.
+    def load(self, model: LanguageModel, tokenizer: Tokenizer) -> str:
+        """Copy the weights into a model; what it begins from, in a few words, with the part that they lack.
 
         Raises:
             UsageError, UnrolledError: in one sentence when they do not fit, or when their ids mean other symbols.
@@ -72,6 +72,8 @@ class WeightsConfig(Config):
                     "with --set weights.tokenizer=true."
                 )
             load_weights(model, Path(self.file), several=model.stack.streams > 1, added=_ADDED)
+            if model.memory is not None and not any(n.startswith(_ADDED) for n in tree.tensor_shapes(Path(self.file))):
+                return f"begun from {self.file}, which has no memory: that begins as a new one"
         elif self.layout not in LAYOUTS:
             raise unknown_name("layout", self.layout, ["unrolled", *LAYOUTS])
         elif not Path(self.file).is_file():
@@ -80,6 +82,7 @@ class WeightsConfig(Config):
             tensors = tree.load_tensors(Path(self.file))
             tree.check_numbers(tensors, self.file)
             load_published(model, tensors, self.layout)
+        return f"begun from {self.file}"
 
 
 def load_weights(

@@ -43,6 +43,8 @@ class LM(LanguageTask, StepsTask):
     goal = Goal("nats_per_token")
     objectives = None
     rows_setting = "stream.columns"
+    _begun = ""
+    """What the weights began from, for :meth:`describe`."""
 
     def build(self) -> LanguageModel:
         """See :meth:`StepsTask.build`; a head that needs the end symbol is told the tokenizer's."""
@@ -78,7 +80,7 @@ class LM(LanguageTask, StepsTask):
             if model.head.needs_periods:
                 model.head.use_periods(counts)
         if fresh and self.config.weights is not None:
-            self.config.weights.load(model, self.tokenizer)
+            self._begun = f"; {self.config.weights.load(model, self.tokenizer)}"
 
     def source(self) -> Stream:
         """See :meth:`StepsTask.source`."""
@@ -151,7 +153,7 @@ class LM(LanguageTask, StepsTask):
         return (
             f"{self.corpus.name}: {len(self.splits['train']):,} training tokens, vocabulary "
             f"{self.tokenizer.vocab_size:,}; {config.layers} x {cells} {config.layer_widths()[0]}, "
-            f"{model.num_params():,} parameters"
+            f"{model.num_params():,} parameters{self._begun}"
         )
 
     def operations(self, model: LanguageModel, targets: int) -> dict[str, int]:
