@@ -189,12 +189,12 @@ def test_weights_of_another_vocabulary(unrolled: Command, refused: Callable[...,
     assert not Path("b").exists()
     same = [*start, "--set", "train.optimizer.lr=1e-9", "--set", "corpus.path=c.txt", "--sample", 0]
     done = unrolled(*same, "--out", "c")
-    assert done.code == 0 and "begun from a/model.safetensors; " in done.err
+    assert done.code == 0
+    assert "begun from a/model.safetensors; " in done.err
     memory = ["--set", "model.memory={name='summary',segment=4}", "--out", "m", "--sample", 0]
     done = unrolled(*start, "--set", "corpus.path=c.txt", *memory)
-    assert (
-        done.code == 0 and "begun from a/model.safetensors, which has no memory: that begins as a new one;" in done.err
-    )
+    assert done.code == 0
+    assert "begun from a/model.safetensors, which has no memory: that begins as a new one;" in done.err
     Path("few.txt").write_text(text.replace(letters[0], letters[1]))
     few = [*start, "--set", "train.optimizer.lr=1e-9", "--set", "corpus.path=few.txt", "--sample", 0]
     assert "are for another vocabulary" in refused(*few, "--out", "d")
