@@ -9,19 +9,27 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from unrolled.cells import CELLS
 from unrolled.hf import UnrolledConfig, UnrolledForCausalLM
+from unrolled.model.memory import MEMORIES
 
 __all__ = ["CACHE", "EXAMPLES", "FIVE", "V", "cache_of", "five", "ids", "loaded", "model_of"]
 
 V = 29
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 FIVE = ("lstm", "mogrifier", "mamba", "rwkv7", "window_attention")
-EXAMPLES = [
-    (name, config)
-    for name in CELLS
-    for config in (CELLS[name].Config(), *CELLS[name].EXAMPLES)
-    if not CELLS[name].causal_from(config)
+EXAMPLES: list[tuple[str, Any, dict[str, Any]]] = [
+    *(
+        (name, config, {})
+        for name in CELLS
+        for config in (CELLS[name].Config(), *CELLS[name].EXAMPLES)
+        if not CELLS[name].causal_from(config)
+    ),
+    *(
+        (name, CELLS.parse("lstm"), {"memory": config.model_dump(mode="json")})
+        for name in MEMORIES
+        for config in MEMORIES[name].EXAMPLES
+    ),
 ]
-"""Every causal cell, as it is by default and with the options of its examples."""
+"""Every causal cell, as it is by default and with the options of its examples; every memory's examples around one."""
 
 
 def model_of(cell: Any, **options: Any) -> Any:

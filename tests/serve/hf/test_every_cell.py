@@ -1,4 +1,4 @@
-"""Every registered causal cell under the interface of transformers: one path, no list."""
+"""Every registered causal cell, and every memory, under the interface of transformers: one path, no list."""
 
 import pytest
 import torch
@@ -8,14 +8,14 @@ from unrolled.model import ModelState
 from unrolled.serve.hf.modeling import UnrolledForCausalLM
 
 CASES = pytest.mark.parametrize(
-    ("name", "config"), EXAMPLES, ids=[f"{name}-{i}" for i, (name, _) in enumerate(EXAMPLES)]
+    ("name", "config", "options"), EXAMPLES, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(EXAMPLES)]
 )
 
 
 @CASES
 @torch.no_grad()
-def test_a_text_in_pieces_is_the_whole(name, config):
-    model, text = model_of(config), ids(2, 15)
+def test_a_text_in_pieces_is_the_whole(name, config, options):
+    model, text = model_of(config, **options), ids(2, 15)
     whole = model(text, use_cache=False)
     raw = model.lm(text, ModelState(model.lm.initial_state(2).cells)).raw
     torch.testing.assert_close(whole.logits, model.lm.head.log_prob(raw)[0], atol=0, rtol=0)
@@ -33,9 +33,9 @@ def test_a_text_in_pieces_is_the_whole(name, config):
 
 @CASES
 @torch.no_grad()
-def test_padding_is_not_read(name, config):
+def test_padding_is_not_read(name, config, options):
     """Padding at the left, and a gap within: each row is what it is alone, and the state after it too."""
-    model, text = model_of(config), ids(2, 9)
+    model, text = model_of(config, **options), ids(2, 9)
     mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 0, 1]])
     out = model(text, attention_mask=mask)
     for row in range(2):
@@ -51,8 +51,8 @@ def test_padding_is_not_read(name, config):
 
 @CASES
 @torch.no_grad()
-def test_saved_and_loaded(name, config, tmp_path):
-    model, text = model_of(config, embedding={"one_hot": True} if name == "lstm" else {}), ids(2, 9)
+def test_saved_and_loaded(name, config, options, tmp_path):
+    model, text = model_of(config, embedding={"one_hot": True} if name == "lstm" else {}, **options), ids(2, 9)
     model.save_pretrained(tmp_path)
     again = UnrolledForCausalLM.from_pretrained(tmp_path)
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
