@@ -1,5 +1,6 @@
 """What each memory is for: published behaviour of single ones, beside what all are held to in the conformance suite."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -207,10 +208,17 @@ def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
         _model({"name": "summary", "state": "carry"})
 
 
-def test_segments_that_are_computed_again_keep_little() -> None:
-    """Bytes that are saved for the backward pass grow by less than a segment's own vectors take, four of each token."""
+def _living() -> list[Tensor]:
+    gc.collect()
+    # isinstance would wake what torch holds asleep
+    return [value for value in gc.get_objects() if issubclass(type(value), Tensor)]
 
-    def saved(segments: int, again: bool) -> int:
+
+def test_segments_that_are_computed_again_keep_little() -> None:
+    """Bytes that are held for the backward pass grow by less than five vectors of each token; states of the layers, a
+    ring of 64 keys and values each, are not among them."""
+
+    def held(segments: int, again: bool) -> int:
         memory = {"name": "slots", "segment": 8, "slots": 3, "heads": 2, "checkpoint": again}
         model, seen = _model(memory), {}
 
@@ -220,11 +228,18 @@ def test_segments_that_are_computed_again_keep_little() -> None:
             return value
 
         ids = torch.randint(0, 11, (1, 8 * segments))
+        before = _living()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-            model(ids).raw.square().sum()
+            end = model(ids).raw.square().sum()
+        # what a segment is computed again from is held by the function that does it
+        for value in _living():
+            keep(value)
+        for value in before:
+            seen.pop(value.untyped_storage().data_ptr(), None)
+        assert end.requires_grad
         return sum(size for _, size in seen.values())
 
-    grows = {again: (saved(16, again) - saved(4, again)) / 12 for again in (False, True)}
+    grows = {again: (held(16, again) - held(4, again)) / 12 for again in (False, True)}
     token = 8 * 8  # eight numbers of eight bytes
-    assert grows[True] < 8 * 4 * token
+    assert grows[True] < 8 * 5 * token
     assert grows[False] > 5 * grows[True]

@@ -183,10 +183,16 @@ def read_segments(
     pieces = plan(np.asarray(held.fill.cpu()), resets, x.shape[1], drawn or Drawn(config.segment), config.depth)
     reader = _Reader(memory, stack, given or ByTime(), tap)
     outputs, found = [], []
+    again = config.checkpoint and tap is None and torch.is_grad_enabled()
+    new: tuple[Any, ...] | None = None
     for at in pieces:
+        if again and config.state == "reset" and at.begins.all():
+            # these states are not read, and would be kept for the backward pass, one a segment
+            new = tree.detach(stack.initial_state(len(x), x.device, x.dtype)) if new is None else new
+            cells = new
         part = x[:, at.low : at.high]
-        if config.checkpoint and tap is None and torch.is_grad_enabled():
-            made: Any = checkpoint(reader.piece, part, cells, held, at, use_reentrant=False)
+        if again:
+            made: Any = checkpoint(reader.piece, part, cells, held, at, use_reentrant=False, preserve_rng_state=False)
         else:
             made = reader.piece(part, cells, held, at)
         y, cells, held, up = made
