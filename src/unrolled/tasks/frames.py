@@ -9,6 +9,7 @@ from pydantic import Field
 
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
+from unrolled.core.graph import Graph
 from unrolled.core.random import RandomStreams
 from unrolled.data import MissingCorpusError, Window
 from unrolled.data.frames import FRAMES, AnyFramesConfig, FrameSource, FrameSplit, FrameStream, frame_rows
@@ -134,10 +135,22 @@ class Frames(StepsTask):
         return Scale(own.shift, own.scale, own.bits)
 
     def build(self) -> LanguageModel:
-        """See :meth:`StepsTask.build`."""
+        """See :meth:`StepsTask.build`; cells that need it are told the graph of the frames."""
+        own = self.config.model.with_graph(self._graph)
+        self.config = self.config.model_copy(update={"model": own})
         return LanguageModel(
-            self.config.model, self.scale.channels, FrameEnds(self.scale, self._settings.head, self._settings.plain)
+            own, self.scale.channels, FrameEnds(self.scale, self._settings.head, self._settings.plain)
         )
+
+    def _graph(self) -> Graph:
+        """Of the frames. Raises UsageError where they are not those of nodes."""
+        graph = self.frame_source.graph
+        if graph is None:
+            raise UsageError(
+                f"frames of kind {self._settings.frames.name} have no graph here; set model.cell.graph=ring, or give "
+                "model.cell.nodes and model.cell.edges (frames of kind files: task.frames.graph)."
+            )
+        return graph
 
     def source(self) -> FrameStream:
         """See :meth:`StepsTask.source`."""
