@@ -88,8 +88,8 @@ def test_with_one_term_every_node_is_an_lstm_of_its_own() -> None:
     with torch.no_grad():
         for name, value in (("weight_ih_l0", cell.weight_ih), ("weight_hh_l0", cell.weight_hh)):
             getattr(other, name).copy_(value)
-        other.bias_ih_l0.copy_(cell.bias)
-        other.bias_hh_l0.zero_()
+        for name, value in (("bias_ih_l0", cell.bias), ("bias_hh_l0", torch.zeros_like(cell.bias))):
+            getattr(other, name).copy_(value)
     found = of_nodes(cell(x)[0], MAPS)
     for node in range(NODES):
         assert_close(found[:, :, node], other(of_nodes(x, FEATURES)[:, :, node])[0], f"node {node}")
@@ -173,7 +173,8 @@ def test_symbols_are_joined_by_how_often_they_stand_side_by_side(block: int, mon
         symbols.symbol_graph(Split([0, 1]), 5000)  # type: ignore[arg-type]
 
 
-TEXT = "abcabdabcabc" * 200
+# of two symbols that stand side by side the first tells the second; which two come is drawn: log(3) / 2 nats a symbol
+TEXT = "".join(np.random.default_rng(1).choice(["ab", "cd", "ef"], 1200))
 
 
 def language_model(tmp_path: Path, terms: int, steps: int) -> tuple[Path, float]:
@@ -186,7 +187,7 @@ def language_model(tmp_path: Path, terms: int, steps: int) -> tuple[Path, float]
         "train": {"steps": steps, "validations": 1, "threads": 1, "optimizer": {"name": "adam", "lr": 0.02}},
     })  # fmt: skip
     run = train(config, tmp_path / f"run{terms}", "cpu")
-    return run, json.loads((run / "record.json").read_text())["valid"]["nats_per_token"]
+    return run, json.loads((run / "record.json").read_text())["valid"]["figures"]["nats_per_token"]
 
 
 def test_a_language_model_of_nodes(tmp_path: Path) -> None:
@@ -208,4 +209,4 @@ def test_a_language_model_of_nodes(tmp_path: Path) -> None:
 def test_the_graph_says_which_symbol_came(tmp_path: Path) -> None:
     """With one term a symbol's node knows nothing of the others."""
     nats = [language_model(tmp_path, terms, 250)[1] for terms in (3, 1)]
-    assert nats[0] < 0.35 < 0.6 < nats[1]
+    assert nats[0] < 0.7 < 1.0 < nats[1]

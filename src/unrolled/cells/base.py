@@ -1,15 +1,14 @@
 """The cell contract: one file and one line make a recurrent cell that trains, generates and is tested."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from unrolled.core.config import Config
+from unrolled.cells.config import CellConfig
 from unrolled.core.errors import UsageError
-from unrolled.core.graph import Graph
 from unrolled.core.parameters import ParameterRule
 from unrolled.kernels.cell_loop import BACKENDS, Noise, TableInput, Tap, Weights, cell_loop
 from unrolled.kernels.dispatch import Compute
@@ -25,18 +24,6 @@ __all__ = [
     "Tap",
     "Weights",
 ]
-
-
-class CellConfig(Config):
-    """Base of the cells' configurations. A subclass fixes ``name`` to the cell's name in the table."""
-
-    name: str
-
-    def with_graph(self, graph: Callable[[], Graph]) -> Self:
-        """The configuration for data whose numbers are nodes of a graph; cells that are to have that one ask and keep
-        it. A cell around another hands it on."""
-        inner = getattr(self, "cell", None)
-        return self.model_copy(update={"cell": inner.with_graph(graph)}) if isinstance(inner, CellConfig) else self
 
 
 class HiddenState(NamedTuple):

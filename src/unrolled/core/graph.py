@@ -28,7 +28,12 @@ class Graph(NamedTuple):
                 finite, or one from a node to itself.
         """
         shape = weights.shape
-        if len(shape) != 2 or shape[0] != shape[1] or not 0 < shape[0] <= MOST_NODES or weights.dtype.kind not in "fiub":
+        if (
+            len(shape) != 2
+            or shape[0] != shape[1]
+            or not 0 < shape[0] <= MOST_NODES
+            or weights.dtype.kind not in "fiub"
+        ):
             raise UsageError(f"{name} is no square matrix of numbers of 1 to {MOST_NODES} nodes; give such a one.")
         full = weights.astype(np.float64)
         if not np.isfinite(full).all() or (full < 0).any() or np.diagonal(full).any() or (full != full.T).any():

@@ -174,8 +174,6 @@ class LM(LanguageTask, StepsTask):
         try:
             task = cls(config, RandomStreams(config.seed))
             text = KnownText(task.tokenizer.vocab_size, len(task.splits["train"]))
-            task._tell()
-            config = task.config
         except MissingCorpusError as error:
             note = f"absent: {error}"
         return lm_size(config, text, note)

@@ -1,6 +1,7 @@
 """Graph convolutional recurrent network: an LSTM on every node of a graph."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -47,6 +48,10 @@ class GCRNConfig(CellConfig):
         if self.graph != "data" or self.edges is not None:
             return self
         found = graph()
+        if found.nodes > MOST_NODES:
+            raise UsageError(
+                f"a graph of {found.nodes:,} nodes is too large for a gcrn, which takes {MOST_NODES} at most."
+            )
         return self.model_copy(update={"nodes": found.nodes, "edges": found.edges})
 
     def shape(self) -> Graph:
@@ -98,7 +103,7 @@ class GCRN(StepCell):
         GCRNConfig(nodes=3, edges=((0, 1, 0.5),), terms=4, largest=False, peephole=False, forget_bias=1.0),
         GCRNConfig(nodes=4, terms=1),
     )
-    EQUATION = "an LSTM on every node of a graph, by Chebyshev polynomials of its Laplacian"
+    EQUATION = "an LSTM on every node; W x = sum of W_k T_k(L) x over the graph"
     recurrent_weights = ("weight_hh",)
 
     def __init__(self, in_width: int, width: int, config: GCRNConfig):
@@ -112,8 +117,6 @@ class GCRN(StepCell):
             self.peephole_i = nn.Parameter(torch.empty(maps))
             self.peephole_f = nn.Parameter(torch.empty(maps))
             self.peephole_o = nn.Parameter(torch.empty(maps))
-        # of float64, so that a model of that type has them exactly; no parameter, and made of the config alone
-        self._terms = torch.from_numpy(_terms(config.shape().laplacian(config.largest), config.terms))
         self.reset_parameters()
 
     @staticmethod
@@ -141,7 +144,8 @@ class GCRN(StepCell):
 
     def effective_weights(self) -> Mapping[str, Tensor]:
         """The parameters, and ``terms``: T_1, T_2, ... of the Laplacian, ((K - 1) nodes, nodes)."""
-        return {**dict(self.named_parameters()), "terms": self._terms.to(self.bias)}
+        terms = _terms(self.config.shape(), self.config.largest, self.config.terms)
+        return {**dict(self.named_parameters()), "terms": terms.to(self.bias)}
 
     def _of_graph(self, x: Tensor, w: Weights) -> Tensor:
         """(..., features * nodes) -> (..., nodes, features * K): what each node sees."""
@@ -195,9 +199,12 @@ class GCRN(StepCell):
         return own + (2 * nodes * in_width if in_width % nodes else 0)
 
 
-def _terms(laplacian: np.ndarray, count: int) -> np.ndarray:
-    """T_1, ..., T_(count - 1), one below the other."""
-    found = [np.eye(len(laplacian)), laplacian]
+@lru_cache(maxsize=16)
+def _terms(graph: Graph, largest: bool, count: int) -> Tensor:
+    """T_1, ..., T_(count - 1) of a graph's Laplacian, one below the other. Of float64, so that a model of that type has
+    them exactly."""
+    laplacian = graph.laplacian(largest)
+    found = [np.eye(graph.nodes), laplacian]
     while len(found) < count:
         found.append(2 * laplacian @ found[-1] - found[-2])
-    return np.concatenate(found[1:count]) if count > 1 else np.zeros((0, len(laplacian)))
+    return torch.from_numpy(np.concatenate(found[1:count]) if count > 1 else np.zeros((0, graph.nodes)))

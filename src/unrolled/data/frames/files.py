@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field
 
 from unrolled.core.errors import UnrolledError, UsageError
-from unrolled.core.graph import Graph
 from unrolled.core.files import read_json, regular_file
+from unrolled.core.graph import Graph
 from unrolled.data.frames.base import FramesConfig, FrameSource, FrameSplit
 
 __all__ = ["Files", "FilesConfig"]
