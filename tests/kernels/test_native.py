@@ -249,6 +249,7 @@ def test_an_unknown_instruction_set_is_refused() -> None:
 # cells whose step has something else than products with weights and pointwise operations
 OTHERS = {
     "urn": "its projection gives something else than rows",
+    "gcrn": "its projection gives something else than rows",
     "gaussian_window": "its step uses device, for which there is no native operation",
 }
 

@@ -162,6 +162,8 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
         for key, value in {**sizes, "hidden": 3, "levels": 3, "aux_frequency": 2}.items():
             if cell.get(key):
                 cell[key] = value
+        if cell.get("graph"):  # that of a text has as many nodes as the text has symbols, and the width is a multiple
+            cell["graph"] = "ring"
     values["stream"].update({"columns": 4, "window": 12, "jitter": min(values["stream"]["jitter"], 20)})
     for phase in (train_values, *train_values["then"]):
         for budget in ("epochs", "tokens", "minutes", "cpu_minutes"):

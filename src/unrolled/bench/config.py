@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, field_validator, model_validator
 
-from unrolled.bench.ways import sampler_of
+from unrolled.bench.ways import parse_way
 from unrolled.cells import CELLS, CellConfig
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
@@ -65,8 +65,13 @@ class BenchConfig(Config):
     vocabulary: PositiveInt = Field(default=256, description="ids of the model that decodes")
     ways: tuple[str, ...] = Field(
         default=(),
-        description="ways of choosing the next token, each timed as texts of the pass decode beside plain draws: "
-        "settings of the sampler with commas between, or beams",
+        description="ways of writing, each timed as texts of the pass decode beside plain draws: settings with commas "
+        "between, of the sampler, a method (beams, search, draft, guidance, contrast), a constraint, or at test time",
+    )
+    run: str | None = Field(
+        default=None,
+        description="folder of a run whose model decodes and writes, in place of models of cells with random weights; "
+        "cells, width, layers and vocabulary are its own",
     )
     repeats: int = Field(default=7, ge=1, description="repetitions; in each of them every row is timed once")
     seconds: float | None = Field(
@@ -100,10 +105,19 @@ class BenchConfig(Config):
     @model_validator(mode="after")
     def _choosing(self) -> "BenchConfig":
         for way in self.ways:
-            sampler_of(way)
-        if self.ways and ("decode" not in self.passes or self.vocabulary != 256):
-            raise UsageError("ways of choosing are timed with the pass decode over bytes; give it, and 256 ids.")
+            parse_way(way)
+        if self.run is not None:
+            given = [name for name in ("cells", "backends", "widths", "layers", "vocabulary") if self._says(name)]
+            if given:
+                raise UsageError(f"a run has its own cells, sizes and vocabulary; leave out {given[0]}, or the run.")
+            if self.passes != ("decode",):
+                raise UsageError("the model of a run is measured with the pass decode alone; give --pass decode.")
+        elif self.ways and ("decode" not in self.passes or self.vocabulary != 256):
+            raise UsageError("ways of writing are timed with the pass decode over bytes; give it, and 256 ids.")
         return self
+
+    def _says(self, name: str) -> bool:
+        return getattr(self, name) != type(self).model_fields[name].default
 
     @field_validator("backends")
     @classmethod

@@ -10,7 +10,7 @@ from torch import Tensor
 from unrolled.bench.material import Case, Material
 from unrolled.bench.onnx_peer import onnx_step, why_no_onnx
 from unrolled.bench.plan import ONNX, PREPARED, Row, Sizes
-from unrolled.bench.ways import choosing
+from unrolled.bench.writing import model_amount, opened, writing_case
 from unrolled.cells import CELLS
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.predict import NeuralPredictor, PackedPredictor
@@ -23,6 +23,10 @@ _BYTES = {"float32": 4, "bf16": 2, "int8": 1}
 
 def cannot_decode(row: Row) -> str | None:
     """Why a row cannot be measured, None where it can."""
+    if row.run:
+        if row.backend != PREPARED:
+            return None
+        return why_not_packed(opened(row.run).model, _quantize(row))
     if row.config is None:
         return "decoding is measured with whole models of a cell."
     if row.backend == ONNX:
@@ -38,6 +42,8 @@ def cannot_decode(row: Row) -> str | None:
 
 def decode_amount(row: Row) -> int:
     """Bytes of weights that a call reads: those of all products, once a token."""
+    if row.run:
+        return _BYTES[row.precision] * model_amount(opened(row.run).model) * row.sizes.window
     assert row.config is not None
     cls, width = CELLS[row.subject], row.sizes.width
     streams = cls.streams(row.config)  # which are multiplied by the same matrices, read once
@@ -55,13 +61,16 @@ def _quantize(row: Row) -> Any:
 
 def decode_case(row: Row, sizes: Sizes, material: Material) -> Case:
     """The row as a case whose output is (batch, window, V): what each token of a fixed text was predicted with."""
-    config, vocabulary = _model_config(row, sizes.width), row.vocabulary
-    key = "model", row.config, row.layers, vocabulary, sizes.width
-    model: LanguageModel = material.module(key, lambda: LanguageModel(config, vocabulary))
+    vocabulary = row.vocabulary
+    if row.run:
+        model = opened(row.run).model
+    else:
+        config, key = _model_config(row, sizes.width), ("model", row.config, row.layers, vocabulary, sizes.width)
+        model: LanguageModel = material.module(key, lambda: LanguageModel(config, vocabulary))
+    if row.way:
+        return writing_case(row, model, sizes)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (sizes.window, sizes.batch), generator=generator)
-    if row.way:
-        return Case({}, choosing(row.way, _predictor(row, model), sizes), None)
     run = _with_onnx(row, model, ids) if row.backend == ONNX else _with_predictor(row, model, ids)
     return Case({}, run, None)
 

@@ -15,11 +15,13 @@ class Case(NamedTuple):
 
     wanted: what gradients are made of, by name. forward: gives the output (batch, time, width) and the parts of the
     final state. stepwise: the same by one call a step, the outputs in pieces; None where there are no steps.
+    done: where a call may end early, which share of the whole the calls came to since this was last asked.
     """
 
     wanted: dict[str, Tensor]
     forward: Callable[[], tuple[Tensor, ...]]
     stepwise: Callable[[], tuple[list[Tensor], list[Tensor]]] | None
+    done: Callable[[], float] | None = None
 
 
 class Material:

@@ -11,15 +11,17 @@ Clock = Callable[[], float]
 
 
 class Work(NamedTuple):
-    """call: what is timed. kind: of the peak beside it. amount: operations or bytes of one call."""
+    """call: what is timed. kind: of the peak beside it. amount: operations or bytes of one whole call. done: which
+    share of the whole the calls came to since this was last asked; None where all are whole."""
 
     call: Callable[[], object]
     kind: str
     amount: float
+    done: Callable[[], float] | None = None
 
 
 class Sample(NamedTuple):
-    """One row in one repetition: seconds of one call, and the peaks (a second) before and after."""
+    """One row in one repetition: seconds of one whole call, and the peaks (a second) before and after."""
 
     seconds: float
     before: float
@@ -72,6 +74,8 @@ def measure(
             work = works[index]
             before = last[1] if last is not None and last[0] == work.kind else peak(work.kind)
             taken = timed(work.call, least, clock)
+            if work.done is not None:
+                taken /= work.done()
             after = peak(work.kind)
             last = work.kind, after
             samples[index].append(Sample(taken, before, after))

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 from unrolled.bench.config import BenchConfig
 from unrolled.bench.ways import DRAW
+from unrolled.bench.writing import opened
 from unrolled.cells import CELLS, CellConfig, StepCell
 from unrolled.kernels import OPERATIONS
 from unrolled.kernels.dispatch import Operation, Sizes, measurable, operation_named
+from unrolled.predict.packed_program import why_not_packed
 
 __all__ = [
     "ONNX",
@@ -37,7 +39,8 @@ class Row(NamedTuple):
     subject: the name of a cell or an operation, or a peer such as ``torch.nn.LSTM``. config: of the cell, else None.
     backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch, ``peer`` for
     what torch has beside an operation. layers, vocabulary: of the model that decodes; 0 in other passes. way: how it
-    chooses; empty where it reads what is given.
+    chooses; empty where it reads what is given. run: the folder of the run whose model decodes, whose subject is its
+    name; empty where a model of the cell is made.
     """
 
     subject: str
@@ -49,6 +52,7 @@ class Row(NamedTuple):
     layers: int = 0
     vocabulary: int = 0
     way: str = ""
+    run: str = ""
 
     def operation(self) -> Operation | None:
         """The operation that is measured; None where a cell or a module of torch is."""
@@ -58,7 +62,7 @@ class Row(NamedTuple):
     @property
     def name(self) -> str:
         name = self.subject if self.config is None else label(self.config)
-        name = f"{self.layers} x {name}" if self.layers else name
+        name = f"{self.layers} x {name}" if self.layers and not self.run else name
         return f"{name}, {self.way}" if self.way else name
 
 
@@ -120,6 +124,8 @@ def serving(config: CellConfig | str, build: Callable[[CellConfig], Any]) -> lis
 
 def plan(config: BenchConfig, build: Callable[[CellConfig], Any]) -> list[Row]:
     """All rows, in the order of the table: by cell, sizes, pass and precision, the peers after the backends."""
+    if config.run is not None:
+        return _of_run(config)
     rows: list[Row] = []
     for cell in config.cells:
         subject, own = (cell, None) if isinstance(cell, str) else (cell.name, cell)
@@ -136,6 +142,18 @@ def plan(config: BenchConfig, build: Callable[[CellConfig], Any]) -> list[Row]:
                         peers = peers_of(group[0])
                         # its fellow in float32 is there only where float32 was asked for
                         rows += [peers[name] for name in (REFERENCE, PUBLISHED, TORCH, PEER) if name in peers]
+    return list(dict.fromkeys(rows))
+
+
+def _of_run(config: BenchConfig) -> list[Row]:
+    """The rows of a run's own model."""
+    run = opened(str(config.run))
+    told = config.model_copy(update={"layers": run.config.model.layers, "vocabulary": run.tokenizer.vocab_size})
+    sizes = _sizes(config.model_copy(update={"widths": (run.config.model.width,)}))
+    rows = [row for one in sizes for row in _decoding(told, run.path.resolve().name, None, one)]
+    rows = [row._replace(run=str(config.run)) for row in rows if row.backend != ONNX]
+    if why_not_packed(run.model) is not None:  # it is read as it is then, as `unrolled generate` reads it
+        rows = [row._replace(backend=PLAIN) if row.precision == "float32" else row for row in rows]
     return list(dict.fromkeys(rows))
 
 

@@ -30,7 +30,7 @@ class RowRecord(Config):
     """One row of the table. Where it was not measured, ``reason`` says why and the figures are absent."""
 
     name: str = Field(description="the cell with the options that differ from its defaults")
-    subject: str = Field(description="name of the cell or operation, or torch.nn.LSTM and the like")
+    subject: str = Field(description="name of the cell or operation, or torch.nn.LSTM and the like, or a run")
     config: dict[str, Any] | None = Field(description="the cell's whole configuration")
     backend: str = Field(description="backend; published for the published loop, torch.nn for a module of torch")
     precision: str = Field(description="float32 or bf16 products")
@@ -40,6 +40,9 @@ class RowRecord(Config):
     mode: str = Field(description="forward, both, step or decode")
     layers: int = Field(default=0, description="of the model that decodes; 0 in other passes")
     vocabulary: int = Field(default=0, description="likewise, its ids")
+    run: str = Field(
+        default="", description="folder of the run whose model decodes; empty where its weights are random"
+    )
     way: str = Field(default="", description="how the model chooses; empty where it reads what is given")
     status: Literal["measured", "refused", "cannot"] = Field(
         description="measured; refused: its check failed; cannot: its backend does not serve it"
@@ -48,7 +51,9 @@ class RowRecord(Config):
     amount: int = Field(
         description="operations of the matrix products of one call; bytes where memory bounds it, or weights decoded"
     )
-    seconds: Spread | None = Field(default=None, description="seconds of one call")
+    seconds: Spread | None = Field(
+        default=None, description="seconds of one call; where texts end early, of batch x window tokens at that speed"
+    )
     share: Spread | None = Field(default=None, description="share of the peak measured beside it")
     tokens_per_second: float | None = Field(default=None, description="batch x window / median seconds")
     faster_than: dict[str, float] = Field(
@@ -62,7 +67,7 @@ class RowRecord(Config):
     def key(self) -> tuple[Any, ...]:
         """What makes a row of two records the same row."""
         config = None if self.config is None else json.dumps(self.config, sort_keys=True)
-        sizes = self.width, self.batch, self.window, self.mode, self.layers, self.vocabulary, self.way
+        sizes = self.width, self.batch, self.window, self.mode, self.layers, self.vocabulary, self.run, self.way
         return self.subject, config, self.backend, self.precision, *sizes
 
 

@@ -17,6 +17,7 @@ from unrolled.bench.peak import KINDS, Peaks, kind_of, peak_memory
 from unrolled.bench.plan import PEER, PLAIN, REFERENCE, TORCH, Row, Sizes, peers_of, plan
 from unrolled.bench.record import BenchRecord, PeakRecord, RowRecord
 from unrolled.bench.subjects import amount_of, call_of, case_of, make_cell
+from unrolled.bench.writing import why_not_written
 from unrolled.core.errors import UsageError
 from unrolled.core.record import environment
 from unrolled.kernels.cpu import instruction_sets, why_no_library
@@ -58,11 +59,11 @@ def run_bench(
     """
     clock = clock or (time.process_time if config.clock == "cpu" else time.perf_counter)
     began = clock() - spent
-    smallest = Sizes(min(config.widths), min(config.batches), min(config.windows))
     # a width that does not suit a cell is refused before anything is checked
-    cells = [cell for cell in config.cells if not isinstance(cell, str)]
+    cells = [cell for cell in config.cells if not isinstance(cell, str)] if config.run is None else []
     built = {cell: make_cell(cell, width) for width in sorted(config.widths, reverse=True) for cell in cells}
     rows = plan(config, lambda cell: built[cell])
+    smallest = Sizes(min(row.sizes.width for row in rows), min(config.batches), min(config.windows))
     until = began + config.budget(len(rows))
     verdicts = _check(rows, smallest, tell)
     measured = [row for row in rows if verdicts[row].status == "measured"]
@@ -111,8 +112,9 @@ def _warm_up(rows: list[Row], until: float, tell: Tell, clock: Clock) -> tuple[l
     material, works, seconds = Material(torch.float32), [], []
     for i, row in enumerate(rows):
         tell(f"warming up {_title(row)}", _CHECKED + (_WARM - _CHECKED) * i / len(rows))
-        call = call_of(case_of(row, row.sizes, material), row.mode, material)
-        works.append(Work(call, kind_of(row), amount_of(row)))
+        case = case_of(row, row.sizes, material)
+        call = call_of(case, row.mode, material)
+        works.append(Work(call, kind_of(row), amount_of(row), case.done))
         start = clock()
         call()
         seconds.append(clock() - start)
@@ -122,6 +124,8 @@ def _warm_up(rows: list[Row], until: float, tell: Tell, clock: Clock) -> tuple[l
         if clock() + taken + sum(seconds) < until:
             tell(f"measuring the memory of {_title(row)}", _WARM)
             memory[row] = peak_memory(work.call)
+        if work.done is not None:
+            work.done()  # what is timed counts from here
     return works, memory
 
 
@@ -137,7 +141,12 @@ def _check(rows: list[Row], smallest: Sizes, tell: Tell) -> dict[Row, _Verdict]:
             continue
         if key not in done:
             done[key] = _status(row._replace(way=""), smallest, lambda what, i=i: tell(what, _CHECKED * i / len(rows)))
-        verdicts[row] = _Verdict(*done[key], amount_of(row))
+        found = done[key]
+        if row.way and found[0] == "measured":
+            tell(f"checking {row.name}, {row.backend}, {row.precision}", _CHECKED * i / len(rows))
+            reason = why_not_written(row, row.sizes)
+            found = found if reason is None else ("cannot", reason)
+        verdicts[row] = _Verdict(*found, amount_of(row))
     return verdicts
 
 
@@ -178,6 +187,7 @@ def _record(row: Row, verdict: _Verdict, samples: dict[Row, list[Sample]], memor
         "mode": row.mode,
         "layers": row.layers,
         "vocabulary": row.vocabulary,
+        "run": row.run,
         "way": row.way,
         "status": verdict.status,
         "reason": verdict.reason,

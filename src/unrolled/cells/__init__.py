@@ -59,6 +59,7 @@ CELLS: "Registry[Any]" = Registry(
         "lem": "unrolled.cells.gated.lem:LEM",
         "hyperlstm": "unrolled.cells.gated.hyperlstm:HyperLSTM",
         "ltm": "unrolled.cells.gated.ltm:LTM",
+        "gcrn": "unrolled.cells.gated.gcrn:GCRN",
         "mrnn": "unrolled.cells.multiplicative.mrnn:MRNN",
         "mlstm": "unrolled.cells.multiplicative.mlstm:MLSTM",
         "mgru": "unrolled.cells.multiplicative.mgru:MGRU",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from unrolled.core.config import Config
+from unrolled.cells.config import CellConfig
 from unrolled.core.errors import UsageError
 from unrolled.core.parameters import ParameterRule
 from unrolled.kernels.cell_loop import BACKENDS, Noise, TableInput, Tap, Weights, cell_loop
@@ -24,12 +24,6 @@ __all__ = [
     "Tap",
     "Weights",
 ]
-
-
-class CellConfig(Config):
-    """Base of the cells' configurations. A subclass fixes ``name`` to the cell's name in the table."""
-
-    name: str
 
 
 class HiddenState(NamedTuple):

@@ -57,9 +57,15 @@ def bench(
         list[str] | None,
         typer.Option(
             "--way",
-            help="Of decode: time a text that is chosen so too, beside plain draws: settings of the sampler "
-            "(top_p=0.9,no_repeat=3), or beams, as many as the batch; may be repeated.",
+            help="Of decode: time texts that are written so too, beside plain draws: settings with commas between, of "
+            "the sampler (top_p=0.9,no_repeat=3), of a method (beams, as many as the batch; search=100; draft=RUN; "
+            "guidance=0.5; contrast=RUN), a constraint (regex=[a-z ]+), or at test time (cache=500, neighbours...); may "
+            "be repeated.",
         ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Of decode: the model of a run, in place of models of cells with random weights."),
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Times that each row is timed; absent: 7.")] = None,
     seconds: Annotated[
@@ -94,6 +100,8 @@ def bench(
     measured, and how to read the table, is on the page docs/speed.md.
 
     Example: unrolled bench lstm mlstm --width 256 --repeats 3
+
+    Example: unrolled bench --run runs/x --pass decode --batch 1 --batch 32 --way cache=500 --way top_p=0.9
     """
     started = time.perf_counter()
     from unrolled.bench import BenchConfig, bench_markdown, run_bench
@@ -111,6 +119,7 @@ def bench(
         "passes": passes or None,
         "precisions": precisions or None,
         "ways": ways or None,
+        "run": run,
         "repeats": repeats,
         "seconds": seconds,
         "peers": peers,

@@ -1,7 +1,6 @@
 """How tokens are chosen, from the options of the command line."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.common import with_escapes
@@ -31,6 +30,7 @@ def sampler_of(
     """
     from unrolled.core.errors import UsageError
     from unrolled.generate import SamplerConfig, bias_of, token_of
+    from unrolled.generate.constraints.asked import constraint_asked
 
     if not isinstance(settings, Mapping):
         raise UsageError("sampler is a table of options; write --set sampler.typical=0.9, say.")
@@ -40,7 +40,7 @@ def sampler_of(
     if stop_tokens:
         values["stop_tokens"] = [token_of(with_escapes(one), tokenizer) for one in stop_tokens]
     if constrain is not None:
-        values["constrain"] = _constraint(constrain)
+        values["constrain"] = constraint_asked(constrain)
     return SamplerConfig.parse({**values, **settings})
 
 
@@ -54,23 +54,6 @@ def _bias(text: str) -> tuple[str, float]:
         return with_escapes(name), float(value)
     except ValueError as error:
         raise UsageError(f"--bias needs the form TEXT=X, such as --bias e=-2 (got {text!r}).") from error
-
-
-def _constraint(text: str) -> dict[str, Any]:
-    """``NAME``, ``NAME=VALUE`` or ``NAME=@FILE``."""
-    from unrolled.core.errors import UsageError
-    from unrolled.data.reading import read_plain
-    from unrolled.generate.constraints import CONSTRAINTS
-
-    name, given, value = text.partition("=")
-    config = CONSTRAINTS[name].Config
-    if not given:
-        return {"name": name}
-    if config.short is None:
-        raise UsageError(f"{name} has no main option that a value would set; write --set sampler.constrain.OPTION=X.")
-    if value.startswith("@") and not config.reads_files:
-        value = read_plain(Path(value[1:]))
-    return {"name": name, config.short: value}
 
 
 def counts(text: str, option: str) -> list[int]:

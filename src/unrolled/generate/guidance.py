@@ -49,6 +49,11 @@ class _Pair(Predictor):
         self.first.restore()
         self.second.restore()
 
+    def forget(self) -> None:
+        """See :meth:`Predictor.forget`."""
+        self.first.forget()
+        self.second.forget()
+
 
 class Contrast(_Pair):
     r"""Contrastive decoding (Li et al. 2023; the form of O'Brien and Lewis 2023).

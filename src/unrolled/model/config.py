@@ -1,13 +1,14 @@
 """Configuration of a whole language model."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from unrolled.cells import CELLS, AnyCellConfig
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.core.graph import Graph
 from unrolled.core.registry import cut
 from unrolled.kernels.dispatch import Compute
 from unrolled.model.blocks import StackConfig
@@ -84,6 +85,11 @@ class ModelConfig(Config):
     def layer_cells(self) -> tuple[Any, ...]:
         """The cell config of each layer."""
         return self.cell if isinstance(self.cell, tuple) else (self.cell,) * self.layers
+
+    def with_graph(self, graph: Callable[[], Graph]) -> Self:
+        """The configuration for data whose numbers are nodes of a graph; see :meth:`CellConfig.with_graph`."""
+        cells = tuple(cell.with_graph(graph) for cell in self.layer_cells())
+        return self.model_copy(update={"cell": cells if isinstance(self.cell, tuple) else cells[0]})
 
     def layer_widths(self) -> tuple[int, ...]:
         """The width of each layer."""

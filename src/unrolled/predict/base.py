@@ -156,6 +156,10 @@ class Predictor(ABC):
     def restore(self) -> None:  # noqa: B027  (most predictors change nothing)
         """Undo what reading has changed in the model; nothing, but for predictors that learn."""
 
+    def forget(self) -> None:  # noqa: B027  (most predictors remember nothing)
+        """Drop what is remembered only so that the same text is read faster a second time, as before a measurement of
+        time; distributions stay the same."""
+
     def __enter__(self) -> Self:
         return self
 

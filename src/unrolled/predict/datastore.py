@@ -87,6 +87,12 @@ class Datastore:
             self._remember(digest.digest(), found)
         return found[0], found[1].long()
 
+    def forget(self) -> None:
+        """Drop what searches found."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
     def _remember(self, digest: bytes, found: tuple[Tensor, Tensor]) -> None:
         with self._lock:
             self._kept[digest] = found

@@ -100,6 +100,11 @@ class NeighboursPredictor(WrappedPredictor):
         inner = self.inner.twin()
         return None if inner is None else type(self)(inner, self.config, self.store)
 
+    def forget(self) -> None:
+        """See :meth:`Predictor.forget`; searches."""
+        self.inner.forget()
+        self.store.forget()
+
     def begin(self, batch: int, first: Tensor | None = None) -> Any:
         """See :meth:`Predictor.begin`."""
         return self.inner.begin(batch, first)

@@ -73,3 +73,7 @@ class WrappedPredictor(Predictor):
     def restore(self) -> None:
         """See :meth:`Predictor.restore`."""
         self.inner.restore()
+
+    def forget(self) -> None:
+        """See :meth:`Predictor.forget`."""
+        self.inner.forget()

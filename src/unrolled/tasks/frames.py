@@ -1,21 +1,20 @@
 """The task of frames: the next vector of numbers of a sequence, in parallel columns with the state carried on."""
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
+from unrolled.core.graph import Graph
 from unrolled.core.random import RandomStreams
 from unrolled.data import MissingCorpusError, Window
-from unrolled.data.frames import FRAMES, AnyFramesConfig, FrameSource, FrameSplit, FrameStream, frame_rows
+from unrolled.data.frames import FRAMES, FrameSource, FrameSplit, FrameStream, frame_rows
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.dropout import Masks
-from unrolled.model.frames import AnyFrameHeadConfig, Scale
-from unrolled.model.frames.bernoulli import BernoulliConfig
+from unrolled.model.frames import Scale
 from unrolled.model.frames.ends import FrameEnds
 from unrolled.runs import RunConfig
 from unrolled.task import (
@@ -26,46 +25,15 @@ from unrolled.task import (
     Saved,
     Size,
     StepsTask,
-    TaskConfig,
     TaskResult,
     Watch,
     unwatched,
 )
 from unrolled.task.values import Advance
+from unrolled.tasks.frames_config import FramesTaskConfig
 from unrolled.tasks.lm import window_loss
 
 __all__ = ["Frames", "FramesTaskConfig"]
-
-
-class FramesTaskConfig(TaskConfig):
-    """Settings of a task of frames."""
-
-    name: Literal["frames"] = "frames"
-    frames: AnyFramesConfig = Field(
-        default_factory=lambda: FRAMES.parse("chorales"), description="where the sequences come from"
-    )
-    head: AnyFrameHeadConfig = Field(default=BernoulliConfig(), description="the density of a frame")
-    plain: bool = Field(
-        default=False,
-        description="frames go to the first layer as they are, for cells that know what a frame looks like (st_lstm); "
-        "else through a linear map",
-    )
-    normalize: bool = Field(
-        default=True,
-        description="shift and scale real channels to mean 0 and deviation 1 over the training frames, inside the "
-        "model: nats and draws stay in the channels' own units",
-    )
-    rows: int = Field(default=32, ge=1, le=1 << 16, description="sequences side by side in evaluation")
-    given: int = Field(
-        default=0,
-        ge=0,
-        le=1 << 20,
-        description="evaluation also has the model go on by itself after so many frames of each sequence, each frame "
-        "the mean of what it expects (0: it does not)",
-    )
-    shift: tuple[float, ...] | None = Field(default=None, description="of the real channels; kept in the run")
-    scale: tuple[float, ...] | None = Field(default=None, description="of the real channels; kept in the run")
-    bits: int | None = Field(default=None, ge=0, description="how many channels behind them are bits; kept in the run")
 
 
 class Frames(StepsTask):
@@ -135,10 +103,20 @@ class Frames(StepsTask):
         return Scale(own.shift, own.scale, own.bits)
 
     def build(self) -> LanguageModel:
-        """See :meth:`StepsTask.build`."""
-        return LanguageModel(
-            self.config.model, self.scale.channels, FrameEnds(self.scale, self._settings.head, self._settings.plain)
-        )
+        """See :meth:`StepsTask.build`; cells that need it are told the graph of the frames."""
+        own = self.config.model.with_graph(self._graph)
+        self.config = self.config.model_copy(update={"model": own})
+        return LanguageModel(own, self.scale.channels, FrameEnds(self.scale, self._settings.head, self._settings.plain))
+
+    def _graph(self) -> Graph:
+        """Of the frames. Raises UsageError where they are not those of nodes."""
+        graph = self.frame_source.graph
+        if graph is None:
+            raise UsageError(
+                f"frames of kind {self._settings.frames.name} have no graph here; set model.cell.graph=ring, or give "
+                "model.cell.nodes and model.cell.edges (frames of kind files: task.frames.graph)."
+            )
+        return graph
 
     def source(self) -> FrameStream:
         """See :meth:`StepsTask.source`."""

@@ -18,6 +18,7 @@ from unrolled.runs import RunConfig
 from unrolled.task import Evaluation, Goal, Loss, Objective, Seen, Size, StepsTask, TaskConfig, Watch, unwatched
 from unrolled.task.values import Advance
 from unrolled.tasks.lm_size import KnownText, lm_size, published_text
+from unrolled.tasks.symbols import symbol_graph
 from unrolled.tasks.text import LanguageTask
 
 __all__ = ["LM", "LMConfig", "window_loss"]
@@ -47,14 +48,18 @@ class LM(LanguageTask, StepsTask):
     """What the weights began from, for :meth:`describe`."""
 
     def build(self) -> LanguageModel:
-        """See :meth:`StepsTask.build`; a head that needs the end symbol is told the tokenizer's."""
-        own = self.config.model
-        head = own.head.with_end(self.tokenizer.end_id).with_periods(lambda: self._periods(self.splits["train"]))
-        own = own.model_copy(update={"head": head})
-        self.config = self.config.model_copy(update={"model": own})
-        model = LanguageModel(own, self.tokenizer.vocab_size)
+        """See :meth:`StepsTask.build`; what head and cells need to know of the text is told and kept."""
+        self._tell()
+        model = LanguageModel(self.config.model, self.tokenizer.vocab_size)
         model.embedding.use_pieces(self.tokenizer.pieces)
         return model
+
+    def _tell(self) -> None:
+        """Head and cells learn the end symbol, the number of slices in time and the graph, where they need them."""
+        own = self.config.model
+        head = own.head.with_end(self.tokenizer.end_id).with_periods(lambda: self._periods(self.splits["train"]))
+        own = own.with_graph(lambda: symbol_graph(self.splits["train"], self.tokenizer.vocab_size))
+        self.config = self.config.model_copy(update={"model": own.model_copy(update={"head": head})})
 
     def _periods(self, split: TokenSplit) -> int:
         """Slices in time of the training text; 1 without dates. Raises UsageError where dates cannot be told apart."""

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from unrolled.core.errors import UsageError
+from unrolled.core.graph import Graph
 from unrolled.core.parameters import matching_parameters
 from unrolled.data.table import CORPORA
 from unrolled.model import LanguageModel
@@ -50,8 +51,9 @@ def lm_size(config: RunConfig, text: KnownText, note: str | None) -> Size:
 
 def facts_of(config: RunConfig, vocabulary: int) -> dict[str, Any]:
     """Size of the model for a vocabulary size; JSON values."""
+    own = config.model.with_graph(lambda: Graph(vocabulary, ()))  # what lies between nodes does not matter here
     with torch.device("meta"):
-        model = LanguageModel(config.model, vocabulary)
+        model = LanguageModel(own, vocabulary)
     trained = matching_parameters(model, config.train.trainable)
     return {
         "parameters": model.num_params(),

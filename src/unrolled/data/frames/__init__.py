@@ -26,6 +26,7 @@ FRAMES: "Registry[type[FrameSource]]" = Registry(
     "kind of frames",
     {
         "chorales": "unrolled.data.frames.chorales:Chorales",
+        "graph_waves": "unrolled.data.frames.graph_waves:GraphWaves",
         "files": "unrolled.data.frames.files:Files",
         "piano": "unrolled.data.frames.piano:Piano",
         "squares": "unrolled.data.frames.squares:Squares",

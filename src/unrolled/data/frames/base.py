@@ -10,6 +10,7 @@ import numpy as np
 
 from unrolled.core.config import Config
 from unrolled.core.errors import UsageError
+from unrolled.core.graph import Graph
 
 __all__ = ["FrameSource", "FrameSplit", "FramesConfig"]
 
@@ -141,6 +142,11 @@ class FrameSource(ABC):
     @property
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of a frame that is a picture; None of others."""
+        return None
+
+    @property
+    def graph(self) -> Graph | None:
+        """Of a frame whose channels are features one after another, each over the nodes; None of others."""
         return None
 
     @abstractmethod

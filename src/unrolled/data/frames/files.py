@@ -8,6 +8,7 @@ from pydantic import Field
 
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import read_json, regular_file
+from unrolled.core.graph import Graph
 from unrolled.data.frames.base import FramesConfig, FrameSource, FrameSplit
 
 __all__ = ["Files", "FilesConfig"]
@@ -28,6 +29,12 @@ class FilesConfig(FramesConfig):
     )
     valid: str | None = Field(default=None, min_length=1, description="the same, of validation (absent: none)")
     test: str | None = Field(default=None, min_length=1, description="the same, of test (absent: none)")
+    graph: str | None = Field(
+        default=None,
+        min_length=1,
+        description="weights between the nodes that frames are of, as .npy (nodes, nodes), symmetric, for cells that "
+        "want a graph; a frame has as many numbers, or a multiple, feature after feature (absent: none)",
+    )
     bits: int = Field(default=0, ge=0, le=_MOST_CHANNELS, description="so many of the last channels are 0 or 1")
 
 
@@ -38,10 +45,17 @@ class Files(FrameSource):
 
     Config = FilesConfig
     EXAMPLES = ()
+    config: FilesConfig
 
     def __init__(self, config: FilesConfig):
         super().__init__(config)
         self.bits = config.bits
+
+    @property
+    def graph(self) -> Graph | None:
+        """See :class:`FrameSource`."""
+        path = self.config.graph
+        return None if path is None else Graph.of(np.asarray(_array(Path(path))), path)
 
     def splits(self) -> dict[str, FrameSplit]:
         """See :class:`FrameSource`. Every file is read through once, to see that its numbers can be used."""

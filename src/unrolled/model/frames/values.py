@@ -57,6 +57,7 @@ class ValuesHead(FrameHead):
                 "numbers; set task.head.maps to the maps of the last cell."
             )
         super().__init__(in_width if not config.maps else config.maps, scale, config, scale.reals // points)
+        self.in_width = in_width
 
     def outputs(self, h: Tensor) -> Tensor:
         """See :class:`FrameHead`."""

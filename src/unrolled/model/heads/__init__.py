@@ -19,6 +19,7 @@ HEADS: "Registry[Any]" = Registry(
         "split": "unrolled.model.heads.split:SplitHead",
         "pointer": "unrolled.model.heads.pointer:PointerHead",
         "terminating": "unrolled.model.heads.terminating:TerminatingHead",
+        "nodes": "unrolled.model.heads.nodes:NodesHead",
         "temporal": "unrolled.model.heads.temporal:TemporalHead",
         "perspectives": "unrolled.model.heads.perspectives:PerspectivesHead",
     },
