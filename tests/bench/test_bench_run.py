@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -204,8 +205,8 @@ class SlowMachine:
             amount = amount_of_peak(kind, size)
             return lambda: self.spend(amount / speeds[kind]), amount
 
-        def call_of(row: Any, *rest: Any) -> Any:
-            return lambda: self.spend(amount_of(row) / speeds["float32"])
+        def call_of(case: Any, *rest: Any) -> Any:
+            return lambda: self.spend(amount_of(case.row) / speeds["float32"])
 
         def peak_memory(call: Any) -> None:
             self.memory += 1
@@ -214,7 +215,8 @@ class SlowMachine:
         def fault(*arguments: Any) -> None:
             self.spend(1.0)
 
-        patched = {"call_of": call_of, "case_of": lambda row, *rest: row, "fault": fault, "peak_memory": peak_memory}
+        monkeypatch.setattr("unrolled.bench.run.case_of", lambda row, *_: SimpleNamespace(row=row, done=None))
+        patched = {"call_of": call_of, "fault": fault, "peak_memory": peak_memory}
         for name, value in patched.items():
             monkeypatch.setattr(f"unrolled.bench.run.{name}", value)
         monkeypatch.setattr("unrolled.bench.peak.make_peak", make)

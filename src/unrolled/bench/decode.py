@@ -9,14 +9,18 @@ from torch import Tensor
 
 from unrolled.bench.material import Case, Material
 from unrolled.bench.onnx_peer import onnx_step, why_no_onnx
+from unrolled.bench.opened import opened
 from unrolled.bench.plan import ONNX, PREPARED, Row, Sizes
-from unrolled.bench.writing import model_amount, opened, writing_case
+from unrolled.bench.writing import model_amount, writing_case
 from unrolled.cells import CELLS
+from unrolled.core.errors import UsageError
 from unrolled.model import LanguageModel, ModelConfig
 from unrolled.predict import NeuralPredictor, PackedPredictor
 from unrolled.predict.packed_program import why_not_packed
 
-__all__ = ["cannot_decode", "decode_amount", "decode_case"]
+__all__ = ["cannot_decode", "decode_amount", "decode_case", "why_not_written"]
+
+_TRIED = 3
 
 _BYTES = {"float32": 4, "bf16": 2, "int8": 1}
 
@@ -73,6 +77,15 @@ def decode_case(row: Row, sizes: Sizes, material: Material) -> Case:
     ids = torch.randint(vocabulary, (sizes.window, sizes.batch), generator=generator)
     run = _with_onnx(row, model, ids) if row.backend == ONNX else _with_predictor(row, model, ids)
     return Case({}, run, None)
+
+
+def why_not_written(row: Row, sizes: Sizes) -> str | None:
+    """Why nothing is written in the row's way, found by a few tokens; None where it is."""
+    try:
+        decode_case(row, sizes._replace(window=min(sizes.window, _TRIED)), Material(torch.float32)).forward()
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _predictor(row: Row, model: LanguageModel) -> NeuralPredictor:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from unrolled.bench.config import BenchConfig
+from unrolled.bench.opened import opened
 from unrolled.bench.ways import DRAW
-from unrolled.bench.writing import opened
 from unrolled.cells import CELLS, CellConfig, StepCell
 from unrolled.kernels import OPERATIONS
 from unrolled.kernels.dispatch import Operation, Sizes, measurable, operation_named

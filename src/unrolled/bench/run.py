@@ -10,6 +10,7 @@ import torch
 
 from unrolled.bench.check import cannot, fault
 from unrolled.bench.config import BenchConfig
+from unrolled.bench.decode import why_not_written
 from unrolled.bench.figures import paired_ratio, share, spread
 from unrolled.bench.material import Material
 from unrolled.bench.measure import Clock, Sample, Work, measure
@@ -17,7 +18,6 @@ from unrolled.bench.peak import KINDS, Peaks, kind_of, peak_memory
 from unrolled.bench.plan import PEER, PLAIN, REFERENCE, TORCH, Row, Sizes, peers_of, plan
 from unrolled.bench.record import BenchRecord, PeakRecord, RowRecord
 from unrolled.bench.subjects import amount_of, call_of, case_of, make_cell
-from unrolled.bench.writing import why_not_written
 from unrolled.core.errors import UsageError
 from unrolled.core.record import environment
 from unrolled.kernels.cpu import instruction_sets, why_no_library

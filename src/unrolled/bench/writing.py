@@ -1,13 +1,13 @@
 """Texts that a model writes, as a case: every way of writing by the same call."""
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from unrolled.bench.material import Case
 from unrolled.bench.methods import METHODS
+from unrolled.bench.opened import opened
+from unrolled.bench.plan import Row
 from unrolled.bench.ways import parse_way
 from unrolled.core.errors import UsageError
 from unrolled.evaluate import open_predictor
@@ -15,21 +15,9 @@ from unrolled.kernels.dispatch import Sizes
 from unrolled.model import LanguageModel
 from unrolled.model.flops import model_flops
 from unrolled.predict import ADAPTERS, NeuralPredictor, adapt
-from unrolled.runs import Run
 from unrolled.tokenizer.byte import ByteTokenizer
 
-if TYPE_CHECKING:
-    from unrolled.bench.plan import Row
-
-__all__ = ["model_amount", "opened", "why_not_written", "writing_case"]
-
-_TRIED = 3
-
-
-@lru_cache(maxsize=8)
-def opened(path: str) -> Run:
-    """A run, opened once for all rows that its model is measured in. Raises UsageError where there is none."""
-    return Run(path, "cpu")
+__all__ = ["model_amount", "writing_case"]
 
 
 def model_amount(model: LanguageModel) -> int:
@@ -37,7 +25,7 @@ def model_amount(model: LanguageModel) -> int:
     return model_flops(model) // 2
 
 
-def writing_case(row: "Row", model: LanguageModel, sizes: Sizes) -> Case:
+def writing_case(row: Row, model: LanguageModel, sizes: Sizes) -> Case:
     """Texts by the row's way: ``batch`` of them, of ``window`` tokens each where they do not end before.
 
     Raises:
@@ -75,15 +63,3 @@ def writing_case(row: "Row", model: LanguageModel, sizes: Sizes) -> Case:
 def _kept(precision: str) -> dict[str, Any]:
     short = ADAPTERS["quantize"].Config.short
     return {"name": "quantize", str(short): precision}
-
-
-def why_not_written(row: "Row", sizes: Sizes) -> str | None:
-    """Why nothing is written in the row's way, found by a few tokens; None where it is."""
-    from unrolled.bench.decode import decode_case
-    from unrolled.bench.material import Material
-
-    try:
-        decode_case(row, sizes._replace(window=min(sizes.window, _TRIED)), Material(torch.float32)).forward()
-    except UsageError as error:
-        return str(error)
-    return None
