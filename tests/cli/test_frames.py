@@ -87,8 +87,27 @@ def test_verbs_of_tokens_refuse(refused: Callable[..., str], chorales: Path, ver
     assert "is a model of frames" in refused(*places, *more)
 
 
+def test_a_strip_of_pictures(unrolled: Command, refused: Callable[..., str], tmp_path: Path, pen: Path) -> None:
+    squares = {"name": "squares", "side": 5, "square": 2, "length": 6, "sequences": 30}
+    task = {"name": "frames", "frames": squares, "head": "values", "given": 2}
+    run = train(ExperimentConfig.parse({**SIZES, "task": task}), tmp_path / "squares", "cpu")
+    code, out, err = unrolled("generate", run, "--png", "strip.png", "--samples", "2", "-n", "3", "--json")
+    assert code == 0, err
+    assert [(len(one["frames"]), len(one["frames"][0])) for one in json.loads(out)] == [(3, 25)] * 2
+    assert Path("strip.png").read_bytes().startswith(b"\x89PNG")
+    drawn = unrolled("generate", run, "-n", "3", "--samples", "2", "--json").out
+    assert drawn != out, "without a strip they are drawn from nothing"
+    assert "lower --samples" in refused("generate", run, "--png", "no.png", "--samples", "4")
+    assert "leave out --bias" in refused("generate", run, "--png", "no.png", "--bias", "1")
+    assert "are no pictures" in refused("generate", pen, "--png", "no.png")
+    plain = train(ExperimentConfig.parse({**SIZES, "task": {**task, "given": 0}}), tmp_path / "plain", "cpu")
+    assert "a strip begins with given frames" in refused("generate", plain, "--png", "no.png")
+    assert not Path("no.png").exists()
+
+
 def test_svg_is_for_strokes(refused: Callable[..., str], trained: Path) -> None:
-    assert "does not write pen strokes" in refused("generate", trained, "--svg", "x.svg")
+    for option in ("--svg", "--png"):
+        assert "does not write pen strokes or pictures" in refused("generate", trained, option, "x.svg")
 
 
 def test_writing_a_text(unrolled: Command, refused: Callable[..., str]) -> None:

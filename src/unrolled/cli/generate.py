@@ -148,6 +148,13 @@ def generate(
     backend: BackendOption = None,
     precision: PrecisionOption = None,
     svg: Annotated[Path | None, typer.Option(help="Pen strokes: write a picture of them here.")] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures: go on after the first ones of held-out sequences, and write a strip of given, true and own "
+            "ones here."
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -183,6 +190,8 @@ def generate(
     Example: unrolled generate runs/x --state chapter1.state --state-out chapter2.state
 
     Example: unrolled generate runs/pen --prompt dace --bias 1 --svg out.svg
+
+    Example: unrolled generate runs/squares --png strip.png --samples 3
     """
     from unrolled.cli.beams import print_beams, print_drafted, print_search
     from unrolled.cli.frames import OF_FRAMES, print_frames
@@ -212,10 +221,10 @@ def generate(
         )
         if len(bias or ()) > 1:
             raise UsageError("of frames there is one --bias; leave out the others.")
-        print_frames(opened, prompt, tokens, samples, seed, (bias or ["0"])[0], svg, json)
+        print_frames(opened, prompt, tokens, samples, seed, (bias or ["0"])[0], svg, png, json)
         return
-    if svg is not None:
-        raise UsageError(f"{run} does not write pen strokes; leave out --svg.")
+    if svg is not None or png is not None:
+        raise UsageError(f"{run} does not write pen strokes or pictures; leave out --svg and --png.")
     tables = {"sampler": {}, "contrast": {}}
     options, others = at_test_time(predict, settings, tables, quantize=quantize, recycle=recycle, clamp=clamp or None)
     flags = {

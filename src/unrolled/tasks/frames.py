@@ -1,6 +1,6 @@
 """The task of frames: the next vector of numbers of a sequence, in parallel columns with the state carried on."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from unrolled.core.graph import Graph
 from unrolled.core.random import RandomStreams
 from unrolled.data import MissingCorpusError, Window
 from unrolled.data.frames import FRAMES, FrameSource, FrameSplit, FrameStream, frame_rows
+from unrolled.generate.pictures import continue_frames
 from unrolled.model import LanguageModel, ModelState
 from unrolled.model.dropout import Masks
 from unrolled.model.frames import Scale
@@ -32,6 +33,7 @@ from unrolled.task import (
 from unrolled.task.values import Advance
 from unrolled.tasks.frames_config import FramesTaskConfig
 from unrolled.tasks.lm import window_loss
+from unrolled.tasks.scheduled import Sampled, read_sampled
 
 __all__ = ["Frames", "FramesTaskConfig"]
 
@@ -131,23 +133,33 @@ class Frames(StepsTask):
         """See :meth:`StepsTask.initial_state`."""
         return model.initial_state(len(self.streams.part(self.config.stream.columns)))
 
-    def draw(self, model: LanguageModel, batch: Window, position: int) -> Masks | None:
-        """Dropout masks."""
+    def draw(self, model: LanguageModel, batch: Window, position: int) -> Masks | Sampled | None:
+        """Dropout masks, and which frames are the model's own."""
         columns, time = batch.inputs.shape[:2]
-        return model.draw_masks(columns, time, self.streams, position)
+        masks, how = model.draw_masks(columns, time, self.streams, position), self._settings.sampling
+        if how is None:
+            return masks
+        if masks is not None:
+            raise UsageError("scheduled sampling reads frame by frame, without dropout; leave out model.dropout.")
+        shape = (self.rows() or columns, time)
+        return Sampled(masks, how.draw(batch.reset, shape, self._settings.given, self.streams, position))
 
     def loss(
         self,
         model: LanguageModel,
         batch: Window,
         state: ModelState | None,
-        drawn: Masks | None,
+        drawn: Masks | Sampled | None,
         objective: Objective,
         watch: Watch = unwatched,
     ) -> Loss:
         """See :meth:`StepsTask.loss`."""
+        own = None
+        if isinstance(drawn, Sampled):
+            drawn, own = drawn.masks, drawn.own
+        read = None if own is None or not own.any() else partial(read_sampled, own=own)
         like = batch._replace(inputs=batch.inputs.to(model.dtype), targets=batch.targets.to(model.dtype))
-        return window_loss(model, like, state, drawn, objective, watch)
+        return window_loss(model, like, state, drawn, objective, watch, read)
 
     def chance(self) -> float | None:
         """Of a standard normal of the scaled numbers and of even bits; None where that is no sensible bound, since
@@ -204,15 +216,10 @@ class Frames(StepsTask):
             targets = part.targets[kept].to(model.device, model.dtype)
             there = part.weight[kept][:, given:].to(model.device) > 0
             state = self._first(model, name, part.order[kept.numpy()])
-            read = torch.cat([torch.zeros_like(targets[:, :1]), targets[:, : given - 1]], 1)
-            state = model(read, state).state
-            last, made = targets[:, given - 1 : given], []
-            for _ in range(targets.shape[1] - given):
-                out = model(made[-1] if made else last, state)
-                state = out.state
-                made.append(model.head.mean(out.dropped))
+            made = continue_frames(model, targets[:, :given], targets.shape[1] - given, state)
+            last = targets[:, given - 1 : given]
             wanted = targets[:, given:]
-            for place, frames in enumerate((torch.cat(made, 1), last.expand_as(wanted))):
+            for place, frames in enumerate((made, last.expand_as(wanted))):
                 found[place] += float((frames - wanted)[there].double().square().sum())
             count += int(there.sum()) * split.channels
         if not count:

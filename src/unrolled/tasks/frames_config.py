@@ -8,6 +8,7 @@ from unrolled.data.frames import FRAMES, AnyFramesConfig
 from unrolled.model.frames import AnyFrameHeadConfig
 from unrolled.model.frames.bernoulli import BernoulliConfig
 from unrolled.task import TaskConfig
+from unrolled.tasks.scheduled import SamplingConfig
 
 __all__ = ["FramesTaskConfig"]
 
@@ -37,6 +38,11 @@ class FramesTaskConfig(TaskConfig):
         le=1 << 20,
         description="evaluation also has the model go on by itself after so many frames of each sequence, each frame "
         "the mean of what it expects (0: it does not)",
+    )
+    sampling: SamplingConfig | None = Field(
+        default=None,
+        description="scheduled sampling: in training the model's own frames take the place of true ones, little by "
+        "little (absent: all are true)",
     )
     shift: tuple[float, ...] | None = Field(default=None, description="of the real channels; kept in the run")
     scale: tuple[float, ...] | None = Field(default=None, description="of the real channels; kept in the run")

@@ -1,6 +1,7 @@
 """The task of a language model: the next token of a text, in parallel columns with the state carried on."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data import MissingCorpusError, Stream, TokenSplit, Window
 from unrolled.evaluate import EvalConfig, EvalResult, evaluate_predictor
-from unrolled.model import LanguageModel, ModelState
+from unrolled.model import LanguageModel, ModelOutput, ModelState
 from unrolled.model.dropout import Masks
 from unrolled.predict import NeuralPredictor
 from unrolled.runs import RunConfig
@@ -188,8 +189,10 @@ def window_loss(
     drawn: Masks | None,
     objective: Objective,
     watch: Watch = unwatched,
+    read: Callable[[LanguageModel, Window, ModelState], ModelOutput] | None = None,
 ) -> Loss:
-    """The loss of a window of a language model, as :meth:`StepsTask.loss` gives it."""
+    """The loss of a window of a language model, as :meth:`StepsTask.loss` gives it. read: runs the model over the
+    window in another way than by its call, without masks."""
     device = model.device
     parts = {
         name: None if value is None else value.to(device)
@@ -200,7 +203,7 @@ def window_loss(
         state = model.initial_state(len(batch.inputs))
     elif batch.restart is not None:
         state = tree.reset_rows(state, model.initial_state(len(batch.inputs)), batch.restart.to(device))
-    out = model(batch.inputs, state, batch.reset, drawn)
+    out = model(batch.inputs, state, batch.reset, drawn) if read is None else read(model, batch, state)
     watch("forward")
     total, nll, after = model.score(out, batch.targets, batch.reset, batch.weight, drawn)
     watch("loss")

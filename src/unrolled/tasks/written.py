@@ -123,6 +123,8 @@ class Written(Frames):
     rows_setting = ""
 
     def __init__(self, config: Any, streams: RandomStreams, saved: Saved | None = None):
+        if config.task.sampling is not None:
+            raise UsageError("the task written has no scheduled sampling; leave out task.sampling.")
         super().__init__(config, streams, saved)
         if not self.frame_source.letters:
             raise UsageError("these frames have no texts; set task.frames.name=strokes, or task.name=frames.")

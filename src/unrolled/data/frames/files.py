@@ -29,6 +29,9 @@ class FilesConfig(FramesConfig):
     )
     valid: str | None = Field(default=None, min_length=1, description="the same, of validation (absent: none)")
     test: str | None = Field(default=None, min_length=1, description="the same, of test (absent: none)")
+    picture: tuple[int, int] | None = Field(
+        default=None, description="rows and columns of a frame that is a picture, row after row (absent: it is none)"
+    )
     graph: str | None = Field(
         default=None,
         min_length=1,
@@ -52,6 +55,11 @@ class Files(FrameSource):
         self.bits = config.bits
 
     @property
+    def grid(self) -> tuple[int, int] | None:
+        """See :class:`FrameSource`."""
+        return self.config.picture
+
+    @property
     def graph(self) -> Graph | None:
         """See :class:`FrameSource`."""
         path = self.config.graph
@@ -70,6 +78,12 @@ class Files(FrameSource):
             if split.channels < self.bits:
                 raise UsageError(
                     f"{split.name} has {split.channels} channels, fewer than bits = {self.bits}; lower it."
+                )
+            rows, columns = self.config.picture or (1, split.channels)
+            if rows < 1 or rows * columns != split.channels:
+                raise UsageError(
+                    f"frames of {split.channels} channels are no pictures of {rows} rows and {columns} columns; "
+                    "correct picture."
                 )
             split.check(self.bits)
         return found
