@@ -58,9 +58,9 @@ def bench(
         typer.Option(
             "--way",
             help="Of decode: time texts that are written so too, beside plain draws: settings with commas between, of "
-            "the sampler (top_p=0.9,no_repeat=3), of a method (beams, as many as the batch; search=100; draft=RUN; "
-            "guidance=0.5; contrast=RUN), a constraint (regex=[a-z ]+), or at test time (cache=500, neighbours...); "
-            "may be repeated.",
+            "the sampler (top_p=0.9), of a method (beams, as many as the batch; search=100; draft=RUN; "
+            "guidance=0.5; contrast=RUN), a constraint (regex=[a-z ]+), or at test time (cache=500); may be "
+            "repeated.",
         ),
     ] = None,
     run: Annotated[

@@ -68,11 +68,12 @@ def begin(
     stop: Sequence[str],
     state: KeptState | None,
     constraint: Constraint | None = None,
+    backspaces: bool = False,
 ) -> Begun:
     """Check what a search is asked for, and read its prompt.
 
     Args:
-        constraint: in place of the sampler's.
+        constraint: in place of the sampler's. backspaces: whether a token may take the last one back.
     Raises:
         UsageError: in one sentence; also for a predictor whose rows would change each other.
     """
@@ -80,6 +81,8 @@ def begin(
     check_choice(tokenizer, sampler, stop)
     if predictor.lockstep or not predictor.independent:
         raise UsageError(f"with {predictor.kind} texts would change each other; leave that setting out.")
+    if sampler.backspace is not None and not backspaces:
+        raise UsageError("a backspace is for texts that are drawn token by token; leave out sampler.backspace.")
     if max_tokens < 1:
         raise UsageError(f"max_tokens must be at least 1 (got {max_tokens}).")
     ids = tokenizer.encode(prompt)

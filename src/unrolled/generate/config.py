@@ -70,6 +70,15 @@ class SamplerConfig(Choosing):
         default=0.0, description="is taken off the log-probability of every token that was generated before"
     )
     frequency: float = Field(default=0.0, description="is taken off as often as a token was generated before")
+    backspace: int | None = Field(
+        default=None, ge=0, description="id that takes the last token back, as models of the objective match learn it"
+    )
+    backspace_depth: int = Field(
+        default=256,
+        ge=1,
+        le=10**6,
+        description="tokens that can be taken back one after another, whose states are kept",
+    )
 
     @property
     def remembers(self) -> bool:

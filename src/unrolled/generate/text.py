@@ -116,6 +116,15 @@ def stream(
     coded = [tokenizer.encode(prompt) for prompt in prompts]
     if not coded:
         raise UsageError("there is no prompt; give one, or an empty one for a text from its beginning.")
+    if sampler.backspace is not None:
+        from unrolled.generate.backspace import with_backspaces
+
+        if state is not None or ends is not None or log_probs:
+            raise UsageError(
+                "a text with a backspace has neither a state to go on from nor single log-probabilities; leave those "
+                "out, or sampler.backspace."
+            )
+        return with_backspaces(predictor, tokenizer, prompts, max_tokens, sampler, stop, samples)
     begun = KeptState("", None) if state is None else state
     rows, constraint = [], constraint_of(sampler, tokenizer)
     for number, ids in enumerate(coded):
@@ -129,10 +138,11 @@ def stream(
 
 
 def check_choice(tokenizer: Tokenizer, sampler: SamplerConfig, stop: Sequence[str]) -> None:
-    """Raises UsageError for an empty stop string, and a bias or a stop token of an id that there is not."""
+    """Raises UsageError for an empty stop string, and a bias, stop token or backspace of no id."""
     if "" in stop:
         raise UsageError("a stop string is empty; leave it out.")
-    for name, ids in (("bias", sampler.bias), ("stop token", sampler.stop_tokens)):
+    back = () if sampler.backspace is None else (sampler.backspace,)
+    for name, ids in (("bias", sampler.bias), ("stop token", sampler.stop_tokens), ("backspace", back)):
         odd = next((one for one in ids if not 0 <= one < tokenizer.vocab_size), None)
         if odd is not None:
             raise UsageError(f"a {name} names the id {odd}, and there are {tokenizer.vocab_size:,}; leave it out.")

@@ -1,54 +1,28 @@
 """Documents read before the text: the mean of a model's predictions after several that were found for it."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from unrolled.core import tree
 from unrolled.core.errors import UsageError
 from unrolled.data import TokenSplit
-from unrolled.predict.adapter import READING, Adapter, AdapterConfig, Source
+from unrolled.predict.adapter import READING, Adapter, Source
 from unrolled.predict.base import Prediction, Predictor, Scores
 from unrolled.predict.bm25 import BM25, words_of
+from unrolled.predict.document_options import DocumentsConfig
 from unrolled.predict.library import Library, open_library, states_of
+from unrolled.predict.retriever import RetrieverConfig, learn_retriever, learned_index
 from unrolled.predict.static import NeuralPredictor
 from unrolled.predict.wrapped import WrappedPredictor
 from unrolled.tokenizer import Tokenizer
 
 __all__ = ["Documents", "DocumentsConfig", "DocumentsPredictor", "DocumentsState"]
-
-
-class DocumentsConfig(AdapterConfig):
-    """Options of documents."""
-
-    short: ClassVar[str | None] = "store"
-
-    name: Literal["documents"] = "documents"
-    store: str | None = Field(
-        default=None,
-        description="folder that `unrolled store --documents` made; absent: pieces of the run's training text",
-    )
-    k: int = Field(default=4, ge=1, description="documents that are read")
-    stride: int = Field(default=16, ge=1, description="tokens between two retrievals")
-    query: int = Field(default=32, ge=1, description="last tokens that are looked for, and read after a new document")
-    weights: Literal["scores", "equal"] = Field(
-        default="scores", description="of the documents: the softmax of their scores, or equal (the published code)"
-    )
-    tau: float = Field(default=1.0, gt=0, description="divides the scores before the softmax")
-    piece: int = Field(default=64, ge=1, description="without a store: tokens of a piece of the training text")
-    limit: int | None = Field(
-        default=None, ge=1, description="without a store: only the first so many tokens of the training text"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.store is not None and self.limit is not None:
-            raise ValueError("documents.limit is of the training text, and a store is given; leave out one of them")
-        return self
 
 
 class DocumentsState(NamedTuple):
@@ -66,7 +40,7 @@ class DocumentsState(NamedTuple):
 
 class DocumentsPredictor(WrappedPredictor):
     r"""A model that has read documents (REPLUG: Shi, Min, Yasunaga, Seo, James, Lewis, Zettlemoyer and Yih 2023,
-    arXiv 2301.12652), found by BM25 for the last tokens.
+    arXiv 2301.12652), found for the last tokens by BM25 or by a retriever that has learned.
 
     .. math:: p(w) = \sum_{d \in D} \frac{e^{s(d, x) / \tau}}{\sum_{d'} e^{s(d', x) / \tau}} \, p(w \mid d, x)
 
@@ -91,7 +65,12 @@ class DocumentsPredictor(WrappedPredictor):
     @property
     def holds(self) -> frozenset[str]:  # type: ignore[override]
         """See :attr:`Predictor.holds`."""
-        return frozenset({self.library.text} if self.library.text else ())
+        return frozenset({self.library.text, self.library.learned} - {""})
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """See :attr:`Predictor.told`."""
+        return {**self.inner.told, **({"documents": dict(self.library.told)} if self.library.told else {})}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -233,9 +212,31 @@ def _pieces(source: Source, config: DocumentsConfig, model: NeuralPredictor) -> 
 
     made = dict(source.stored("documents", {"piece": config.piece, "limit": config.limit}, make, fits))
     ids = made.pop("ids")
-    words = [words_of(source.tokenizer.decode(piece)) for piece in ids.tolist()]
+    words = tuple(tuple(words_of(source.tokenizer.decode(piece))) for piece in ids.tolist())
     wanted = tree.map_tree(lambda value: value.expand(len(ids), *value.shape[1:]), model.begin(1))
-    return Library(tree.unflatten(made, wanted), BM25(words), "" if config.limit else source.identity()["text"])
+    return Library(tree.unflatten(made, wanted), BM25(words), words, "" if config.limit else source.identity()["text"])
+
+
+def _learned(library: Library, config: DocumentsConfig, source: Source, model: NeuralPredictor) -> Library:
+    """The library with a retriever that was trained on the validation text."""
+    settings = {
+        **config.model_dump(mode="json", include={"learning", "query", "stride", "tau"}),
+        "words": hashlib.sha256(json.dumps(library.words).encode()).hexdigest(),
+    }
+    made = source.stored(
+        "retriever",
+        settings,
+        lambda split: learn_retriever(
+            model, library.states, library.words, split, source.tokenizer, config.learning, config.query, config.stride,
+            config.tau, source.progress,
+        ),
+        lambda found: set(found) == {"query", "document", "divergence"},
+        split="valid",
+    )  # fmt: skip
+    fell = made["divergence"].split(max(1, len(made["divergence"]) // 10))
+    told = {"divergence_first": float(fell[0].mean()), "divergence_last": float(fell[-1].mean())}
+    index = learned_index(library.words, made)
+    return library._replace(index=index, learned=source.identity()["valid"], told=told)
 
 
 class Documents(Adapter):
@@ -246,6 +247,14 @@ class Documents(Adapter):
         DocumentsConfig(k=2, stride=3, query=4, piece=6),
         DocumentsConfig(k=3, stride=2, query=20, piece=20, weights="equal"),
         DocumentsConfig(k=2, stride=4, query=3, piece=5, tau=3.0, limit=40),
+        DocumentsConfig(
+            k=2,
+            stride=3,
+            query=4,
+            piece=6,
+            retriever="learned",
+            learning=RetrieverConfig(updates=2, width=4, rows=50, among=3),
+        ),
     )
     title = "documents"
     place = READING
@@ -266,4 +275,6 @@ class Documents(Adapter):
             else:
                 library = open_library(Path(config.store), source.identity(), trained)
             source.kept[memo] = library
+        if config.retriever == "learned":
+            library = _learned(library, config, source, trained)
         return DocumentsPredictor(model, config, library, source.tokenizer)

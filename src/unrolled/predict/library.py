@@ -14,6 +14,7 @@ from unrolled.core.config import VersionedConfig
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import atomic_folder, make_folder, read_bounded, sha256_file
 from unrolled.predict.bm25 import BM25, words_of
+from unrolled.predict.retriever import Index
 from unrolled.predict.static import NeuralPredictor
 from unrolled.predict.stores import check_model
 
@@ -37,12 +38,16 @@ class DocumentsInfo(VersionedConfig):
 
 
 class Library(NamedTuple):
-    """states: of the model after each document, every tensor (documents, ...). index: of their words. text: checksum
-    of the text that they are the whole of, if they are."""
+    """states: of the model after each document, every tensor (documents, ...). index: gives them scores. words: theirs.
+    text: checksum of the text that they are the whole of, if they are. learned: checksum of the text that the index was
+    trained on, if it was; told: what is known of that, for records."""
 
     states: Any
-    index: BM25
+    index: Index
+    words: tuple[tuple[str, ...], ...] = ()
     text: str = ""
+    learned: str = ""
+    told: Mapping[str, float] = {}
 
     @property
     def count(self) -> int:
@@ -106,4 +111,5 @@ def open_library(folder: Path, identity: Mapping[str, str], model: NeuralPredict
     if len(lines) != info.documents:
         raise UnrolledError(f"{folder} is damaged; make the store anew with `unrolled store --documents`.")
     states = tree.map_tree(lambda value, wanted: value.to(wanted.dtype), states, like)
-    return Library(states, BM25([re.split(" +", line) if line else [] for line in lines]))
+    given = tuple(tuple(re.split(" +", line)) if line else () for line in lines)
+    return Library(states, BM25(given), given)

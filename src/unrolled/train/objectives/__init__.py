@@ -26,6 +26,7 @@ OBJECTIVES: "Registry[type[Extra]]" = Registry(
         "auxiliary": "unrolled.train.objectives.auxiliary:Auxiliary",
         "calibrate": "unrolled.train.objectives.calibrate:Calibrate",
         "distill": "unrolled.train.objectives.distill:Distill",
+        "match": "unrolled.train.objectives.match:Match",
         "phrase": "unrolled.train.objectives.phrase:Phrase",
         "recycle": "unrolled.train.objectives.recycle:Recycle",
         "reweigh": "unrolled.train.objectives.reweigh:Reweigh",
