@@ -64,10 +64,14 @@ class Speller:
         return " ".join(WORDS[one] for one in ids)
 
 
+def learn(model: Any, states: Any, documents: Any, config: RetrieverConfig, query: int, following: int) -> Any:
+    text: Any = Text(3 if query > 1 else 1)
+    speller: Any = Speller()
+    return learn_retriever(model, states, documents, text, speller, config, query, following, 1.0)
+
+
 def learned(config: RetrieverConfig) -> dict[str, Tensor]:
-    states = torch.arange(COUNT).unsqueeze(1)
-    given: Any = Reader(), states, DOCUMENTS, Text(1), Speller()
-    return learn_retriever(*given, config, query=1, following=1, tau=1.0)
+    return learn(Reader(), torch.arange(COUNT).unsqueeze(1), DOCUMENTS, config, 1, 1)
 
 
 def share_first(index: Any) -> float:
@@ -107,9 +111,8 @@ def test_the_model_stays_as_it_is_and_what_it_finds_likely_is_told() -> None:
     documents = [torch.randint(2 * COUNT, (4 + k % 2,), generator=torch.Generator().manual_seed(k)) for k in range(5)]
     states = states_of(predictor, documents)
     kept = [one.clone() for one in leaves(states)]
-    given: Any = predictor, states, DOCUMENTS[:5], Text(3), Speller()
     config = RetrieverConfig(updates=1, queries=1, among=5, lr=1e-9, sharpness=0.05, rows=50)
-    found = learn_retriever(*given, config, query=3, following=2, tau=1.0)
+    found = learn(predictor, states, DOCUMENTS[:5], config, 3, 2)
     assert all(torch.equal(one, other) for one, other in zip(before, model.state_dict().values(), strict=True))
     assert all(torch.equal(one, other) for one, other in zip(kept, leaves(states), strict=True))
     # the one place that was drawn, by hand
@@ -127,6 +130,5 @@ def test_the_model_stays_as_it_is_and_what_it_finds_likely_is_told() -> None:
 def test_refused() -> None:
     with pytest.raises(UsageError, match="of the retriever that learns"):
         PredictorConfig.parse({"documents": {"learning": {"updates": 3}}})
-    given: Any = Reader(), torch.zeros(1, 1), DOCUMENTS[:1], Text(1), Speller()
     with pytest.raises(UsageError, match="two documents at least"):
-        learn_retriever(*given, RetrieverConfig(), query=1, following=1, tau=1.0)
+        learn(Reader(), torch.zeros(1, 1), DOCUMENTS[:1], RetrieverConfig(), 1, 1)

@@ -83,7 +83,8 @@ def walk(
     if not found:
         none, some = first.new_empty(texts, 0), logits.new_empty(texts, 0)
         return Walk(none, some, some, some, none.bool(), state, length)
-    return Walk(*(torch.stack(each, 1) for each in zip(*found, strict=True)), state, length)
+    said, logit, value, after, alive = (torch.stack(each, 1) for each in zip(*found, strict=True))
+    return Walk(said, logit, value, after, alive, state, length)
 
 
 def _kept(made: list[Any], place: Tensor) -> Any:
