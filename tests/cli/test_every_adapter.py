@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,10 +57,19 @@ def test_an_adapter_in_every_verb(unrolled: Command, folder: Path, name: str) ->
     every_verb(unrolled, folder, name)
 
 
+def single(options: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Options that hold others as each of those."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from single(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
 def every_verb(unrolled: Command, folder: Path, name: str) -> None:
     options = ADAPTERS[name].EXAMPLES[0].model_dump(mode="json", exclude={"name"}, exclude_none=True)
     on = ["--predict", name]
-    for option, value in options.items():
+    for option, value in single(options):
         on += ["--set", f"predict.{name}.{option}={json.dumps(value)}"]
     run, note = folder / "run", folder / "note.txt"
     plain = json.loads(unrolled("eval", run, "--corpus", folder / "text.txt", "--json").out)

@@ -10,7 +10,7 @@ from torch import Tensor
 from unrolled.core import tree
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.generate import SamplerConfig, generate, stream
-from unrolled.generate.text import read_prompts
+from unrolled.generate.prompts import read_prompts
 from unrolled.predict import NeuralPredictor, Prediction, Predictor
 from unrolled.tokenizer import TOKENIZERS, Tokenizer
 from unrolled.tokenizer.byte import ByteTokenizer

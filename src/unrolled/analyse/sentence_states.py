@@ -13,7 +13,7 @@ from unrolled.core.config import Config
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.registry import unknown_name
 from unrolled.data.walk import Progress
-from unrolled.generate.text import read_prompts
+from unrolled.generate.prompts import read_prompts
 from unrolled.predict import NeuralPredictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 

@@ -9,8 +9,8 @@ import torch
 from unrolled.core.tree import map_tree, select_rows
 from unrolled.generate.branch import Branch, begin, distribution
 from unrolled.generate.config import SamplerConfig
+from unrolled.generate.prompts import Piece
 from unrolled.generate.sampler import choose, generator_of
-from unrolled.generate.text import Piece
 from unrolled.predict import Predictor
 from unrolled.tokenizer import Tokenizer
 

@@ -10,8 +10,8 @@ from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.generate.config import SamplerConfig
 from unrolled.generate.constraints import Constraint
 from unrolled.generate.history import History, constraint_of
+from unrolled.generate.prompts import check_choice, read_prompts
 from unrolled.generate.row import FinishReason, TextRow
-from unrolled.generate.text import check_choice, read_prompts
 from unrolled.predict import KeptState, Predictor, check_vocabulary
 from unrolled.tokenizer import Tokenizer
 

@@ -14,7 +14,7 @@ from unrolled.counts.suffix import SuffixIndex
 from unrolled.generate.beam import BeamConfig, beam_search
 from unrolled.generate.config import SamplerConfig
 from unrolled.generate.constraints.corpus import Corpus, CorpusConfig
-from unrolled.generate.text import read_prompts
+from unrolled.generate.prompts import read_prompts
 from unrolled.predict import Predictor
 from unrolled.tokenizer import Tokenizer
 

@@ -15,7 +15,7 @@ from unrolled.core.errors import UsageError
 from unrolled.generate import SamplerConfig, constraint_of
 from unrolled.generate.config import Choosing
 from unrolled.generate.constraints import Constraint
-from unrolled.generate.text import check_choice
+from unrolled.generate.prompts import check_choice
 from unrolled.serve.engine.jobs import Completion, Ended, Event, Reading, Told, Wrote
 from unrolled.serve.engine.pool import Ticket
 from unrolled.serve.engine.served import Served
