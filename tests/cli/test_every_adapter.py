@@ -51,8 +51,21 @@ def test_recycled_steps_need_their_module(unrolled: Command, folder: Path) -> No
     assert "recycle" in err
 
 
+def test_blocks_in_every_verb(unrolled: Command, folder: Path) -> None:
+    """Of a run of attention over a few tokens."""
+    shutil.rmtree(folder / "run")
+    config = {
+        "corpus": {"path": str(folder / "text.txt")},
+        "model": {"width": 8, "cell": {"name": "window_attention", "heads": 2, "context": 6}},
+        "stream": {"columns": 2, "window": 10},
+        "train": {"steps": 8, "validations": 1},
+    }
+    ur.train(ur.ExperimentConfig.parse(config), folder / "run", device="cpu")
+    every_verb(unrolled, folder, "blocks")
+
+
 # the run is an LSTM's; tests/cli/test_sets.py has one of attention
-@pytest.mark.parametrize("name", [name for name in ADAPTERS if name not in ("sets", "recycle")])
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name not in ("sets", "blocks", "recycle")])
 def test_an_adapter_in_every_verb(unrolled: Command, folder: Path, name: str) -> None:
     every_verb(unrolled, folder, name)
 

@@ -15,6 +15,7 @@ ADAPTERS: Registry[type[Adapter]] = Registry(
         "recode": "unrolled.predict.recode:Recode",
         "recycle": "unrolled.predict.recycle:Recycled",
         "documents": "unrolled.predict.documents:Documents",
+        "blocks": "unrolled.predict.blocks:BlocksAdapter",
         "sets": "unrolled.predict.sets:Sets",
         "clamp": "unrolled.predict.clamp:Clamping",
         "neighbours": "unrolled.predict.neighbours:Neighbours",

@@ -6,7 +6,7 @@ is what the cells compute anyway. A cell that goes step by step is a program of 
 
 import copy
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from unrolled.kernels.dispatch import Compute
 from unrolled.model import LanguageModel
 from unrolled.model.blocks.glue import TensorGlue
 
-__all__ = ["packed_model", "packed_twin"]
+__all__ = ["packed_model", "packed_twin", "with_layers"]
 
 
 class _Matrix:
@@ -154,6 +154,11 @@ def _assembled(model: LanguageModel, matrices: Matrices, layer: Callable[[Cell, 
     stack = _with(model.stack, "layers", made)
     stack.matrices, stack.glue = matrices, lambda: _Glue(model.config.compute, matrices)
     return _with(model, "stack", stack)
+
+
+def with_layers(model: LanguageModel, layers: Sequence[nn.Module]) -> LanguageModel:
+    """A copy of a model, with the same parameters but for those of its layers, which are others."""
+    return _with(model, "stack", _with(model.stack, "layers", nn.ModuleList(layers)))
 
 
 def _with(module: Any, name: str, part: nn.Module) -> Any:

@@ -42,7 +42,10 @@ IDS = ids(BATCH, TIME)
 
 
 # what some adapters need in place of an LSTM
-_CELLS = {"sets": {"name": "transformer", "heads": 1, "context": 60, "factor": 1.0}}
+_CELLS = {
+    "sets": {"name": "transformer", "heads": 1, "context": 60, "factor": 1.0},
+    "blocks": {"name": "window_attention", "heads": 1, "context": 2},
+}
 
 
 def reader(dtype: torch.dtype = torch.float64, names: Iterable[str] = ()) -> NeuralPredictor:

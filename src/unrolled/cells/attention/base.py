@@ -62,10 +62,13 @@ class AttentionCell(MixerCell):
     Attributes:
         sets: whether what a token sees follows from its place and the tokens that it attends to alone, so that a
             ``layout`` may be set.
+        looks_up: whether it sees its last tokens and nothing else, through :meth:`turned`, :meth:`attend` and
+            :meth:`kept`, so that it can be made to look up others (:mod:`unrolled.cells.attention.blocks`).
         layout: in force for the windows that are read while it is set; see :class:`Layout`.
     """
 
     sets: bool = False
+    looks_up: bool = False
     layout: Layout | None = None
     State: type = RingState
     operation = "bias_attention"
@@ -153,3 +156,8 @@ class AttentionCell(MixerCell):
         """The state's parts before ``fill`` with those of the window behind them."""
         parts = [part for name, part in state._asdict().items() if name != "fill"][: len(new)]
         return turn(parts, new, state.fill, given.reset)
+
+    def kept(self, state: Any, turned: Any) -> Any:
+        """The state after a window, of keys and values alone."""
+        keys, values = turned.kept
+        return RingState(keys, values, turned.fill)

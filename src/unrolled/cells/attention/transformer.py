@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm
 
-from unrolled.cells.attention.base import AttentionCell, AttentionConfig, RingState
+from unrolled.cells.attention.base import AttentionCell, AttentionConfig
 from unrolled.cells.base import ParameterRule, Place
 from unrolled.cells.feedforward.mlp import hidden_width
 from unrolled.cells.matrix.base import by_fan_in, fill, normal, xavier
@@ -84,6 +84,7 @@ class Transformer(AttentionCell):
         TransformerConfig(heads=2, context=3, positions="alibi", norm_first=False),
     )
     sets = True
+    looks_up = True
     EQUATION = "x = x + MHA(LN x); x = x + MLP(LN x)"
 
     def __init__(self, in_width: int, width: int, config: TransformerConfig):
@@ -160,10 +161,8 @@ class Transformer(AttentionCell):
         hidden = _ACTIVATIONS[self.config.activation](self.linear("up", self._norm(1, x) if first else x, "up_bias"))
         x = x + given.drop("mlp", self.linear("down", hidden, "down_bias"))
         x = x if first else self._norm(1, x)
-        keys, values = turned.kept
-        if pos is None:
-            return x, RingState(keys, values, turned.fill)
-        return x, PlacedState(keys, values, turned.fill, pos)
+        after = self.kept(state, turned)
+        return x, after if pos is None else PlacedState(after.keys, after.values, after.fill, pos)
 
     def _attention(self, x: Tensor, state: Any, given: Given) -> tuple[Tensor, Any]:
         heads, positions = self.config.heads, self.config.positions

@@ -83,6 +83,7 @@ class WindowAttention(AttentionCell):
         WindowAttentionConfig(heads=4, groups=2, context=3, persistent=3),
     )
     sets = True
+    looks_up = True
     EQUATION = "y = softmax(q k' / sqrt(d)) v over the last C tokens"
     parameter_rules = {}
 
@@ -143,8 +144,7 @@ class WindowAttention(AttentionCell):
         memory = None if self.persistent is None else (self.persistent[:1], self.persistent[1:])
         channels = max(2, 2 * math.floor(size * config.rotary_share / 2))
         y = self.attend(q, turned, config.positions, channels, config.rotary_base, memory=memory)
-        keys, values = turned.kept
-        return self.linear("out", y.flatten(2), out_bias), RingState(keys, values, turned.fill)
+        return self.linear("out", y.flatten(2), out_bias), self.kept(state, turned)
 
     @classmethod
     def num_params(cls, config: Any, in_width: int, width: int) -> int:
