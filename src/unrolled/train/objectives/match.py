@@ -76,7 +76,7 @@ class Match(Extra):
     cross-entropy, discounted. The loss of a step is (1-a) CE + a L, and the value the difference.
 
     **A reconstruction**: neither code nor equations of the paper could be had. The form is that of IQ-Learn (Garg et
-    al. 2021), whose released code has these three parts, the chi-square form, and the value 0 of an ended text; that
+    al. 2021) as we know it, with these three parts, the chi-square form, and the value 0 of an ended text; that
     both divergences are about the even mixture, and what a backspace does, is known from the paper's abstract and
     summaries. Own here, for want of the text: own texts come from the model as it is in every step, without dropout and
     without a replay buffer; texts that a window's border cuts begin and end there, and the last step of one that is cut
