@@ -96,8 +96,9 @@ def test_one_more_method_needs_a_line_in_the_table(monkeypatch: pytest.MonkeyPat
 
 def test_settings_with_commas_and_main_options() -> None:
     way = parse_way("regex=[a-c,]{2,3}, cache=50,cache.theta=0.4 ,no_repeat=3,search=7")
-    assert way.sampler.constrain is not None
-    assert (way.sampler.constrain.pattern, way.sampler.no_repeat) == ("[a-c,]{2,3}", 3)
+    constraint = way.sampler.constrain
+    assert constraint is not None
+    assert (constraint.model_dump()["pattern"], way.sampler.no_repeat) == ("[a-c,]{2,3}", 3)
     assert way.predict.get("cache").length == 50
     assert way.predict.get("cache").theta == 0.4
     assert way.method.model_dump()["budget"] == 7

@@ -10,7 +10,7 @@ from unrolled.core.errors import UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.model import LanguageModel
 from unrolled.task import Seen
-from unrolled.tasks.frames import Frames
+from unrolled.tasks.frames_config import FramesTaskConfig
 from unrolled.tasks.scheduled import SamplingConfig
 from unrolled.train import ExperimentConfig
 from unrolled.train.setup import set_up
@@ -104,4 +104,4 @@ def test_what_is_refused() -> None:
     })  # fmt: skip
     with pytest.raises(UsageError, match="has no scheduled sampling"):
         set_up(written, "cpu")
-    assert Frames.Config().sampling is None
+    assert FramesTaskConfig().sampling is None
