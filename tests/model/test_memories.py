@@ -1,6 +1,7 @@
 """What each memory is for: published behaviour of single ones, beside what all are held to in the conformance suite."""
 
 import gc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -208,13 +209,21 @@ def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
         _model({"name": "summary", "state": "carry"})
 
 
-def _living() -> list[Tensor]:
-    gc.collect()
-    # isinstance would wake what torch holds asleep
-    return [value for value in gc.get_objects() if issubclass(type(value), Tensor)]
+@pytest.fixture
+def living() -> Iterator[Callable[[], list[Tensor]]]:
+    """Gives the tensors that were made since and are held by something. What was there before is not looked through."""
+    gc.freeze()
+
+    def found() -> list[Tensor]:
+        gc.collect()
+        # isinstance would wake what torch holds asleep
+        return [value for value in gc.get_objects() if issubclass(type(value), Tensor)]
+
+    yield found
+    gc.unfreeze()
 
 
-def test_segments_that_are_computed_again_keep_little() -> None:
+def test_segments_that_are_computed_again_keep_little(living: Callable[[], list[Tensor]]) -> None:
     """Bytes that are held for the backward pass grow by less than five vectors of each token; states of the layers, a
     ring of 64 keys and values each, are not among them."""
 
@@ -228,11 +237,11 @@ def test_segments_that_are_computed_again_keep_little() -> None:
             return value
 
         ids = torch.randint(0, 11, (1, 8 * segments))
-        before = _living()
+        before = living()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
             end = model(ids).raw.square().sum()
         # what a segment is computed again from is held by the function that does it
-        for value in _living():
+        for value in living():
             keep(value)
         for value in before:
             seen.pop(value.untyped_storage().data_ptr(), None)

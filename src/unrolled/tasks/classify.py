@@ -203,7 +203,7 @@ class Classify(Labels):
         groups = {f"length_{2 ** (p - 1) + 1 if p else 1}_{2**p}": powers == p for p in np.unique(powers)}
         for name, values in split.groups.items():
             groups |= grouped(name, values)
-        return self.result(nats, right, groups, len(split), how)
+        return self.measured(nats, right, groups, len(split), how)
 
     def provenance(self) -> dict[str, Any]:
         """See :meth:`Task.provenance`."""

@@ -217,7 +217,7 @@ class ClassifyTrees(Labels):
             if advance is not None:
                 advance(done, split.targets, sums / max(done, 1))
         nats, right, heights = np.concatenate([part for part in whole if part.size], 1)
-        return self.result(nats, right.astype(bool), grouped("depth", heights.astype(int)), len(split), how)
+        return self.measured(nats, right.astype(bool), grouped("depth", heights.astype(int)), len(split), how)
 
     def provenance(self) -> dict[str, Any]:
         """See :meth:`Task.provenance`."""

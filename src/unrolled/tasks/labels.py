@@ -53,7 +53,7 @@ class Labels(StepsTask):
         """Of uniform guessing."""
         return math.log(len(self.classes))
 
-    def result(
+    def measured(
         self, nats: np.ndarray, right: np.ndarray, groups: Mapping[str, np.ndarray], examples: int, how: Evaluation
     ) -> TaskResult:
         """A result of the labels' nats and of whether they are right, (labels,) each. Each of ``groups``, boolean
