@@ -54,9 +54,10 @@ class Titans(LearnerCell):
     what it would make of them is the same for every text, as M₀ is. Not said in the paper: the sizes of chunks,
     windows and hidden layers (factor 2 here), the function between layers (SiLU here), how θ is
     bounded, and the starts: α log-uniform on [0.001, 0.1], the other b zero, w and persistent ones normal with
-    deviation .02, M₀ normal with in^-1/2, other maps as those of ``torch.nn.Linear``. ∇ of the square has a factor 2, so that
-    depth 1 without momentum, decay and chunks is the delta rule with β = 2θ. ``norm`` makes M(x) = x + LN(MLP(x)), LN
-    with a gain and a bias for each head. The blocks of ``weight`` are q, k, v, g, those of ``step`` θ, η, α.
+    deviation .02, M₀ normal with in^-1/2, other maps as those of ``torch.nn.Linear``. ∇ of the square has a factor 2,
+    so that depth 1 without momentum, decay and chunks is the delta rule with β = 2θ. ``norm`` makes M(x) = x +
+    LN(MLP(x)), LN with a gain and a bias for each head. The blocks of ``weight`` are q, k, v, g, those of
+    ``step`` θ, η, α.
 
     Parameters, E being I, or N in ``context``: 3NE (4NE where there is W_g), N², 3NK of the convolution, HE + H for
     each of θ, η, α, the memory's weights, N/H of the norm or 2N of the two; of attention 2pN and 3NI (3N² in
