@@ -159,7 +159,7 @@ class STLSTM(MixerCell):
 
     def _frame(self, entry: Tensor, state: GridState) -> tuple[GridState, Tensor]:
         """All layers on one frame; the cost (batch,)."""
-        hs, cs, m, cost, bias = [], [], state.maps_m, entry.new_zeros(len(entry)), self.config.forget_bias
+        hs, cs, m, cost, bias = [], [], state.maps_m, entry.new_zeros(entry.shape[0]), self.config.forget_bias
         for layer in range(self.config.layers):
             whole = entry if layer == 0 else self._conv(hs[-1], self.weight_x[layer], 4 * layer)
             x_i, x_f, x_g, y_i, y_f, y_g, x_o = whole.chunk(7, 1)

@@ -117,6 +117,8 @@ class GCRN(StepCell):
             self.peephole_i = nn.Parameter(torch.empty(maps))
             self.peephole_f = nn.Parameter(torch.empty(maps))
             self.peephole_o = nn.Parameter(torch.empty(maps))
+        # made here and no buffer: nothing rounds it, and a graph that is recorded finds it there; sizes need none
+        self._terms = None if self.bias.is_meta else _terms(config.shape(), config.largest, config.terms)
         self.reset_parameters()
 
     @staticmethod
@@ -144,7 +146,9 @@ class GCRN(StepCell):
 
     def effective_weights(self) -> Mapping[str, Tensor]:
         """The parameters, and ``terms``: T_1, T_2, ... of the Laplacian, ((K - 1) nodes, nodes)."""
-        terms = _terms(self.config.shape(), self.config.largest, self.config.terms)
+        terms = self._terms
+        if terms is None:
+            terms = _terms(self.config.shape(), self.config.largest, self.config.terms)
         return {**dict(self.named_parameters()), "terms": terms.to(self.bias)}
 
     def _of_graph(self, x: Tensor, w: Weights) -> Tensor:

@@ -97,6 +97,9 @@ class Head(nn.Module):
     def use_periods(self, counts: Tensor) -> None:
         """Receive the token counts (periods, V) of the training text, slice by slice in order of time."""
 
+    def settle(self) -> None:
+        """Make now what depends on weights alone, which will not change again; one step is then written as a graph."""
+
     def placed(self, masks: Any, period: Tensor) -> Any:
         """What :meth:`draw_masks` gave, with the period of each target, (batch, time) int64."""
         return masks

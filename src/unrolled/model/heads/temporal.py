@@ -106,6 +106,11 @@ class TemporalHead(SoftmaxHead):
         shift = self._own_shift() if self._shift is None else self._shift
         return shift if self.bias is None else self.bias + shift
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """See :meth:`Head.settle`: the bias of :attr:`period`."""
+        self._shift = self.shifts()[self.period]
+
     def _own_shift(self) -> Tensor:
         """The bias of :attr:`period`; without gradients it is kept until a weight changes."""
         if torch.is_grad_enabled():

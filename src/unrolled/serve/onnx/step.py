@@ -38,7 +38,8 @@ def plain_model(model: LanguageModel) -> LanguageModel:
     with torch.random.fork_rng(devices=[]):
         copy = LanguageModel(config, model.vocab_size)
     copy.load_state_dict({name: value.float().cpu() for name, value in model.state_dict().items()})
-    return copy.eval().requires_grad_(False)
+    copy.eval().requires_grad_(False).head.settle()
+    return copy
 
 
 class Step(nn.Module):
