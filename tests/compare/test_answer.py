@@ -60,6 +60,9 @@ def test_undecided() -> None:
         "Undecided between S and U on ptb-char: difference -0.0010 bits per character, 95 % interval -0.0032 to "
         "+0.0012 (12 seeds, S lower at 11 of 12, p = 0.3 after Holm); about 23 seeds per system would decide."
     )
+    assert told("undecided", 0.3, counts=(4, 12), paired=False, seeds_to_decide=23).endswith(
+        "; about 23 seeds per system would decide (a rough guess, since 4 seeds hardly tell how much seeds differ)."
+    )
     assert told("undecided", 0.3, v_block=1e-5).endswith(
         "; no number of seeds would decide on this text: it is too short for a difference as small as this."
     )
@@ -117,7 +120,10 @@ def test_the_first_rule_that_holds_is_the_answer() -> None:
 def test_undecided_with_what_would_decide() -> None:
     few = analyse(plan(0.005, 3))
     assert few.contrasts[0].verdict == "undecided"
-    assert few.answer == (f"Undecided: about {few.contrasts[0].seeds_to_decide} seeds per system would decide 'a - b'.")
+    assert few.answer == (
+        f"Undecided: about {few.contrasts[0].seeds_to_decide} seeds per system would decide 'a - b' "
+        "(a rough guess, since 3 seeds hardly tell how much seeds differ)."
+    )
     assert analyse(plan(0.03, 1)).answer == (
         "Undecided: 'a - b' would be decided by more seeds; with one or none nothing can be said of others."
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from unrolled.compare.contrast import RuleConfig
 from unrolled.compare.results import Found
-from unrolled.compare.sentences import sentence
+from unrolled.compare.sentences import caution, sentence
 from unrolled.compare.verdicts import ContrastFound, judge, missing_runs
 
 __all__ = ["Analysis", "analyse"]
@@ -72,4 +72,4 @@ def _undecided(rules: Sequence[RuleConfig], deciding: Mapping[str, ContrastFound
     known = [count for count in seeds if count is not None]
     if len(known) < len(seeds):
         return f"Undecided: {names} cannot all be decided on this text by any number of seeds; take a longer one."
-    return f"Undecided: about {max(known)} seeds per system would decide {names}."
+    return f"Undecided: about {max(known)} seeds per system would decide {names}{caution(waiting)}."

@@ -1,9 +1,14 @@
 """Verdicts in words."""
 
+from collections.abc import Sequence
+
 from unrolled.compare.statistics import LEVEL
 from unrolled.compare.verdicts import ContrastFound
 
-__all__ = ["number", "p_value", "sentence", "signed"]
+__all__ = ["caution", "number", "p_value", "sentence", "signed"]
+
+_FEW = 5
+"""Below so many seeds the 95 % interval of a standard deviation reaches to more than three times what was found."""
 
 
 def signed(value: float) -> str:
@@ -84,7 +89,13 @@ def _more(row: ContrastFound) -> str:
     if not row.registered:
         return "."
     if row.seeds_to_decide is not None:
-        return f"; about {row.seeds_to_decide} seeds per system would decide."
+        return f"; about {row.seeds_to_decide} seeds per system would decide{caution([row])}."
     if row.found is not None and row.found.text_variance > 0:
         return "; no number of seeds would decide on this text: it is too short for a difference as small as this."
     return "; more than 100,000 seeds per system would be needed."
+
+
+def caution(rows: Sequence[ContrastFound]) -> str:
+    """What to think of a number of seeds that rests on the spread of a few; empty where there are enough."""
+    fewest = min((min(row.found.counts) for row in rows if row.found is not None), default=_FEW)
+    return "" if fewest >= _FEW else f" (a rough guess, since {fewest} seeds hardly tell how much seeds differ)"
