@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from families import cells_by_family
 from unrolled.analyse import LengthConfig, LengthUse, length_record, measure_length, passage_of
-from unrolled.cells import CELLS
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.data import TokenSplit
 from unrolled.predict import NeuralPredictor
@@ -46,7 +46,7 @@ def test_equals_the_plain_loops(predictor: Make, text: Text, cell: str) -> None:
             assert found.near[row, at] == pytest.approx(expected, abs=1e-9), at
 
 
-@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("cell", cells_by_family())
 def test_norms_are_those_of_the_states(predictor: Make, text: Text, cell: str) -> None:
     model, how = predictor(cell), config(texts=2)
     ids = text(60).ids(0, 60)

@@ -42,9 +42,9 @@ def plain_cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.dot(a, b) / math.sqrt(float(torch.dot(a, a)) * float(torch.dot(b, b))))
 
 
-@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("length", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("corruption", ["flip", "delete", "random"])
-@pytest.mark.parametrize("cell", ["lstm", "mlstm", "qrnn"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("mlstm", marks=pytest.mark.slow), "qrnn"])
 def test_equals_the_plain_loop(
     predictor: Make, text: Text, cell: str, corruption: str, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

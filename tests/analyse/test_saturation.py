@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from families import cells_by_family
 from unrolled.analyse import measure_saturation, passage_of, saturation_record, sites
 from unrolled.cells import CELLS
 from unrolled.cells.taps import tap_name, tapped
@@ -26,7 +27,7 @@ GATES = {
 }
 
 
-@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("cell", cells_by_family())
 def test_equals_the_plain_loop(predictor: Make, text: Text, cell: str) -> None:
     model, passage = predictor(cell), passage_of(text(150))  # more than a window
     named = tapped(CELLS[cell], CELLS[cell].Config())

@@ -10,6 +10,7 @@ import pytest
 
 import unrolled as ur
 from cli.conftest import Command
+from families import first_of_each
 from unrolled.kernels.cpu import why_no_library
 from unrolled.predict import ADAPTERS
 
@@ -41,6 +42,7 @@ def recycling(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_recycled_steps_in_every_verb(unrolled: Command, recycling: Path) -> None:
     every_verb(unrolled, recycling, "recycle")
 
@@ -51,6 +53,7 @@ def test_recycled_steps_need_their_module(unrolled: Command, folder: Path) -> No
     assert "recycle" in err
 
 
+@pytest.mark.slow
 def test_blocks_in_every_verb(unrolled: Command, folder: Path) -> None:
     """Of a run of attention over a few tokens."""
     shutil.rmtree(folder / "run")
@@ -65,7 +68,10 @@ def test_blocks_in_every_verb(unrolled: Command, folder: Path) -> None:
 
 
 # the run is an LSTM's; tests/cli/test_sets.py has one of attention
-@pytest.mark.parametrize("name", [name for name in ADAPTERS if name not in ("sets", "blocks", "recycle")])
+@pytest.mark.parametrize(
+    "name",
+    first_of_each([name for name in ADAPTERS if name not in ("sets", "blocks", "recycle")], lambda name: None, keep=2),
+)
 def test_an_adapter_in_every_verb(unrolled: Command, folder: Path, name: str) -> None:
     every_verb(unrolled, folder, name)
 

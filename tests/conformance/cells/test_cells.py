@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
+from families import first_of_each
 from unrolled.cells import CELLS, Cell
 
 from .build import CASES, Case, MakeCell
 from .checks import CHECKS
 
-# of each cell two examples in the quick suite, however many there are; all of them in the whole one
-_QUICK = 2
-EACH = [pytest.param(case, marks=[] if case.index < _QUICK else [pytest.mark.slow]) for case in CASES]
+EACH = first_of_each(CASES, lambda case: case.name)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)

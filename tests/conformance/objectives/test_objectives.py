@@ -14,6 +14,7 @@ from torch import Tensor
 from conformance.objectives.side import Ones
 from conformance.objectives.teachers import eleven, make_teachers, write_candidates
 from conformance.tasks.parity import Parity
+from families import first_of_each
 from train.runs import events, experiment
 from unrolled.core.errors import StoppedError, UsageError
 from unrolled.core.random import RandomStreams
@@ -62,7 +63,7 @@ def suited(config: ExtraConfig, **values: Any) -> LanguageModel:
     return model(**values, **suits(config).get("model", {}))
 
 
-every = pytest.mark.parametrize("config", EXAMPLES, ids=name_of)
+every = pytest.mark.parametrize("config", first_of_each(EXAMPLES, lambda config: config.name), ids=name_of)
 
 
 def model(head: Any = "softmax", **values: Any) -> LanguageModel:

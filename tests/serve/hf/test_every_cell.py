@@ -1,14 +1,26 @@
 """Every registered causal cell, and every memory, under the interface of transformers: one path, no list."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from families import family_of, first_of_each
 from serve.hf.models import EXAMPLES, cache_of, ids, model_of
 from unrolled.model import ModelState
 from unrolled.serve.hf.modeling import UnrolledForCausalLM
 
+
+def _kind(example: tuple[str, Any, dict[str, Any]]) -> str:
+    """Cells by their family, each memory for itself."""
+    name, _, options = example
+    return name if options else family_of(name)
+
+
 CASES = pytest.mark.parametrize(
-    ("name", "config", "options"), EXAMPLES, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(EXAMPLES)]
+    ("name", "config", "options"),
+    first_of_each(EXAMPLES, _kind, keep=3, unpack=True),
+    ids=[f"{name}-{i}" for i, (name, *_) in enumerate(EXAMPLES)],
 )
 
 
