@@ -82,8 +82,8 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(_trained: Path, tmp_path: Path) -> Path:
-    """A finished run of its own for each test."""
-    return Path(shutil.copytree(_trained, tmp_path / "trained"))
+    """A finished run of its own for each test, as new as the test: `watch` calls old ones silent."""
+    return Path(shutil.copytree(_trained, tmp_path / "trained", copy_function=shutil.copyfile))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The whole suite over every cell of the table, in each of its example configurations."""
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import pytest
 
@@ -10,7 +11,7 @@ from unrolled.cells import CELLS, Cell
 from .build import CASES, Case, MakeCell
 from .checks import CHECKS
 
-EACH = first_of_each(CASES, lambda case: case.name)
+EACH = first_of_each(CASES, attrgetter("name"))
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)

@@ -1,6 +1,7 @@
 """The whole suite over every head of the table, with each of its example configs."""
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import pytest
 
@@ -12,7 +13,7 @@ from .checks import CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-@pytest.mark.parametrize("case", first_of_each(CASES, lambda case: case.cls, keep=2), ids=str)
+@pytest.mark.parametrize("case", first_of_each(CASES, attrgetter("cls"), keep=2), ids=str)
 def test_head(case: Case, check: Callable[[Case], None]) -> None:
     check(case)
 

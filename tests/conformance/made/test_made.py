@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def name_of(value: Any) -> str:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
-@pytest.mark.parametrize("config", first_of_each(EXAMPLES, lambda config: config.name, keep=2), ids=name_of)
+@pytest.mark.parametrize("config", first_of_each(EXAMPLES, attrgetter("name"), keep=2), ids=name_of)
 def test_checks(config: ProblemConfig, check: Any) -> None:
     check(MADE[config.name](config))
 

@@ -3,6 +3,7 @@
 import shutil
 import signal
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +64,7 @@ def suited(config: ExtraConfig, **values: Any) -> LanguageModel:
     return model(**values, **suits(config).get("model", {}))
 
 
-every = pytest.mark.parametrize("config", first_of_each(EXAMPLES, lambda config: config.name), ids=name_of)
+every = pytest.mark.parametrize("config", first_of_each(EXAMPLES, attrgetter("name")), ids=name_of)
 
 
 def model(head: Any = "softmax", **values: Any) -> LanguageModel:

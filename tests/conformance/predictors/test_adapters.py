@@ -1,6 +1,7 @@
 """The whole suite over every adapter of the table, with each of its example options."""
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import pytest
 
@@ -12,7 +13,7 @@ from .checks import CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-@pytest.mark.parametrize("case", first_of_each(CASES, lambda case: case.adapter), ids=str)
+@pytest.mark.parametrize("case", first_of_each(CASES, attrgetter("adapter")), ids=str)
 def test_adapter(case: Case, check: Callable[[Case], None]) -> None:
     check(case)
 
