@@ -71,8 +71,8 @@ def test_block_recurrent_without_its_states_is_a_window() -> None:
             return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * gain
 
         q, k, v, _ = (norm(x, cell.gains[0]) @ part.T for part in cell.weight.chunk(4))
-        q, k = (part / part.norm(dim=-1, keepdim=True) for part in (q, k))
-        scores = q @ k.T * cell.scales[0]
+        q, k = (part / (part.square().sum(-1, keepdim=True) + 1e-6).sqrt() for part in (q, k))
+        scores = q @ k.T * cell.scales[0].abs()
         distance = torch.arange(10).unsqueeze(1) - torch.arange(10)
         seen = (distance >= 1) & (distance <= 3) if strict else (distance >= 0) & (distance < 3)
         weights = softmax(scores.masked_fill(~seen, -torch.inf), -1).nan_to_num()

@@ -198,6 +198,26 @@ def test_a_query_reaches_what_is_kept() -> None:
     assert grad is None or not grad.any()
 
 
+def test_latents_begin_as_different_vectors_and_stay_so() -> None:
+    """What they take from a segment is at first much the same for all of them; it must not outweigh what tells them
+    apart, or they ask for the same ever after."""
+    model: Any = _model({"name": "latents", "segment": 16, "slots": 4, "heads": 4}, width=64, cell={**_ATTENTION})
+    vectors = model(torch.randint(0, 11, (8, 64))).state.cells[-1].vectors.detach()
+    apart = (vectors - vectors.mean(1, keepdim=True)).square().mean()
+    assert float(apart) > 0.5 * float(vectors.square().mean())
+
+
+def test_gates_that_begin_open_let_latents_through_and_gradients_back() -> None:
+    ids = torch.randint(0, 11, (2, 15))
+    shut, ajar = (_model({"name": "latents", "segment": 5, "slots": 3, "heads": 2, "gate_init": a}) for a in (0.0, 1.0))
+    assert torch.equal(shut(ids).raw[:, :5], ajar(ids).raw[:, :5])
+    assert not torch.allclose(shut(ids).raw[:, 5:], ajar(ids).raw[:, 5:])
+    for model, reached in ((shut, False), (ajar, True)):
+        memory: Any = model.memory
+        (grad,) = torch.autograd.grad(model(ids).raw.square().sum(), memory.latents)
+        assert bool(grad.any()) is reached
+
+
 def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
     with pytest.raises(UsageError, match="one width"):
         _model({"name": "tokens"}, embedding={"size": 4})

@@ -5,15 +5,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import normalize, rms_norm
+from torch.nn.functional import rms_norm
 
 from unrolled.cells.attention.base import AttentionCell, Positions
 from unrolled.cells.base import CellConfig, ParameterRule
 from unrolled.cells.feedforward.mlp import hidden_width
-from unrolled.cells.matrix.base import by_fan_in, fill, normal
+from unrolled.cells.matrix.base import by_fan_in, fill, normal, unit
 from unrolled.cells.mixer import Given
 from unrolled.cells.parts.heads import cut_heads
 from unrolled.cells.parts.pieces import pieces
+from unrolled.cells.parts.places import angles, rotate
 from unrolled.cells.parts.ring import Turned, places_of, turn
 
 __all__ = ["BlockRecurrent", "BlockRecurrentConfig"]
@@ -72,15 +73,16 @@ class BlockRecurrent(AttentionCell):
 
     Norms by root mean square without biases stand before x and s; s is the normed S plus trained vectors that tell the
     states apart. Queries and keys have length 1, and each of the four attentions has a trained scale for each head, at
-    first 1. A window counts from the document's begin; all its tokens read the states from before it, and its end
-    changes them, by the keys of the last two windows as they are before any rotation. Layout ``single`` has
-    tanh(MLP(h)) in the place of the projection, ``dual`` a gate, then a norm, an MLP and a second gate; a gate of kind
-    lstm reads what the last matrix before it reads.
+    first 1, of which the size counts. A window counts from the document's begin; all its tokens read the states from
+    before it, and its end changes them, by the keys of the last two windows as they are before any rotation. Layout
+    ``single`` has tanh(MLP(h)) in the place of the projection, ``dual`` a gate, then a norm, an MLP and a second gate;
+    a gate of kind lstm reads what the last matrix before it reads.
 
     The published code has a zeroed window before each text, whose keys take part in the softmax; here nothing before
     the document is seen. ``strict`` is its mask. It adds relative positions of T5. The layer stands among others, at
     the third place from the top in the paper, in a plain stack: ``model.cell.pattern = "transformer*2,
-    block_recurrent, transformer"``. S begins N(0, 0.1²) and b too, the vectors that tell states apart N(0, 1).
+    block_recurrent, transformer"``. S begins N(0, 0.1²) and all b too, the vectors that tell states apart N(0, 1), W_f
+    and W_i N(0, 0.1 / inputs), other matrices as those of ``torch.nn.Linear``.
 
     Parameters 6N² + 2NF of tokens, 6N² + 2SN + N of states with a fixed gate and layout skip, 4H scales, 3N of norms;
     NI where I is not N.
@@ -140,8 +142,9 @@ class BlockRecurrent(AttentionCell):
         fill(nn.init.ones_, [self.gains, self.scales, self.state_gain])
         fill(normal(0.1), [self.start])
         fill(normal(1.0), [self.ids])
-        fill(normal(0.1) if self.config.gate == "fixed" else by_fan_in, list(self.gates))
-        fill(nn.init.zeros_, [self.gate_bias])
+        for gate in self.gates:
+            fill(normal(0.1 if self.config.gate == "fixed" else (0.1 / gate.shape[-1]) ** 0.5), [gate])
+        fill(normal(0.1), [self.gate_bias])
 
     @classmethod
     def head_sizes(cls, config: Any, width: int) -> tuple[int, int, int]:
@@ -168,10 +171,11 @@ class BlockRecurrent(AttentionCell):
         """One window of the class's equations."""
         x = x if self.entry is None else self.linear("entry", x)
         q, k, v, q2 = self._heads("weight", rms_norm(x, (self.width,), self.gains[0], _EPSILON))
-        q, k, q2 = (normalize(part, dim=-1, eps=_EPSILON) for part in (q, k, q2))
+        q, k, q2 = (unit(part) for part in (q, k, q2))
         turned = turn([state.keys, state.values], [k, v], state.fill, given.reset)
-        own = self._tokens(q * self.scales[0].unsqueeze(-1), turned)
-        read, states = self._states(q2 * self.scales[1].unsqueeze(-1), turned.joined, state, given)
+        scales = self.scales.abs().unsqueeze(-1)
+        own = self._tokens(q * scales[0], turned)
+        read, states = self._states(q2 * scales[1], turned.joined, state, given)
         x = x + self.linear("out", torch.cat([own.flatten(2), read.flatten(2)], -1))
         hidden = torch.relu(self.linear("up", rms_norm(x, (self.width,), self.gains[1], _EPSILON)))
         place = (places_of(state.place, given.reset, x.shape[1])[:, -1] + 1) % self.config.window
@@ -187,6 +191,9 @@ class BlockRecurrent(AttentionCell):
         if config.strict:
             # a query stands at the place of the token before it, and sees nothing where its document begins
             joined = [part[:, :-1] for part in joined]
+            if config.positions == "rotary":
+                ahead = q.new_ones(1, dtype=torch.float64)  # by how far its own place lies beyond that one
+                q = rotate(q, *(part.to(q.dtype) for part in angles(ahead, q.shape[-1], 10000.0)))
         return self.attend(q, Turned(joined, first, [], turned.fill), config.positions, scale=1.0)
 
     def _states(self, q2: Tensor, joined: list[Tensor], state: BlockState, given: Given) -> tuple[Tensor, Tensor]:
@@ -194,13 +201,13 @@ class BlockRecurrent(AttentionCell):
         window, states, found = self.config.window, state.states, []
         document = places_of(state.fill, given.reset, q2.shape[1])
         inside = places_of(state.place, given.reset, q2.shape[1]) % window
-        start = self.start.to(states.dtype)
+        start, scales = self.start.to(states.dtype), self.scales.abs().unsqueeze(-1)
         for piece in pieces(inside, window, given.reset):
             if piece.restarts is not None:
                 states = torch.where(piece.restarts.view(-1, 1, 1), start, states)
             normed = rms_norm(states, (self.width,), self.gains[2], _EPSILON) + self.ids
             a, k, v, b = self._heads("state_weight", normed)
-            a, k, b = (normalize(part, dim=-1, eps=_EPSILON) for part in (a, k, b))
+            a, k, b = (unit(part) for part in (a, k, b))
             found.append(_attend(q2[:, piece.low : piece.high], k, v))
             if piece.ends is not None:
                 keys, values = (part[:, piece.high - 1 : piece.high - 1 + 2 * window] for part in joined)
@@ -208,8 +215,8 @@ class BlockRecurrent(AttentionCell):
                     torch.arange(2 * window, device=keys.device)
                     >= 2 * window - 1 - document[:, piece.high - 1 : piece.high]
                 )
-                own = _attend(a * self.scales[2].unsqueeze(-1), k, v)
-                seen = _attend(b * self.scales[3].unsqueeze(-1), keys, values, there)
+                own = _attend(a * scales[2], k, v)
+                seen = _attend(b * scales[3], keys, values, there)
                 h = torch.cat([own.flatten(2), seen.flatten(2)], -1)
                 states = torch.where(piece.ends.view(-1, 1, 1), self._changed(states, h), states)
         return torch.cat(found, 1), states

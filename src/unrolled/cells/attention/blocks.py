@@ -191,8 +191,10 @@ def with_blocks(cell: AttentionCell, how: Blocks) -> AttentionCell:
 
     Deviations: the authors' code chooses blocks once for a chunk, by the mean of all its queries, also of those that
     are yet to come, so that what a token sees depends on how a text is cut. Here each token chooses for itself. A block
-    that the context still covers in part can be looked up for what is beyond. The state has room for a whole document,
-    ``room`` tokens; a longer one is refused.
+    that the context still covers in part can be looked up for what is beyond; there, such tokens are always seen. Its
+    representatives are those of each head by itself, by the softmax weights that they got; here they are the tokens
+    whose products (the paper) are highest in the mean of the heads. Its one distance is the context less one. The state
+    has room for a whole document, ``room`` tokens; a longer one is refused.
 
     Raises:
         UsageError: a cell that has something else than its last tokens to attend to, or absolute positions.

@@ -23,6 +23,13 @@ class LatentsConfig(MemoryConfig):
     name: Literal["latents"] = "latents"
     slots: int = Field(default=16, ge=1, le=1 << 14, description="latent vectors Q")
     heads: int = Field(default=4, ge=1, le=4096, description="heads of all attention")
+    gate_init: float = Field(
+        default=0.0,
+        ge=-10,
+        le=10,
+        description="alpha at the start: 0 leaves a model that is there as it is; what is trained from the start wants "
+        "1, since gates that begin shut stay so",
+    )
     query: int = Field(
         default=0,
         ge=0,
@@ -51,12 +58,16 @@ class LatentMemory(BufferedMemory):
     .. math::
         h &\leftarrow h + \mathrm{MHA}(\mathrm{LN}\,h,\; q) \quad\text{where the document begins with a query } q \\
         h' &= h + \mathrm{MHA}(\mathrm{LN}\,h,\; y), \quad h \leftarrow h' + W_2\,\mathrm{gelu}(W_1\,\mathrm{LN}\,h') \\
-        x &\leftarrow x + \tanh(\alpha_l)\,\mathrm{MHA}(x, h) \quad\text{before each layer, from the second segment on}
+        x &\leftarrow x + \tanh(\alpha_l)\,\mathrm{MHA}(\mathrm{LN}\,x,\; \mathrm{LN}\,h)
+        \quad\text{before each layer, from the second segment on}
 
-    The gates start at alpha = 0, so that nothing changes at first; the paper trains this part around a model that stays
-    as it is (``weights.file``, ``train.trainable = ["memory.*"]``), with gradients through a random subset of the
-    segments (``keep``). Its query is given from outside; here it is the beginning of the document. Norms have no
-    parameters, the MLP is four times as wide. Latents start N(0, 0.02²).
+    The gates start at alpha = ``gate_init``. At 0 nothing changes at first; the paper trains this part around a model
+    that stays as it is (``weights.file``, ``train.trainable = ["memory.*"]``), with gradients through a random subset
+    of the segments (``keep``). A model that is trained from the start does not open such gates: their gradient has no
+    one direction before what they let through tells something, and that learns little while they are shut. Give 1
+    then. The paper's query is given from outside; here it is the beginning of the document. Norms have no parameters,
+    the MLP is four times as wide. Latents start N(0, 1): smaller ones are soon all the same vector, since what they
+    take from a segment is at first nearly its mean for each of them.
 
     Parameters QO + 8O² + 4O² (+ 2O² + 2OI with a query), and 2N² + 2NO + 1 a layer. State QO + SO (+ query I) numbers a
     row.
@@ -64,7 +75,10 @@ class LatentMemory(BufferedMemory):
 
     Config = LatentsConfig
     State = LatentState
-    EXAMPLES = (LatentsConfig(segment=5, slots=3, heads=2), LatentsConfig(segment=4, slots=2, heads=1, query=6))
+    EXAMPLES = (
+        LatentsConfig(segment=5, slots=3, heads=2),
+        LatentsConfig(segment=4, slots=2, heads=1, query=6, gate_init=1.0),
+    )
 
     def __init__(self, config: Any, in_width: int, reads: Sequence[int], writes: Sequence[int], out_width: int):
         super().__init__(config, in_width, reads, writes, out_width)
@@ -78,10 +92,10 @@ class LatentMemory(BufferedMemory):
             nn.Parameter(torch.empty(*shape)) for shape in ((4 * out_width, out_width), (out_width, 4 * out_width))
         )
         self.readers = nn.ModuleList(Attend(size, out_width, config.heads) for size in reads)
-        self.alpha = nn.Parameter(torch.zeros(len(reads)))
+        self.alpha = nn.Parameter(torch.full((len(reads),), config.gate_init))
         self.parameter_rules = {"latents": ParameterRule(decay=False, drawn=False)}
         if not self.latents.is_meta:
-            nn.init.normal_(self.latents, 0, 0.02)
+            nn.init.normal_(self.latents)
             for weight in (self.up, self.down):
                 nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
 
@@ -95,7 +109,7 @@ class LatentMemory(BufferedMemory):
     def before(self, layer: int, x: Tensor, memory: LatentState) -> Tensor:
         """See :meth:`Memory.before`."""
         gate = torch.tanh(self.alpha[layer]) * (memory.count > 0).view(-1, 1, 1)
-        return x + gate * self.readers[layer](x, memory.vectors)
+        return x + gate * self.readers[layer](layer_norm(x, x.shape[-1:]), self._norm(memory.vectors))
 
     def observe(self, memory: LatentState, x: Tensor, y: Tensor) -> LatentState:
         """Puts the outputs behind those before, and keeps the document's first inputs."""
