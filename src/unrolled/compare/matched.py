@@ -7,7 +7,15 @@ from unrolled.core.registry import unknown_name
 from unrolled.tasks.lm_size import facts_of
 from unrolled.train import ExperimentConfig
 
-__all__ = ["check_corpora", "check_size", "check_tokens", "check_value"]
+__all__ = ["SizeError", "check_corpora", "check_size", "check_tokens", "check_value"]
+
+
+class SizeError(UsageError):
+    """A system is too far from the match. remedy: the end of the sentence, of a plan. parameters: that it has."""
+
+    def __init__(self, fact: str, remedy: str, parameters: int):
+        super().__init__(fact + remedy)
+        self.remedy, self.parameters = remedy, parameters
 
 
 def check_tokens(text: Text, texts: dict[str, Text], name: str) -> None:
@@ -59,10 +67,11 @@ def check_size(plan: PlanConfig, system: SystemConfig, parameters: int) -> None:
     if off > plan.match.tolerance:
         side = "above" if parameters > wanted else "below"
         field = system.fit or "width"
-        raise UsageError(
-            f"it has {parameters:,} parameters, {off:.1%} {side} the match of {wanted:,}, and no {field} fits better: "
-            f'name another setting to fit, such as fit = "model.cell.factor", in its [[system]], or say '
-            f"match.tolerance = {_round_up(off)}."
+        raise SizeError(
+            f"it has {parameters:,} parameters, {off:.1%} {side} the match of {wanted:,}, and no {field} fits better: ",
+            'name another setting to fit, such as fit = "model.cell.factor", in its [[system]], or say '
+            f"match.tolerance = {_round_up(off)}.",
+            parameters,
         )
 
 
