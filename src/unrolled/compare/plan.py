@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
-from unrolled.compare.held import check_settings, is_held
+from unrolled.compare.held import check_given, check_settings, is_held
 from unrolled.compare.problems import PlanProblem, figure_name
 from unrolled.compare.shipped import find_shipped, list_shipped
 from unrolled.core.config import Config, apply_settings, parse_setting, read_toml
@@ -283,6 +283,7 @@ def read_plan(path: Path, settings: Iterable[str] = ()) -> PlanConfig:
     if value.get("kind") != KIND:
         raise UsageError(f'{path} is no plan: it does not say kind = "{KIND}".')
     try:
+        check_given(settings := tuple(settings), PlanConfig.model_fields, "a plan", "match.budget, seeds or threads")
         return PlanConfig.parse(apply_settings(value, settings))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
