@@ -21,6 +21,8 @@ __all__ = [
 
 KIND = "unrolled plan"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+=-]*$"
+OF_FRAMES = ("mse", "mse_future")
+"""Figures of frames that contrasts may ask of."""
 _LESS_IS_BETTER = ("nats", "excess")
 """Figures of problems at a point that contrasts may ask of; the others are shares, of which more is better."""
 
@@ -223,6 +225,7 @@ class PlanConfig(Config):
         """In every figure of a contrast less is better."""
         known = ["nats_per_token", "train_nats"]
         known += ["recovery_bits", "recovery_first_bits"] if self.measure else []
+        known += OF_FRAMES if not (self.problem or self.corpora) else ()
         points = [point for one in self.problem for point in one.named_points()]
         known += [figure_name(kind, point) for kind in _LESS_IS_BETTER for point in dict.fromkeys(points)]
         for contrast in self.contrast:
