@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unrolled.bench import BenchConfig, run_bench
+from unrolled.bench.made import MadeSource
 from unrolled.bench.material import Material
 from unrolled.bench.measure import Work, measure
 from unrolled.bench.methods import METHODS, Draw, DrawConfig
@@ -18,15 +19,20 @@ from unrolled.core.errors import UsageError
 from unrolled.generate import SamplerConfig
 from unrolled.generate.constraints import CONSTRAINTS
 from unrolled.generate.filters import FILTERS
+from unrolled.model import LanguageModel, ModelConfig
+from unrolled.model.recycler import Recycler
+from unrolled.optim.dynamic import DynamicRule
 from unrolled.predict import ADAPTERS, NeuralPredictor
 from unrolled.predict.datastore import Datastore
+from unrolled.train.objectives import OBJECTIVES
+from unrolled.train.objectives.phrase import Phrase
 
 OWN = Sizes(width=12, batch=2, window=5)
 
 
-def case_by(way: str) -> Any:
-    row = Row("lstm", CELLS.parse("lstm"), PLAIN, "float32", OWN, "decode", 2, 256, way)
-    return case_of(row, OWN, Material(torch.float32))
+def case_by(way: str, material: Material | None = None) -> Any:
+    row = Row("lstm", CELLS.parse("lstm"), PLAIN, "float32", OWN, "decode", 2, 256, way, text=1_000)
+    return case_of(row, OWN, material or Material(torch.float32))
 
 
 def written(config: Any, prefix: str) -> str:
@@ -167,10 +173,58 @@ def test_what_cannot_be_written_is_told() -> None:
     config = BenchConfig.parse({
         "cells": ("lstm",), "widths": (12,), "batches": (2,), "windows": (3,), "repeats": 1, "passes": ("decode",),
         "peers": False, "peak_size": 16, "copy_bytes": 400, "read_bytes": 400, "least_seconds": 1e-6,
-        "ways": ("neighbours", "cache=3", "draft=nowhere"),
+        "ways": ("neighbours", "cache=3", "draft=nowhere"), "text": 30,
     })  # fmt: skip
     record = run_bench(config)
     status = {row.way: (row.status, row.reason) for row in record.rows}
-    assert status["cache=3"] == ("measured", None)
-    assert "this model comes from none" in str(status["neighbours"][1])
+    assert status["neighbours"] == status["cache=3"] == ("measured", None)
     assert "nowhere is not a run" in str(status["draft=nowhere"][1])
+
+
+STORED = (
+    "dynamic=krause,dynamic.columns=4", "dynamic=gated,dynamic.columns=4,dynamic.updates=2", "recycle",
+    "neighbours,neighbours.k=3", "documents,documents.piece=8,documents.stride=2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", STORED)
+def test_ways_that_need_a_training_text_are_timed_with_models_that_have_none(way: str) -> None:
+    material = Material(torch.float32)
+    case = case_by(way, material)  # which collects what it needs
+    model = next(one for key, one in material._made.items() if key[0] == "model")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    case.forward()
+    assert case.done() == 1
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "it is as it was"
+
+
+def test_the_rule_of_krause_learns_by_statistics_of_the_made_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules: list[Any] = []
+    monkeypatch.setattr(DynamicRule, "update", lambda self, gradients, loss: rules.append(self))
+    case = case_by("dynamic=krause,dynamic.columns=4,dynamic.segment=4")
+    case.forward()
+    assert [rule._config.rule for rule in rules] == ["rms"], "of five bytes four are read"
+    assert all(bool((step > 0).all()) and len(step.unique()) > 1 for step in rules[0]._step.values())
+
+
+def test_recycled_steps_are_half_as_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    guess = Recycler.forward
+    monkeypatch.setattr(Recycler, "forward", lambda self, h, e: (calls.append(len(h)), guess(self, h, e))[1])
+    case_by("recycle").forward()
+    assert calls == [OWN.batch] * 2, "of five bytes the second and the fourth"
+
+
+def test_a_further_module_beside_the_model_needs_no_edit() -> None:
+    class Beside(Phrase):
+        exported = "beside"
+
+    source = MadeSource(LanguageModel(ModelConfig.parse({"width": 8}), 256), 10)
+    OBJECTIVES.add("beside", Beside)
+    try:
+        side = source.side("beside")
+        assert side
+        assert all(bool(value.isfinite().all()) for value in side.values())
+    finally:
+        OBJECTIVES.remove("beside")
+    assert source.side("beside") is None

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.conftest import Command
-from unrolled.generate import repeats
+from unrolled.generate import SamplerConfig, repeats
 from unrolled.tokenizer import load_tokenizer
 from unrolled.train.objectives.candidates import read_contexts
 
@@ -128,3 +129,36 @@ def test_beams_refused(refused: Callable[..., str], trained: Path) -> None:
     assert "texts would change each other" in refused("generate", trained, "--beams", 3, "--predict", "dynamic=sgd")
     assert "equal groups" in refused("generate", trained, "--beams", 3, "--groups", 2)
     assert "stop_early" in refused("generate", trained, "--beams", 3, "--stop-early", "never")
+
+
+FLAGS = {
+    "temperature": 0.5, "top_k": 7, "top_p": 0.6, "min_p": 0.1, "typical": 0.7, "epsilon": 0.01, "eta": 0.02,
+    "repetition": 1.5, "presence": 0.3, "frequency": 0.4, "no_repeat": 3, "min_tokens": 2, "seed": 9,
+}  # fmt: skip
+
+
+def test_fields_of_the_sampler_are_reached_by_their_names(
+    unrolled: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As options where the command has such ones, and all of them as settings; the command lists no fields."""
+    made: list[SamplerConfig] = []
+
+    def kept(writing: Any, *others: Any) -> None:
+        made.append(writing.sampler)
+
+    monkeypatch.setattr("unrolled.cli.texts.print_generation", kept)
+    options = [part for name, value in FLAGS.items() for part in (f"--{name.replace('_', '-')}", value)]
+    assert unrolled("generate", trained, *options, "--no-repeat-prompt").code == 0
+    given = {**FLAGS, "no_repeat_prompt": True}
+    assert made[0] == SamplerConfig.parse(given)
+    given |= {"backspace": 1, "backspace_depth": 4, "stop_tokens": [2], "bias": {"3": 0.5}}
+    assert set(given) | {"constrain"} == set(SamplerConfig.model_fields)
+    settings = [part for name, value in given.items() for part in ("--set", f"sampler.{name}={toml(value)}")]
+    assert unrolled("generate", trained, *settings).code == 0
+    assert made[1] == SamplerConfig.parse(given)
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {one}" for key, one in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

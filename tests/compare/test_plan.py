@@ -59,6 +59,17 @@ def test_a_mistake_ends_with_its_sentence(tmp_path: Path, old: str, new: str, se
     assert sentence in str(refused.value)
 
 
+def test_settings_of_the_recipe_given_for_those_of_the_plan(tmp_path: Path) -> None:
+    path = write_plan(tmp_path, PLAN)
+    with pytest.raises(
+        UsageError, match=r"train.steps is of the recipe, and --set is of a plan; a plan says that by mat"
+    ):
+        read_plan(path, ["train.steps=5"])
+    with pytest.raises(UsageError, match=r"model.layers is of the recipe.*; write it into the settings of a plan"):
+        read_plan(path, ["model.layers=5"])
+    assert read_plan(path, ["threads=2", 'settings=["model.layers=2"]']).threads == 2
+
+
 def test_a_text_without_validation_split(tmp_path: Path) -> None:
     path = write_plan(tmp_path)
     (tmp_path / "text" / "valid.txt").unlink()

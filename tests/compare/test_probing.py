@@ -67,13 +67,34 @@ def test_points_that_a_problem_suggests() -> None:
         ({"recipe": "ptb-char-cpu"}, "the recipe of a plan of synthetic problems is of the task made"),
         ({"points": {"parity": {"lenght": [4]}}}, "has no setting 'lenght'"),
         ({"points": {"parity": {"kind": ["Z3"]}}}, "changes the symbols"),
+        ({"settings": ["train.steps=5"]}, "a probe says train.steps with --steps; leave it out of --set."),
+        ({"settings": ["train.cpu_minutes=1"]}, "says train.cpu_minutes with --cpu-minutes;"),
+        ({"settings": ["train.tokens=5"]}, "says train.tokens with --steps or --cpu-minutes;"),
+        ({"settings": ["train.threads=2"]}, "--workers"),
+        ({"settings": ["seed=2"]}, "says seed with --seeds;"),
+        ({"settings": ["train.optimizer.lr=0.1"]}, "says train.optimizer.lr with --lr;"),
+        ({"settings": ["model.width=9"]}, "says model.width with --size"),
+        ({"settings": ["model.cell.name=gru"]}, "says model.cell.name with --cells or --cell;"),
+        ({"settings": ["task.problem.kind=Z2"]}, "says task.problem by its arguments"),
+        ({"rates": [0.1, 0.1]}, "--lr has 0.1 twice; keep one of them."),
+        ({"cells": ["lstm", "lstm"]}, "--cells has lstm twice; keep one of them."),
+        ({"size": 400, "cells": ["lstm"]}, "fits better: give --size "),
+        ({"size": 10}, "no width fits 10 parameters: width 1 already has"),
     ],
 )  # fmt: skip
 def test_sentences(changes: dict[str, object], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         begun_probe(tiny(**changes), tmp_path / "out")
     assert sentence in str(refused.value)
+    assert all(part not in str(refused.value) for part in ("plan.toml", "match.", "[[system]]"))
     assert not (tmp_path / "out" / "plan.toml").exists()
+
+
+def test_a_size_that_was_named_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        begun_probe(tiny(size=400, cells=["lstm"]), tmp_path / "out")
+    named = int(str(refused.value).split("--size ")[1].split(",")[0])
+    assert begun_probe(tiny(size=named, cells=["lstm"]), tmp_path / "out").systems[0].parameters == named
 
 
 def test_points_on_a_command_line() -> None:

@@ -22,6 +22,7 @@ def make_task() -> Any:
     """The task of a language model, whose windows begin afresh."""
     task: Any = LM(None, RandomStreams(1), Saved(Path(), {}))  # type: ignore[arg-type]
     task.config = SimpleNamespace(stream=StreamConfig(carry=False))
+    task.splits = {}
     return task
 
 

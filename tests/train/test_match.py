@@ -1,17 +1,25 @@
 """SequenceMatch: states after a backspace, the loss against a table, and its limit."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from train.objective_material import B, T, V, make_model, make_task, make_window, objectives_of, term_of
+from train.runs import experiment
 from unrolled.core.errors import UsageError
 from unrolled.core.tree import leaves
-from unrolled.train.objectives.match import Steps, matching
+from unrolled.data import TokenSplit
+from unrolled.tokenizer.byte import ByteTokenizer
+from unrolled.train import train
+from unrolled.train.objectives import OBJECTIVES, ObjectiveConfig
+from unrolled.train.objectives.combined import Objectives
+from unrolled.train.objectives.match import Steps, _check_unused, matching
 from unrolled.train.objectives.walk import walk
 
 BACK = 2
@@ -102,7 +110,7 @@ def test_the_loss_is_that_of_explicit_loops(discount: float, alpha: float | None
 @pytest.mark.parametrize("discount", [1.0, 0.7])
 def test_of_the_text_alone_it_is_the_discounted_cross_entropy(discount: float) -> None:
     model, window = make_model(), make_window(resets=True)
-    objectives = objectives_of(model, "match", backspace=3, own=0.0, alpha=None, discount=discount)
+    objectives = objectives_of(model, "match", backspace=8, own=0.0, alpha=None, discount=discount)
     found = term_of(model, objectives, window)
     nll = model.loss(window.inputs, window.targets, None, window.reset)[1].detach()
     weight = torch.zeros(B, T, dtype=torch.float64)
@@ -136,6 +144,43 @@ def test_refused() -> None:
     with pytest.raises(UsageError, match="there are 11 ids"):
         objectives_of(make_model(), "match", backspace=11)
     with pytest.raises(UsageError, match="head softmax"):
-        objectives_of(make_model(head={"name": "softmax", "negatives": 4}), "match", backspace=3)
+        objectives_of(make_model(head={"name": "softmax", "negatives": 4}), "match", backspace=8)
     task = make_task()
     task.config.stream = task.config.stream.model_copy(update={"carry": True})
+    task.splits = {"train": SimpleNamespace(starts=None)}
+    config = OBJECTIVES.parse({"name": "match", "backspace": 8})
+    with pytest.raises(UsageError, match="the objective match compares sequences"):
+        Objectives(ObjectiveConfig(), (config,), task, make_model())
+
+
+def test_a_backspace_that_the_text_has_is_refused_before_anything_is_trained(text: Path, tmp_path: Path) -> None:
+    def said(backspace: Any, tokenizer: str = "byte") -> str:
+        extra = [{"name": "match", "backspace": backspace, "samples": 1, "length": 2}]
+        parts = {"train": {"steps": 1, "validations": 0, "extra": extra}, "tokenizer": {"name": tokenizer}}
+        with pytest.raises(UsageError) as caught:
+            train(experiment(text, stream={"carry": False}, **parts), tmp_path / "run", "cpu")
+        assert not (tmp_path / "run").exists()
+        return str(caught.value)
+
+    times = (text / "train.txt").read_bytes().count(b"c")
+    sentence = f"the training text has 'c' (id 99) {times:,} times, and it is the backspace of match; choose a token"
+    assert said(99) == said("c") == f"{sentence} that the text has not, such as id 0."
+    assert 'for which tokenizer.name = "byte" has room.' in said("c", "char")
+    config = experiment(text, stream={"carry": False}, tokenizer={"name": "byte"}, train={
+        "steps": 1, "validations": 0, "extra": [{"name": "match", "backspace": 0, "samples": 1, "length": 2}],
+    })  # fmt: skip
+    assert train(config, tmp_path / "run", "cpu")
+
+
+def test_a_text_that_has_every_id_is_told_so() -> None:
+    tables = ByteTokenizer().tables
+    with pytest.raises(UsageError, match=r'choose a token that the text has not, for which tokenizer.name = "byte"'):
+        _check_unused(TokenSplit(np.arange(256), tables), 7, ByteTokenizer())
+    _check_unused(TokenSplit(np.arange(7), tables), 7, ByteTokenizer())
+
+
+def test_a_batch_whose_targets_became_the_backspace_is_refused() -> None:
+    window, model = make_window(), make_model()
+    drawn = window._replace(targets=window.targets.masked_fill(window.targets == int(window.targets[1, 2]), 8))
+    with pytest.raises(UsageError, match="a batch has id 8, which is the backspace of match; choose another token, or"):
+        term_of(model, objectives_of(model, "match", backspace=8, samples=2, length=3), drawn)

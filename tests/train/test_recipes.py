@@ -10,7 +10,7 @@ from unrolled.core.errors import UsageError
 from unrolled.core.notes import forget_notes
 from unrolled.data import CorpusConfig, MissingCorpusError, corpus_named
 from unrolled.model import ModelConfig, count_params, fit_width
-from unrolled.tasks.lm_size import facts_of
+from unrolled.tasks.lm_size import facts_of, lm_of
 from unrolled.tokenizer import TOKENIZERS
 from unrolled.train import ExperimentConfig, train
 from unrolled.train.dry_run import dry_run
@@ -82,7 +82,7 @@ RATIOS = {"lstm-wt2": (1211, 428, 0.35308), "mogrifier-wt2": (1366, 272, 0.19932
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_the_published_ones(name: str) -> None:
     config = load_experiment(name)
-    assert facts_of(config, config.vocabulary or 256)["parameters"] == PARAMETERS[name]
+    assert facts_of(config, lm_of(config.vocabulary or 256))["parameters"] == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", BUDGETS)

@@ -85,11 +85,25 @@ def test_spaces_that_are_refused(tmp_path: Path, new: str, said: str) -> None:
             "random = 3", 'start = [{{ "train.optimizer.lr" = 1 }}]',
             "the start's train.optimizer.lr = 1 is not among what is tried",
         ),
+        ("random = 3", 'settings = ["train.steps=5"]', "settings has train.steps, which a space says by trial, "),
+        ("random = 3", 'settings = ["seed=5"]', "settings has seed, which a space says by trial, seed or threads;"),
+        ("random = 3", 'settings = ["train.validations=5"]', "train.validations, which the rungs decide; remove it"),
         ("unrolled space", "unrolled plan", 'is no space: it does not say kind = "unrolled space"'),
     ],
 )  # fmt: skip
 def test_other_refusals(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert said in refusal(tmp_path, old, new)
+
+
+def test_settings_of_the_recipe_given_for_those_of_the_space(tmp_path: Path) -> None:
+    path = write_space(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"train.steps is of the recipe, and --set is of a space; a space says that by"
+    ):
+        read_space(path, ["train.steps=5"])
+    with pytest.raises(UsageError, match=r"model.layers is of the recipe.*; write it into the settings of a space"):
+        read_space(path, ["model.layers=5"])
+    assert read_space(path, ["trial.tokens=5", "seed=4", 'settings=["model.layers=2"]']).seed == 4
 
 
 def test_a_setting_that_the_recipe_leaves_open(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ __all__ = ["BenchConfig", "Mode", "Precision"]
 
 # A table of one cell ends in about a minute, and a larger one has as much time for each row.
 _SECONDS, _SECONDS_A_ROW = 60.0, 8.0
+# what a run says itself
+_OF_RUN = ("cells", "backends", "widths", "layers", "vocabulary", "text")
 
 Mode = Literal["forward", "both", "step", "decode"]
 Precision = Literal["float32", "bf16", "int8"]
@@ -73,6 +75,11 @@ class BenchConfig(Config):
         description="folder of a run whose model decodes and writes, in place of models of cells with random weights; "
         "cells, width, layers and vocabulary are its own",
     )
+    text: PositiveInt = Field(
+        default=20_000,
+        description="bytes of the random words that ways with a memory or statistics of a training text are given, "
+        "where the model comes from no run",
+    )
     repeats: int = Field(default=7, ge=1, description="repetitions; in each of them every row is timed once")
     seconds: float | None = Field(
         default=None,
@@ -107,9 +114,9 @@ class BenchConfig(Config):
         for way in self.ways:
             parse_way(way)
         if self.run is not None:
-            given = [name for name in ("cells", "backends", "widths", "layers", "vocabulary") if self._says(name)]
+            given = [name for name in _OF_RUN if self._says(name)]
             if given:
-                raise UsageError(f"a run has its own cells, sizes and vocabulary; leave out {given[0]}, or the run.")
+                raise UsageError(f"a run has its own cells, sizes, ids and text; leave out {given[0]}, or the run.")
             if self.passes != ("decode",):
                 raise UsageError("the model of a run is measured with the pass decode alone; give --pass decode.")
         elif self.ways and ("decode" not in self.passes or self.vocabulary != 256):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.bench.made import MadeSource
 from unrolled.bench.material import Case, Material
 from unrolled.bench.onnx_peer import onnx_step, why_no_onnx
 from unrolled.bench.opened import opened
@@ -65,24 +66,26 @@ def _quantize(row: Row) -> Any:
 
 def decode_case(row: Row, sizes: Sizes, material: Material) -> Case:
     """The row as a case whose output is (batch, window, V): what each token of a fixed text was predicted with."""
-    vocabulary = row.vocabulary
+    vocabulary, source = row.vocabulary, None
     if row.run:
         model = opened(row.run).model
     else:
         config, key = _model_config(row, sizes.width), ("model", row.config, row.layers, vocabulary, sizes.width)
         model: LanguageModel = material.module(key, lambda: LanguageModel(config, vocabulary))
+        if row.way:
+            source = material.once(("source", row.text, *key), lambda: MadeSource(model, row.text))
     if row.way:
-        return writing_case(row, model, sizes)
+        return writing_case(row, model, sizes, source)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (sizes.window, sizes.batch), generator=generator)
     run = _with_onnx(row, model, ids) if row.backend == ONNX else _with_predictor(row, model, ids)
     return Case({}, run, None)
 
 
-def why_not_written(row: Row, sizes: Sizes) -> str | None:
+def why_not_written(row: Row, sizes: Sizes, material: Material) -> str | None:
     """Why nothing is written in the row's way, found by a few tokens; None where it is."""
     try:
-        decode_case(row, sizes._replace(window=min(sizes.window, _TRIED)), Material(torch.float32)).forward()
+        decode_case(row, sizes._replace(window=min(sizes.window, _TRIED)), material).forward()
     except UsageError as error:
         return str(error)
     return None

@@ -40,7 +40,8 @@ class Row(NamedTuple):
     backend: of the subject; ``published`` for the published loop, ``torch.nn`` for the module of torch, ``peer`` for
     what torch has beside an operation. layers, vocabulary: of the model that decodes; 0 in other passes. way: how it
     chooses; empty where it reads what is given. run: the folder of the run whose model decodes, whose subject is its
-    name; empty where a model of the cell is made.
+    name; empty where a model of the cell is made. text: bytes of the text that such a model is given as the one that it
+    was trained on.
     """
 
     subject: str
@@ -53,6 +54,7 @@ class Row(NamedTuple):
     vocabulary: int = 0
     way: str = ""
     run: str = ""
+    text: int = 0
 
     def operation(self) -> Operation | None:
         """The operation that is measured; None where a cell or a module of torch is."""
@@ -167,8 +169,8 @@ def _decoding(config: BenchConfig, subject: str, own: CellConfig | None, sizes: 
             kinds = [precision for precision in config.precisions if precision != "bf16"]
             rows += [Row(subject, own, ONNX, precision, sizes, *size) for precision in kinds]
     if config.ways:
-        ways = (DRAW, *config.ways)
-        rows += [Row(subject, own, PREPARED, kind, sizes, *size, way) for kind in config.precisions for way in ways]
+        pairs = [(kind, way) for kind in config.precisions for way in (DRAW, *config.ways)]
+        rows += [Row(subject, own, PREPARED, kind, sizes, *size, way, text=config.text) for kind, way in pairs]
     return rows
 
 

@@ -65,9 +65,10 @@ def run_bench(
     rows = plan(config, lambda cell: built[cell])
     smallest = Sizes(min(row.sizes.width for row in rows), min(config.batches), min(config.windows))
     until = began + config.budget(len(rows))
-    verdicts = _check(rows, smallest, tell)
+    material = Material(torch.float32)
+    verdicts = _check(rows, smallest, tell, material)
     measured = [row for row in rows if verdicts[row].status == "measured"]
-    works, memory = _warm_up(measured, until, tell, clock)
+    works, memory = _warm_up(measured, until, tell, clock, material)
 
     calls = min(config.repeats, _WANTED) * (len(works) + 1)
     peaks = Peaks(config, _FOR_PEAKS * config.budget(len(rows)) / calls, clock)
@@ -107,9 +108,11 @@ def _title(row: Row) -> str:
     return f"{row.name}, {row.backend}, {row.precision}, width {width}, batch {batch}, window {window}, {row.mode}"
 
 
-def _warm_up(rows: list[Row], until: float, tell: Tell, clock: Clock) -> tuple[list[Work], dict[Row, int | None]]:
+def _warm_up(
+    rows: list[Row], until: float, tell: Tell, clock: Clock, material: Material
+) -> tuple[list[Work], dict[Row, int | None]]:
     """Call every row once, and once more to measure its memory where the time allows that beside one repetition."""
-    material, works, seconds = Material(torch.float32), [], []
+    works, seconds = [], []
     for i, row in enumerate(rows):
         tell(f"warming up {_title(row)}", _CHECKED + (_WARM - _CHECKED) * i / len(rows))
         case = case_of(row, row.sizes, material)
@@ -129,7 +132,7 @@ def _warm_up(rows: list[Row], until: float, tell: Tell, clock: Clock) -> tuple[l
     return works, memory
 
 
-def _check(rows: list[Row], smallest: Sizes, tell: Tell) -> dict[Row, _Verdict]:
+def _check(rows: list[Row], smallest: Sizes, tell: Tell, material: Material) -> dict[Row, _Verdict]:
     """Each subject, backend and precision is checked once, for all sizes and passes."""
     done: dict[Row, tuple[str, str | None]] = {}
     verdicts = {}
@@ -144,7 +147,7 @@ def _check(rows: list[Row], smallest: Sizes, tell: Tell) -> dict[Row, _Verdict]:
         found = done[key]
         if row.way and found[0] == "measured":
             tell(f"checking {row.name}, {row.backend}, {row.precision}", _CHECKED * i / len(rows))
-            reason = why_not_written(row, row.sizes)
+            reason = why_not_written(row, row.sizes, material)
             found = found if reason is None else ("cannot", reason)
         verdicts[row] = _Verdict(*found, amount_of(row))
     return verdicts

@@ -14,7 +14,7 @@ from unrolled.evaluate import open_predictor
 from unrolled.kernels.dispatch import Sizes
 from unrolled.model import LanguageModel
 from unrolled.model.flops import model_flops
-from unrolled.predict import ADAPTERS, NeuralPredictor, adapt
+from unrolled.predict import ADAPTERS, NeuralPredictor, Source, adapt
 from unrolled.tokenizer.byte import ByteTokenizer
 
 __all__ = ["model_amount", "writing_case"]
@@ -25,9 +25,11 @@ def model_amount(model: LanguageModel) -> int:
     return model_flops(model) // 2
 
 
-def writing_case(row: Row, model: LanguageModel, sizes: Sizes) -> Case:
+def writing_case(row: Row, model: LanguageModel, sizes: Sizes, source: Source | None = None) -> Case:
     """Texts by the row's way: ``batch`` of them, of ``window`` tokens each where they do not end before.
 
+    Args:
+        source: what adapters ask of a run, where the model comes from none.
     Raises:
         UsageError: the model cannot serve the way.
     """
@@ -41,7 +43,7 @@ def writing_case(row: Row, model: LanguageModel, sizes: Sizes) -> Case:
         run = opened(row.run)
         predictor, tokenizer = open_predictor(run, config, stepwise=prepared), run.tokenizer
     else:
-        predictor, tokenizer = adapt(NeuralPredictor(model, 0), config, stepwise=prepared), ByteTokenizer()
+        predictor, tokenizer = adapt(NeuralPredictor(model, 0), config, source, stepwise=prepared), ByteTokenizer()
     method = METHODS[way.method.name](way.method, tokenizer)
     predictor = method.around(predictor)
     written: list[int] = []

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["counts", "sampler_of"]
 
+_READ = ("bias", "stop_tokens", "constrain")
+"""Fields that are texts on the command line, and read here."""
+
 
 def sampler_of(
     tokenizer: "Tokenizer",
@@ -23,7 +26,8 @@ def sampler_of(
     """The sampler.
 
     Args:
-        flags: options that have the name of a field. bias: each TEXT=X. stop_tokens: texts of single tokens.
+        flags: options of the command, of which those count that have the name of a field. bias: each TEXT=X.
+        stop_tokens: texts of single tokens.
         constrain: a name, or NAME=VALUE. settings: a table of fields, of ``--set sampler.``, which come last.
     Raises:
         UsageError: in one sentence.
@@ -34,7 +38,7 @@ def sampler_of(
 
     if not isinstance(settings, Mapping):
         raise UsageError("sampler is a table of options; write --set sampler.typical=0.9, say.")
-    values = dict(flags)
+    values = {name: flags[name] for name in SamplerConfig.model_fields if name in flags and name not in _READ}
     if bias:
         values["bias"] = bias_of(dict(map(_bias, bias)), tokenizer)
     if stop_tokens:

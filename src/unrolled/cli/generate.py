@@ -227,13 +227,8 @@ def generate(
         raise UsageError(f"{run} does not write pen strokes or pictures; leave out --svg and --png.")
     tables = {"sampler": {}, "contrast": {}}
     options, others = at_test_time(predict, settings, tables, quantize=quantize, recycle=recycle, clamp=clamp or None)
-    flags = {
-        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical": typical,
-        "epsilon": epsilon, "eta": eta, "repetition": repetition, "presence": presence, "frequency": frequency,
-        "no_repeat": no_repeat, "no_repeat_prompt": no_repeat_prompt, "min_tokens": min_tokens, "seed": seed,
-    }  # fmt: skip
     drawn = symbols_of(opened) if by_symbol else opened.tokenizer
-    sampler = sampler_of(drawn, flags, bias or (), stop_token or (), constrain, others.pop("sampler"))
+    sampler = sampler_of(drawn, context.params, bias or (), stop_token or (), constrain, others.pop("sampler"))
     contrast = ContrastConfig.parse(others.pop("contrast"))
     if others:
         raise unknown_name("config key", next(iter(others)), [*ADAPTERS, "predict", *tables])

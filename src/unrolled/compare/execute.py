@@ -9,7 +9,16 @@ from unrolled.compare.jobs import Board, Job
 from unrolled.compare.plan import MeasureConfig
 from unrolled.compare.problems import measure_problem
 from unrolled.compare.result_file import RESULT_KIND, RESULT_VERSION
-from unrolled.compare.running import Guard, finish, forget_weights, outcome, score, train_nats, validations
+from unrolled.compare.running import (
+    Guard,
+    finish,
+    forget_weights,
+    of_task,
+    outcome,
+    score,
+    train_nats,
+    validations,
+)
 from unrolled.compare.timing import time_systems
 from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.files import make_folder, write_json
@@ -79,6 +88,9 @@ def _trained(
         tell("measuring at points")
         problem = next(one for one in plan.problem if one.label == job.corpus)
         scored, figures = _best(curve), measure_problem(run, problem)
+    elif run.config.task.name != "lm":
+        tell("measuring the validation split")
+        scored, figures = of_task(run, "valid")
     else:
         tell("scoring the validation split")
         scored = score(run, folder, plan.per_token)
@@ -110,6 +122,11 @@ def score_test(board: Board, job: Job, device: str) -> dict[str, Any]:
     if not (folder / CONFIG).exists():
         raise UsageError(f"the run {folder} is not here, so that it cannot be scored; bring the folder of runs back.")
     run = Run(folder, device)
+    if run.config.task.name != "lm":
+        scored, figures = of_task(run, "test")
+        if not all(map(math.isfinite, (*scored.values(), *figures.values()))):
+            raise UnrolledError(f"a test figure of {folder} is not a finite number.")
+        return {**scored, "figures": figures, "environment": environment()}
     corpus = run.config.corpus.model_copy(update={"splits": None})
     result = evaluate_run(run, corpus, EvalConfig(split="test"))
     if not math.isfinite(result.nats):

@@ -39,6 +39,7 @@ def found(board: Board) -> Found:
         block=dict.fromkeys(texts, BLOCK),
         split_tokens={corpus: text.validation_tokens for corpus, text in texts.items()},
         characters={corpus: text.characters for corpus, text in texts.items()},
+        units={corpus: text.unit for corpus, text in texts.items() if text.unit},
         matched=_matched(board),
         free=_free(board),
         described=_described(board),

@@ -1,6 +1,7 @@
 """What is held equal over the systems of a plan, whether a setting, a recipe or a search would change it."""
 
 import json
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from unrolled.compare.sealed import difference
@@ -8,7 +9,7 @@ from unrolled.core.config import parse_setting
 from unrolled.core.errors import UsageError
 from unrolled.train import ExperimentConfig
 
-__all__ = ["check_held", "check_settings", "is_held"]
+__all__ = ["check_given", "check_held", "check_settings", "is_held"]
 
 _HELD = ("stream", "tokenizer", "seed", "corpus", "vocabulary", "task")
 """Parts of a config that a system may not change: what is compared would not be the systems."""
@@ -25,14 +26,35 @@ def is_held(path: str, free: tuple[str, ...]) -> bool:
     return held and not any(path == one or path.startswith(f"{one}.") for one in free)
 
 
-def check_settings(settings: tuple[str, ...]) -> None:
-    """Raises UsageError for a setting of all systems that the plan says elsewhere, and that would not hold."""
+def _said_elsewhere(keys: Sequence[str]) -> bool:
+    return keys[0] == "seed" or (keys[0] == "train" and len(keys) > 1 and keys[1] in _OF_THE_PLAN)
+
+
+def check_settings(settings: Iterable[str], who: str = "a plan", by: str = "match.budget, seeds or threads") -> None:
+    """Raises UsageError for a setting of all systems that the file says elsewhere, and that would not hold.
+
+    Args:
+        who, by: the file, and the keys that say it.
+    """
     for setting in settings:
         keys, _ = parse_setting(setting)
-        if keys[0] == "seed" or (keys[0] == "train" and len(keys) > 1 and keys[1] in _OF_THE_PLAN):
-            raise UsageError(
-                f"settings has {'.'.join(keys)}, which a plan says by match.budget, seeds or threads; remove it there."
-            )
+        if _said_elsewhere(keys):
+            raise UsageError(f"settings has {'.'.join(keys)}, which {who} says by {by}; remove it there.")
+
+
+def check_given(given: Iterable[str], own: Container[str], who: str, by: str) -> None:
+    """Raises UsageError where a key of the recipe was given for one of the file that names the recipe.
+
+    Args:
+        given: settings of the file. own: its keys. who, by: as in :func:`check_settings`.
+    """
+    for setting in given:
+        keys, _ = parse_setting(setting)
+        if keys[0] in own or keys[0] not in ExperimentConfig.model_fields:
+            continue
+        path = ".".join(keys)
+        remedy = f"{who} says that by {by}" if _said_elsewhere(keys) else f"write it into the settings of {who}"
+        raise UsageError(f"{path} is of the recipe, and --set is of {who}; {remedy}.")
 
 
 def check_held(free: tuple[str, ...], first: ExperimentConfig, other: ExperimentConfig) -> None:

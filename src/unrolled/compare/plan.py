@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from unrolled.compare.contrast import ContrastConfig, RuleConfig
-from unrolled.compare.held import check_settings, is_held
+from unrolled.compare.held import check_given, check_settings, is_held
 from unrolled.compare.problems import PlanProblem, figure_name
 from unrolled.compare.shipped import find_shipped, list_shipped
 from unrolled.core.config import Config, apply_settings, parse_setting, read_toml
@@ -21,6 +21,8 @@ __all__ = [
 
 KIND = "unrolled plan"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+=-]*$"
+OF_FRAMES = ("mse", "mse_future")
+"""Figures of frames that contrasts may ask of."""
 _LESS_IS_BETTER = ("nats", "excess")
 """Figures of problems at a point that contrasts may ask of; the others are shares, of which more is better."""
 
@@ -223,6 +225,7 @@ class PlanConfig(Config):
         """In every figure of a contrast less is better."""
         known = ["nats_per_token", "train_nats"]
         known += ["recovery_bits", "recovery_first_bits"] if self.measure else []
+        known += OF_FRAMES if not (self.problem or self.corpora) else ()
         points = [point for one in self.problem for point in one.named_points()]
         known += [figure_name(kind, point) for kind in _LESS_IS_BETTER for point in dict.fromkeys(points)]
         for contrast in self.contrast:
@@ -283,6 +286,7 @@ def read_plan(path: Path, settings: Iterable[str] = ()) -> PlanConfig:
     if value.get("kind") != KIND:
         raise UsageError(f'{path} is no plan: it does not say kind = "{KIND}".')
     try:
+        check_given(settings := tuple(settings), PlanConfig.model_fields, "a plan", "match.budget, seeds or threads")
         return PlanConfig.parse(apply_settings(value, settings))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import torch
 
 from unrolled.compare.held import check_held
-from unrolled.compare.matched import check_corpora, check_size, check_tokens, check_value
+from unrolled.compare.matched import check_corpora, check_figures, check_size, check_tokens, check_value
 from unrolled.compare.plan import BudgetConfig, PlanConfig, SystemConfig
 from unrolled.compare.problems import PlanProblem, with_problem
-from unrolled.compare.texts import OPENED, Text, read_problem, read_text
+from unrolled.compare.texts import OPENED, Opened, Text, is_compared, read_frames, read_problem, read_text
 from unrolled.core.config import apply_settings
 from unrolled.core.errors import UsageError
 from unrolled.data import corpus_named
-from unrolled.model import LanguageModel, ModelConfig
+from unrolled.model import ModelConfig
 from unrolled.model.fit import largest, widest
-from unrolled.tasks.lm_size import facts_of
+from unrolled.tasks.lm_size import Build, facts_of, lm_of
 from unrolled.train import ExperimentConfig
 from unrolled.train.recipes import load_experiment
 
@@ -26,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 _BOTH_PASSES = 3
+_NO_TEXT = "a plan of frames has no corpora, no [[measure]] and no per_token; leave them out."
 _MOST_FIT = 1 << 20
 _STEPS = 100  # of a fitted number that is not whole, to one
 
@@ -62,7 +63,7 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
         UsageError: whatever is wrong with a recipe, a setting, a text or a size, in one sentence; a system that cannot
             be matched; two systems that are the same.
     """
-    texts: dict[str, Text] = {}
+    texts: dict[str, Opened] = {}
     found: list[Resolved] = []
     seen: dict[str, str] = {}
     for corpus, problem in _grounds(plan):
@@ -73,10 +74,11 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
                 config = _config(plan, system, corpus, problem)
                 first, name = first or config, name or config.corpus.label
                 check_held(plan.match.free, first, config)
-            text = _text(texts, name, config, problem)
+            opened = _opened(texts, name, config, problem)
             with _named(system):
-                check_tokens(text, texts, name)
-                one = _resolved(plan, system, config, text)
+                check_figures(plan, opened.figures)
+                check_tokens(opened.text, (one.text for one in texts.values()), opened.text.name)
+                one = _resolved(plan, system, config, opened)
             key = json.dumps([one.corpus, one.config.model_dump(mode="json", exclude={"title"})], sort_keys=True)
             if key in seen:
                 raise UsageError(
@@ -84,15 +86,19 @@ def resolve(plan: PlanConfig) -> list[Resolved]:
                 )
             seen[key] = system.name
             found.append(one)
-    check_corpora(plan, [text.name for text in texts.values()])
+    check_corpora(plan, [one.text.name for one in texts.values()])
     return found
 
 
-def _text(texts: dict[str, Text], name: str, config: ExperimentConfig, problem: PlanProblem | None) -> Text:
-    """A corpus or problem as a configuration reads it; each way of reading is opened once."""
+def _opened(texts: dict[str, Opened], name: str, config: ExperimentConfig, problem: PlanProblem | None) -> Opened:
+    """A corpus, frames or a problem as a configuration reads them; each way of reading is opened once."""
     key = json.dumps([name, config.model_dump(mode="json", exclude={"model", "train", "title"})], sort_keys=True)
     if key not in texts:
-        texts[key] = read_text(name, config) if problem is None else read_problem(problem, config)
+        if problem is None and config.task.name != "lm":
+            texts[key] = read_frames(config)
+        else:
+            text = read_text(name, config) if problem is None else read_problem(problem, config)
+            texts[key] = Opened(text, lm_of(text.vocabulary))
     return texts[key]
 
 
@@ -115,14 +121,15 @@ def _named(system: SystemConfig) -> Iterator[None]:
         raise UsageError(f"system {system.name!r}: {error}") from error
 
 
-def _resolved(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, text: Text) -> Resolved:
+def _resolved(plan: PlanConfig, system: SystemConfig, config: ExperimentConfig, opened: Opened) -> Resolved:
+    text, build = opened.text, opened.build
     config = settled(config, text)
     if plan.match.state is not None:
-        config = _of_state(config, text.vocabulary, plan.match.state)
-    size = sized(config, text.vocabulary, plan.match.parameters, system.fit, text.targets)
+        config = _of_state(config, build, plan.match.state)
+    size = sized(config, build, plan.match.parameters, system.fit, text.targets)
     for value in plan.values_of(system.name):  # one that is refused is told now, not after hours
         made = ExperimentConfig.parse(with_value(size.config.model_dump(mode="json"), plan.search.setting, value))  # type: ignore[union-attr]
-        check_value(plan, made, value, text.vocabulary, size.parameters, size.state)
+        check_value(plan, made, value, build, size.parameters, size.state)
     if plan.match.parameters is not None:
         check_size(plan, system, size.parameters)
     tokens = None if plan.match.reference is not None else tokens_of(plan.match.budget, size)
@@ -147,7 +154,7 @@ class Sized(NamedTuple):
 
 def sized(
     config: ExperimentConfig,
-    vocabulary: int,
+    build: Build,
     parameters: int | None,
     fit: str | None = None,
     targets: int | None = None,
@@ -155,14 +162,14 @@ def sized(
     """A configuration with the largest width, or the largest value of another setting, within so many parameters.
 
     Args:
-        vocabulary: number of ids. parameters: None: the model stays as it is. fit: the setting. targets: of a batch of
-            a problem; None for a text, whose windows are full.
+        build: makes a model. parameters: None: the model stays as it is. fit: the setting. targets: of a batch of a
+            problem or of frames; None for a text, whose windows are full.
     Raises:
         UsageError: the smallest model is too large already; a setting that is none of the model.
     """
     if parameters is not None:
-        config = _matched(config, vocabulary, parameters, fit)
-    facts = facts_of(config, vocabulary)
+        config = _matched(config, build, parameters, fit)
+    facts = facts_of(config, build)
     per_step = (targets or config.stream.columns * config.stream.window) * config.train.accumulate
     return Sized(
         config, facts["parameters"], facts["widths"][0], facts["state_numbers"], facts["flops_per_token"], per_step
@@ -190,13 +197,21 @@ def _config(
     """The system's configuration before anything is matched; its budget is a placeholder."""
     settings = [*plan.settings, *system.set, f"train.threads={plan.threads}", "train.steps=1"]
     chosen = None if corpus is None else corpus_named(corpus)
-    config = load_experiment(system.recipe or plan.recipe, settings, chosen)
+    recipe = system.recipe or plan.recipe
+    try:
+        config = load_experiment(recipe, settings, chosen)
+    except UsageError:
+        if chosen is not None and load_experiment(recipe, settings).task.name != "lm":
+            raise UsageError(_NO_TEXT) from None
+        raise
     if config.train.then:
         raise UsageError("the runs of a comparison have one phase, whose length is match.budget; leave out train.then.")
     if problem is not None:
         return with_problem(config, problem)
-    if config.task.name != "lm":
-        raise UsageError("a comparison is of language models; take a recipe whose task is lm.")
+    if not is_compared(config):
+        raise UsageError("a comparison is of models of texts or frames; take a recipe whose task is lm or frames.")
+    if config.task.name != "lm" and (plan.corpora or plan.measure or plan.per_token):
+        raise UsageError(_NO_TEXT)
     return config
 
 
@@ -210,21 +225,23 @@ def settled(config: ExperimentConfig, text: Text) -> ExperimentConfig:
     return config.model_copy(update={"corpus": corpus, "train": train, "published": ()})
 
 
-def _of_state(config: ExperimentConfig, vocabulary: int, most: int) -> ExperimentConfig:
+def _of_state(config: ExperimentConfig, build: Build, most: int) -> ExperimentConfig:
     """With the largest width whose layers carry at most so many numbers."""
 
     def numbers(model: ModelConfig) -> int:
-        return facts_of(config.model_copy(update={"model": model}), vocabulary)["state_numbers"]
+        return facts_of(config.model_copy(update={"model": model}), build)["state_numbers"]
 
     return config.model_copy(update={"model": widest(config.model, most, numbers, "numbers of state")})
 
 
-def _matched(config: ExperimentConfig, vocabulary: int, parameters: int, fit: str | None) -> ExperimentConfig:
+def _matched(config: ExperimentConfig, build: Build, parameters: int, fit: str | None) -> ExperimentConfig:
     """With the largest width, or the largest value of ``fit``, within the parameters."""
     if fit is None:
-        model = config.model.model_copy(update={"params": parameters})
-        with torch.device("meta"):
-            return config.model_copy(update={"model": LanguageModel(model, vocabulary).config})
+
+        def count(model: ModelConfig) -> int:
+            return _count(config.model_copy(update={"model": model}), build)
+
+        return config.model_copy(update={"model": widest(config.model, parameters, count, "parameters")})
     free = config.model.model_copy(update={"params": None}).model_dump(mode="json")
     field = fit.removeprefix("model.")
     if field == fit:
@@ -237,7 +254,7 @@ def _matched(config: ExperimentConfig, vocabulary: int, parameters: int, fit: st
         model = ModelConfig.parse(apply_settings(free, [f"{field}={written}"]))
         return config.model_copy(update={"model": model})
 
-    return made(_largest(lambda value: _count(made(value), vocabulary), parameters, fit))
+    return made(_largest(lambda value: _count(made(value), build), parameters, fit))
 
 
 def value_at(values: Any, path: str) -> Any:
@@ -247,9 +264,9 @@ def value_at(values: Any, path: str) -> Any:
     return values
 
 
-def _count(config: ExperimentConfig, vocabulary: int) -> int:
+def _count(config: ExperimentConfig, build: Build) -> int:
     with torch.device("meta"):
-        return LanguageModel(config.model, vocabulary).num_params()
+        return build(config.model).num_params()
 
 
 def _largest(size: Callable[[int], int], most: int, field: str) -> int:

@@ -95,7 +95,8 @@ class Found:
         title, question: from the plan. sha256: of the locked plan.
         wanted: seeds that the plan (with its amendments) asks for.
         block: tokens of a block, by corpus. split_tokens: of the whole validation split, by corpus; its last block has
-            what is left. Absent, all blocks count alike. characters: whether tokens are characters, by corpus.
+            what is left. Absent, all blocks count alike. characters: whether tokens are characters, by corpus. units:
+            what a loss is of, by corpus, where it is no token or character.
         matched, free: sentences: what was held equal over all systems, and what a plan lets differ.
         described: what each system is, in words, in the order of the plan.
         contrasts, rules: as in the plan.
@@ -114,6 +115,7 @@ class Found:
     block: dict[str, int] = field(default_factory=dict)
     split_tokens: dict[str, int] = field(default_factory=dict)
     characters: dict[str, bool] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
     matched: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
     described: tuple[str, ...] = ()

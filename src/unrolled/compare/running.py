@@ -13,10 +13,12 @@ from unrolled.core.files import make_folder, parse_json, read_json
 from unrolled.evaluate import EvalConfig, evaluate_run, read_per_token
 from unrolled.evaluate.bootstrap import BLOCK
 from unrolled.runs import CONFIG, RECORD, Run
+from unrolled.task import StepsTask
+from unrolled.tasks.measure import evaluate_task
 from unrolled.train import ExperimentConfig, Reporter, start
 from unrolled.train.metrics import METRICS
 
-__all__ = ["Guard", "block_means", "finish", "forget_weights", "outcome", "record_of", "score", "train_nats",
+__all__ = ["Guard", "block_means", "finish", "forget_weights", "of_task", "outcome", "record_of", "score", "train_nats",
            "validations"]  # fmt: skip
 
 _PER_TOKEN = "valid.tsv.gz"
@@ -159,6 +161,13 @@ def score(run: Run, folder: Path, per_token: bool) -> dict[str, Any]:
         "tokens_scored": len(nats),
         "blocks": block_means(nats).tolist(),
     }
+
+
+def of_task(run: Run, split: str) -> tuple[dict[str, float], dict[str, float]]:
+    """A split by the figures of a run's own task: ``nats_per_token``, of a frame, and the others by their names."""
+    assert issubclass(run.task_class, StepsTask)
+    figures = dict(evaluate_task(run, split=split).figures)
+    return {"nats_per_token": figures.pop(run.task_class.goal.name)}, figures
 
 
 def block_means(nats: np.ndarray, block: int = BLOCK) -> np.ndarray:

@@ -13,7 +13,7 @@ from unrolled.compare.power import power_of, seeds_to_decide
 from unrolled.compare.results import Found, RunFound, SystemFound
 from unrolled.compare.statistics import LEVEL, CrossedDifference, crossed_bootstrap, crossed_difference, holm
 
-__all__ = ["ContrastFound", "bits", "corpora_of", "judge", "missing_runs", "unit_of"]
+__all__ = ["ContrastFound", "bits", "corpora_of", "judge", "loss_unit", "missing_runs", "unit_of"]
 
 NATS = "nats_per_token"
 
@@ -93,7 +93,13 @@ def bits(nats: float) -> float:
 
 def unit_of(found: Found, corpora: Sequence[str]) -> str:
     """Of losses."""
-    return "bits per character" if all(found.characters.get(c, False) for c in corpora) else "bits per token"
+    own = {found.units.get(corpus, "") for corpus in corpora}
+    return loss_unit(all(found.characters.get(c, False) for c in corpora), own.pop() if len(own) == 1 else "")
+
+
+def loss_unit(characters: bool, unit: str = "") -> str:
+    """The unit of a loss. characters: whether tokens are; unit: what it is of where it is no token."""
+    return f"bits per {unit or ('character' if characters else 'token')}"
 
 
 def _planned(found: Found, contrast: ContrastConfig) -> list[ContrastFound]:

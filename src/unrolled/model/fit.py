@@ -36,7 +36,7 @@ def widest(
         return count(_resized(config, steps * first))
 
     if size(1) > most:
-        raise UsageError(f"no width fits {most:,} {what}: width {first} already has {size(1):,}; raise the budget.")
+        raise UsageError(f"no width fits {most:,} {what}: width {first} already has {size(1):,}; allow as many.")
     low = largest(size, most, _WIDEST)
     if low is None:
         raise UsageError(f"the width does not change the {what} of this model; leave that budget out.")

@@ -1,5 +1,6 @@
 """How large a language model would be, and how much text it would read, counted at once."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -8,11 +9,14 @@ from unrolled.core.errors import UsageError
 from unrolled.core.graph import Graph
 from unrolled.core.parameters import matching_parameters
 from unrolled.data.table import CORPORA
-from unrolled.model import LanguageModel
+from unrolled.model import LanguageModel, ModelConfig
 from unrolled.runs import RunConfig
 from unrolled.task import Size
 
-__all__ = ["KnownText", "facts_of", "lm_size", "published_text"]
+__all__ = ["Build", "KnownText", "facts_of", "lm_of", "lm_size", "published_text"]
+
+Build = Callable[[ModelConfig], LanguageModel]
+"""From the settings of a model to the model."""
 
 # Two vocabularies, from which the share of each id in the parameters follows.
 _FEW, _MANY = 50_000, 60_000
@@ -45,15 +49,24 @@ def lm_size(config: RunConfig, text: KnownText, note: str | None) -> Size:
     per_batch = config.stream.columns * config.stream.window
     if text.vocabulary is None:
         return Size(_facts_of_any(config), None, None, text.tokens, per_batch, note)
-    facts = facts_of(config, text.vocabulary)
+    facts = facts_of(config, lm_of(text.vocabulary))
     return Size(facts, facts["parameters"], facts["flops_per_token"], text.tokens, per_batch, note)
 
 
-def facts_of(config: RunConfig, vocabulary: int) -> dict[str, Any]:
-    """Size of the model for a vocabulary size; JSON values."""
-    own = config.model.with_graph(lambda: Graph(vocabulary, ()))  # what lies between nodes does not matter here
+def lm_of(vocabulary: int) -> Build:
+    """What makes models of texts of so many ids."""
+
+    def build(config: ModelConfig) -> LanguageModel:
+        own = config.with_graph(lambda: Graph(vocabulary, ()))  # what lies between nodes does not matter here
+        return LanguageModel(own, vocabulary)
+
+    return build
+
+
+def facts_of(config: RunConfig, build: Build) -> dict[str, Any]:
+    """Size of the model that ``build`` makes; JSON values."""
     with torch.device("meta"):
-        model = LanguageModel(own, vocabulary)
+        model = build(config.model)
     trained = matching_parameters(model, config.train.trainable)
     return {
         "parameters": model.num_params(),
@@ -77,7 +90,7 @@ def _largest_group(model: LanguageModel) -> int:
 def _facts_of_any(config: RunConfig) -> dict[str, Any]:
     """Size of a model whose vocabulary the text would tell: what the model has without it, and for each id."""
     try:
-        few, many = facts_of(config, _FEW), facts_of(config, _MANY)
+        few, many = facts_of(config, lm_of(_FEW)), facts_of(config, lm_of(_MANY))
     except UsageError as error:
         raise UsageError(f"{str(error).rstrip('.')}; state the size with --set vocabulary=NUMBER.") from error
     per_id = (many["parameters"] - few["parameters"]) / (_MANY - _FEW)

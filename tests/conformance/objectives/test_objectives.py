@@ -32,6 +32,7 @@ from unrolled.train.objectives.combined import Objectives
 V, B, T = 11, 3, 5
 TASK: Any = LM(None, RandomStreams(1), Saved(Path(), {}))  # type: ignore[arg-type]
 TASK.config = SimpleNamespace(stream=StreamConfig(carry=False))
+TASK.splits = {}
 EXAMPLES = [example for name in OBJECTIVES for example in OBJECTIVES[name].EXAMPLES] + list(Ones.EXAMPLES)
 
 

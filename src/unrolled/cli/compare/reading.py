@@ -62,11 +62,13 @@ def _watch(board: Any) -> None:
 
     from unrolled.compare.report import live_page
     from unrolled.compare.status import curves, progress, states
+    from unrolled.compare.verdicts import loss_unit
     from unrolled.core.files import atomic_write
 
     page = board.folder / "live.html"
     characters = all(one.text.characters for one in board.lock.systems)
-    unit = "bits per character" if characters else "bits per token"
+    units = {one.text.unit for one in board.lock.systems}
+    unit = loss_unit(characters, units.pop() if len(units) == 1 else "")
     while True:
         found = progress(board)
         atomic_write(page, live_page(curves(board), states(board, found.running), board.lock.plan.title, unit))

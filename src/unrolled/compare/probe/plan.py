@@ -1,11 +1,12 @@
 """The plan of a probe: cells that learn synthetic problems, each with its own learning rate."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from unrolled.cells import CELLS
-from unrolled.core.config import Config, apply_settings
+from unrolled.core.config import Config, apply_settings, parse_setting
 from unrolled.core.errors import UsageError
 from unrolled.core.registry import unknown_name
 from unrolled.data.made import MADE
@@ -45,14 +46,31 @@ class ProbeConfig(Config):
 
 _SIZES = {"params": 100_000, "state": 2_000, "none": 64}
 _STEPS, _SEARCH_SHARE, _SEARCH_SEED = 2000, 3, 901
+_SAID = {
+    "train.steps": "with --steps",
+    "train.cpu_minutes": "with --cpu-minutes",
+    **{f"train.{name}": "with --steps or --cpu-minutes" for name in ("tokens", "epochs", "minutes", "then")},
+    "train.threads": "itself, since a run has one thread (several runs side by side: --workers)",
+    "train.optimizer.lr": "with --lr",
+    "seed": "with --seeds",
+    "model.width": "with --size (of the width itself: --match none)",
+    "model.params": "with --size",
+    "model.cell": "with --cells or --cell",
+    "model.cell.name": "with --cells or --cell",
+    "task.problem": "by its arguments, PROBLEM:LABEL, and --set LABEL.option=value",
+}
+"""What a probe says itself, so that a setting of the recipe would be without effect or break its promise."""
 
 
 def probe_plan(config: ProbeConfig) -> dict[str, Any]:
     """The plan as values, to be written as a file and registered.
 
     Raises:
-        UsageError: an unknown problem or cell, points of a problem that is not probed.
+        UsageError: an unknown problem or cell, points of a problem that is not probed; a setting that is
+            said otherwise.
     """
+    _each_once("--lr", config.rates)
+    _each_once("--cells", config.cells)
     labels = [name.partition(":")[::2] for name in config.problems]
     problems = [_problem(name, label or name, config) for name, label in labels]
     known = [problem["label"] for problem in problems]
@@ -62,6 +80,7 @@ def probe_plan(config: ProbeConfig) -> dict[str, Any]:
     if len(set(known)) != len(known):
         raise UsageError("a problem is there twice; give each a label of its own, such as copy:selective.")
     own = [setting for setting in config.settings if setting.split(".", 1)[0].strip() not in known]
+    _check_said(own)
     return {
         "kind": _KIND,
         "title": f"What can {len(config.cells)} cells learn of {', '.join(known)}?",
@@ -73,6 +92,20 @@ def probe_plan(config: ProbeConfig) -> dict[str, Any]:
         "system": [_system(cell, config) for cell in config.cells],
         "problem": problems,
     }
+
+
+def _check_said(settings: Iterable[str]) -> None:
+    for setting in settings:
+        path = ".".join(parse_setting(setting)[0])
+        for said, how in _SAID.items():
+            if path == said or (said == "task.problem" and path.startswith(f"{said}.")):
+                raise UsageError(f"a probe says {said} {how}; leave it out of --set.")
+
+
+def _each_once(option: str, values: Sequence[Any]) -> None:
+    for value in values:
+        if list(values).count(value) > 1:
+            raise UsageError(f"{option} has {value} twice; keep one of them.")
 
 
 def _problem(name: str, label: str, config: ProbeConfig) -> dict[str, Any]:

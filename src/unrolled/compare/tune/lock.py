@@ -18,6 +18,7 @@ from unrolled.core.config import read_toml
 from unrolled.core.errors import UsageError
 from unrolled.core.files import atomic_write, read_json
 from unrolled.core.record import environment
+from unrolled.tasks.lm_size import lm_of
 from unrolled.train import ExperimentConfig
 from unrolled.train.recipes import load_experiment
 
@@ -55,7 +56,7 @@ class Study(NamedTuple):
             UsageError: settings that go together with none, or a model that cannot be so small.
         """
         config = ExperimentConfig.parse(changed(self.config, settings))
-        return sized(settled(config, self.text), self.text.vocabulary, self.space.parameters)
+        return sized(settled(config, self.text), lm_of(self.text.vocabulary), self.space.parameters)
 
     def tokens(self, size: Sized, seconds_per_token: float | None) -> int:
         """Of a whole trial. seconds_per_token: CPU seconds of the recipe, for a budget in these."""

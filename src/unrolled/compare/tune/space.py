@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from unrolled.compare.held import check_given, check_settings
 from unrolled.compare.plan import BudgetConfig
 from unrolled.compare.shipped import find_shipped, list_shipped
 from unrolled.compare.tune.condition import parse_condition
-from unrolled.core.config import Config, apply_settings, read_toml
+from unrolled.core.config import Config, apply_settings, parse_setting, read_toml
 from unrolled.core.errors import UsageError
 
 __all__ = ["ConfirmConfig", "DimensionConfig", "SpaceConfig", "Value", "find_space", "list_spaces", "read_space"]
@@ -22,6 +23,7 @@ _HELD_OF_TRAIN = (
     "steps", "tokens", "epochs", "minutes", "cpu_minutes", "then", "threads", "validations", "valid_tokens",
     "valid_columns", "final_eval", "patience",
 )  # fmt: skip
+_SAYS = "a space", "trial, seed or threads"
 
 
 class DimensionConfig(Config):
@@ -124,6 +126,9 @@ class SpaceConfig(Config):
             raise UsageError(f"confirm.seeds are new ones, each once, and none is the trials' seed {self.seed}.")
         if any(not 0 < rung < 1 for rung in self.rungs) or list(self.rungs) != sorted(set(self.rungs)):
             raise UsageError("rungs are shares of a trial above 0 and below 1, in rising order.")
+        check_settings(self.settings, *_SAYS)
+        if self.rungs and any(parse_setting(one)[0] == ["train", "validations"] for one in self.settings):
+            raise UsageError("settings has train.validations, which the rungs decide; remove it there, or the rungs.")
         for name in self.space:
             keys = name.split(".")
             if keys[0] in _HELD or (keys[0] == "train" and len(keys) > 1 and keys[1] in _HELD_OF_TRAIN):
@@ -163,6 +168,7 @@ def read_space(path: Path, settings: Iterable[str] = ()) -> SpaceConfig:
     if value.get("kind") != KIND:
         raise UsageError(f'{path} is no space: it does not say kind = "{KIND}".')
     try:
+        check_given(settings := tuple(settings), SpaceConfig.model_fields, *_SAYS)
         return SpaceConfig.parse(apply_settings({**value, "space": flat(value.get("space", {}))}, settings))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

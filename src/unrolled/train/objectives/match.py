@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,14 +11,19 @@ from torch.utils.checkpoint import checkpoint
 from unrolled.core.errors import UsageError
 from unrolled.core.group import current
 from unrolled.core.random import RandomStreams
+from unrolled.data import TokenSplit
 from unrolled.generate.config import token_of
 from unrolled.task import Seen, StepsTask
+from unrolled.tokenizer import Tokenizer
 from unrolled.train.objectives.base import Extra, ExtraConfig, Given
 from unrolled.train.objectives.logits import check_softmax, read
 from unrolled.train.objectives.sequences import check_sequences, sequences_of
 from unrolled.train.objectives.walk import walk
 
 __all__ = ["Match", "MatchConfig", "Steps", "matching"]
+
+
+_BLOCK = 1 << 20
 
 
 class MatchConfig(ExtraConfig):
@@ -41,8 +47,7 @@ class MatchConfig(ExtraConfig):
     length: int = Field(default=32, ge=1, le=10**6, description="tokens that each of them is drawn, backspaces too")
     backspace: Annotated[int, Field(ge=0)] | str = Field(
         default="\b",
-        description="takes the last token back: a text of one token, which the training text must not have; "
-        "or an id, of which that is not looked at",
+        description="takes the last token back: a text of one token, or an id; the training text must not have it",
     )
     end: int | None = Field(
         default=None,
@@ -82,7 +87,8 @@ class Match(Extra):
     without a replay buffer; texts that a window's border cuts begin and end there, and the last step of one that is cut
     is left out, since the value after it is not known; the text is given no artificial mistakes.
 
-    Cost: one product of the head's size forwards and two more back, and ``length`` single steps of ``samples`` rows.
+    Cost: the training text is looked through once, for the backspace. In a step one product of the head's size forwards
+    and two more back, and ``length`` single steps of ``samples`` rows.
 
     Raises:
         UsageError: another head than the full softmax; a stream that is one uninterrupted text; no such token; one that
@@ -91,11 +97,11 @@ class Match(Extra):
 
     Config = MatchConfig
     EXAMPLES = (
-        MatchConfig(backspace=3, samples=2, length=6),
-        MatchConfig(backspace=1, end=2, own=0.3, alpha=2.0, discount=0.8, weight=0.4, samples=3, length=4),
-        MatchConfig(backspace=1, own=0.0, alpha=None, discount=1.0, weight=0.5),
+        MatchConfig(backspace=8, samples=2, length=6),
+        MatchConfig(backspace=8, end=10, own=0.3, alpha=2.0, discount=0.8, weight=0.4, samples=3, length=4),
+        MatchConfig(backspace=8, own=0.0, alpha=None, discount=1.0, weight=0.5),
     )
-    suits = {"stream": {"carry": False}}
+    suits = {"stream": {"carry": False}, "tokenizer": {"name": "byte"}}
 
     def __init__(self, config: MatchConfig, streams: RandomStreams, model: nn.Module):
         super().__init__(config, streams, model)
@@ -116,13 +122,17 @@ class Match(Extra):
                 raise UsageError(f"{task.noun} reads no text; give the backspace of match as an id.")
             self._id = token_of(self.config.backspace, tokenizer)
             self._end = tokenizer.end_id if self._end is None else self._end
+        split = task.splits.get("train")
+        if isinstance(split, TokenSplit) and task.tokenizer is not None:
+            _check_unused(split, self._id, task.tokenizer)
 
     def value(self, given: Given) -> Tensor:
         """See :meth:`Extra.value`."""
         seen, config = given.seen, self.config
-        if isinstance(config.backspace, str) and bool((seen.targets == self._id).any()):
+        if bool((seen.targets == self._id).any()):  # as a smoothing may draw it
             raise UsageError(
-                f"the training text has {config.backspace!r}, which is the backspace of match; choose another token."
+                f"a batch has id {self._id}, which is the backspace of match; choose another token, or leave out what "
+                "changes the targets."
             )
         data = self._of_text(given)
         own = self._of_own(seen, given.position) if config.own else None
@@ -181,6 +191,21 @@ class Match(Extra):
         found = walk(model, first, self._id, self._end, uniform=uniform[:, 1:])
         weight = config.discount ** torch.arange(config.length, device=first.device).to(found.value.dtype)
         return Steps(found.logit, found.value, found.after, weight * found.going.to(weight))
+
+
+def _check_unused(split: TokenSplit, backspace: int, tokenizer: Tokenizer) -> None:
+    """Raises UsageError for a backspace that the training text has; names an id that it has not."""
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
+    for start in range(0, len(split), _BLOCK):
+        counts += np.bincount(split.ids(start, start + _BLOCK), minlength=len(counts))
+    if not counts[backspace]:
+        return
+    unused = np.flatnonzero(counts == 0)
+    remedy = f"such as id {unused[0]}" if len(unused) else 'for which tokenizer.name = "byte" has room'
+    raise UsageError(
+        f"the training text has {tokenizer.token(backspace)!r} (id {backspace}) {counts[backspace]:,} times, and it is "
+        f"the backspace of match; choose a token that the text has not, {remedy}."
+    )
 
 
 def matching(data: Steps, own: Steps | None, discount: float, alpha: float | None, share: float) -> Tensor:
