@@ -242,7 +242,7 @@ def _recipes_page() -> str:
     import pathlib
     import tomllib
 
-    from unrolled.tasks.lm_size import facts_of
+    from unrolled.tasks.lm_size import facts_of, lm_of
     from unrolled.train.recipes import list_recipes, load_experiment
 
     measured = tomllib.loads((pathlib.Path(__file__).parent / "measured.toml").read_text(encoding="utf-8"))
@@ -264,7 +264,7 @@ def _recipes_page() -> str:
     for name, title in list_recipes().items():
         config = load_experiment(name)
         sized = config.vocabulary is not None and config.task.name == "lm"
-        size = f"{facts_of(config, config.vocabulary or 0)['parameters']:,}" if sized else "-"
+        size = f"{facts_of(config, lm_of(config.vocabulary or 0))['parameters']:,}" if sized else "-"
         ours = measured.get(name, "not run")
         for i, row in enumerate(config.published or (None,)):
             start = f"`{name}` | {config.corpus.label} | {size}" if i == 0 else " | | "
