@@ -53,6 +53,11 @@ def by_hand(cell: Any, x: Tensor, how: Blocks) -> Tensor:
         plain = (q[t] * k[j]).sum(-1) * size**-0.5
         return plain - distance * slopes(heads).double() if cell.config.positions == "alibi" else plain
 
+    def weight(s: int, j: int) -> Tensor:
+        """Of each head: what token j gets of token s among those of the context."""
+        near = range(max(0, s - context + 1), s + 1)
+        return torch.stack([score(s, i, s - i) for i in near]).softmax(0)[j - near.start]
+
     outputs = []
     for t in range(len(x[0])):
         seen = {j: score(t, j, t - j) for j in range(max(0, t - context + 1), t + 1)}
@@ -61,13 +66,16 @@ def by_hand(cell: Any, x: Tensor, how: Blocks) -> Tensor:
         blocks = [[j for j in open_ if (j - how.initial) // how.size == b] for b in range(TIME)]
         told = []
         for block in (block for block in blocks if block):
-            after = [sum(float(score(s, j, s - j).mean()) for s in range(j + 1, j + context)) for j in block]
-            best = sorted(block, key=lambda j: -after[block.index(j)])[: how.representatives]
-            told.append((sum(float(score(t, j, context).mean()) for j in best) / len(best), block))
+            after = [torch.stack([weight(s, j) for s in range(j, j + context)]).sum(0) for j in block]
+            found = []
+            for h in range(heads):
+                best = sorted(block, key=lambda j: -float(after[block.index(j)][h]))[: how.representatives]
+                found.append(sum(float(score(t, j, context - 1)[h]) for j in best) / len(best))
+            told.append((sum(found) / heads, block))
         told.sort(key=lambda one: -one[0])
         chosen = [j for _, block in told[: how.count] for j in block]
         for j in [*(j for j in older if j < how.initial), *chosen]:
-            seen[j] = score(t, j, context)
+            seen[j] = score(t, j, context - 1)
         weights = torch.stack(list(seen.values())).softmax(0)
         outputs.append((weights.unsqueeze(-1) * v[list(seen)]).sum(0).flatten())
     return (torch.stack(outputs) @ cell.out.T).unsqueeze(0)

@@ -34,7 +34,7 @@ class Blocks(NamedTuple):
 
 class BlockState(NamedTuple):
     """keys, values: (batch, room, groups, size) of a document's tokens from its first on, before positions turn them.
-    scores: (batch, room), how much the tokens after each attend to it. fill: int64 (batch,), tokens so far."""
+    scores: (batch, room, heads), the weights that each token got so far. fill: int64 (batch,), tokens so far."""
 
     keys: Tensor
     values: Tensor
@@ -56,10 +56,10 @@ class _Lookup(AttentionCell):
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> BlockState:
         """Nothing was seen."""
-        _, groups, size = self.head_sizes(self.config, self.width)
+        heads, groups, size = self.head_sizes(self.config, self.width)
         keys = torch.zeros(batch, self.lookup.room, groups, size, device=device, dtype=dtype)
         fill = torch.zeros(batch, dtype=torch.int64, device=device)
-        return BlockState(keys, torch.zeros_like(keys), keys.new_zeros(batch, self.lookup.room), fill)
+        return BlockState(keys, torch.zeros_like(keys), keys.new_zeros(batch, self.lookup.room, heads), fill)
 
     def turned(self, state: Any, given: Given, *new: Tensor) -> Any:
         """See :class:`_Pending`."""
@@ -109,11 +109,12 @@ class _Lookup(AttentionCell):
         distance = place.unsqueeze(2) - at  # (batch, time, length)
         near, far = self._scores(q, keys[:, :length], place, positions, channels, base)
         local = (distance >= 0) & (distance < context)
-        # a token's score is complete once it is out of all windows, which it is before it can be looked up
-        told = (near.mean(1) * (local & (distance > 0))).sum(1)
-        scores = state.scores + pad(told, (0, how.room - length))
+        # a token's score is complete once it is out of all windows, which it is before it can be looked up; weights
+        # among what the context holds, since those among all would depend on blocks that were looked up before
+        told = near.masked_fill(~local.unsqueeze(1), -torch.inf).softmax(-1).sum(2).transpose(1, 2)
+        scores = state.scores + pad(told, (0, 0, 0, how.room - length)).to(state.scores.dtype)
         past = distance >= context
-        chosen = self._chosen(far.mean(1), past & (at >= how.initial), scores[:, :length])
+        chosen = self._chosen(far, past & (at >= how.initial), scores[:, :length].transpose(1, 2))
         seen = past & ((at < how.initial) | chosen)
         logits = torch.where(local.unsqueeze(1), near, far).masked_fill(~(local | seen).unsqueeze(1), -torch.inf)
         weights = logits.softmax(-1).unflatten(1, (keys.shape[2], -1))
@@ -124,7 +125,7 @@ class _Lookup(AttentionCell):
         self, q: Tensor, keys: Tensor, place: Tensor, positions: str, channels: int, base: float
     ) -> tuple[Tensor, Tensor]:
         """Of every token with every key, (batch, heads, time, length): where it stands, and at the one distance of all
-        that lies beyond the context."""
+        that lies beyond the context, the largest that there is within."""
         context, kind = self.config.context, torch.promote_types(q.dtype, torch.float32)
         q, keys = q.to(kind) * q.shape[-1] ** -0.5, keys.to(kind)
 
@@ -138,22 +139,22 @@ class _Lookup(AttentionCell):
             def turned(x: Tensor, places: Tensor) -> Tensor:
                 return rotate(x, *(part.to(kind).unsqueeze(-2) for part in angles(places.double(), channels, base)))
 
-            apart = torch.full((1,), context, device=q.device)
+            apart = torch.full((1,), context - 1, device=q.device)
             return products(turned(q, place), turned(keys, at)), products(turned(q, apart), keys)
         plain = products(q, keys)
         if positions == "alibi":
             slope = slopes(q.shape[2]).to(q).view(-1, 1, 1)
-            return plain - slope * (place.unsqueeze(2) - at).unsqueeze(1), plain - slope * context
+            return plain - slope * (place.unsqueeze(2) - at).unsqueeze(1), plain - slope * (context - 1)
         return plain, plain
 
     def _chosen(self, relevance: Tensor, open_: Tensor, scores: Tensor) -> Tensor:
         """The tokens of the blocks that are looked up, (batch, time, length).
 
         Args:
-            relevance: (batch, time, length), of each key for each token. open_: which may be looked up. scores: (batch,
-                length), by which representatives are chosen.
+            relevance: (batch, heads, time, length), of each key for each token. open_: boolean (batch, time, length),
+                which may be looked up. scores: (batch, heads, length), by which representatives are chosen.
         """
-        how, length = self.lookup, relevance.shape[2]
+        how, length = self.lookup, relevance.shape[-1]
         if how.count is None or not how.count or length <= how.initial:
             return open_ if how.count is None else torch.zeros_like(open_)
         missing = -(length - how.initial) % how.size
@@ -162,11 +163,12 @@ class _Lookup(AttentionCell):
             return pad(x[..., how.initial :], (0, missing), value=value).unflatten(-1, (-1, how.size))
 
         there = blocks(open_, False)
-        ranked = blocks(scores, 0.0).unsqueeze(1).masked_fill(~there, -torch.inf)
+        each = there.unsqueeze(1).expand(-1, relevance.shape[1], -1, -1, -1)
+        ranked = blocks(scores, 0.0).unsqueeze(2).masked_fill(~each, -torch.inf)
         which = _highest(ranked, how.representatives)
-        counted = there.gather(-1, which)
-        told = blocks(relevance, 0.0).gather(-1, which).masked_fill(~counted, 0).sum(-1)
-        told = (told / counted.sum(-1).clamp_min(1)).masked_fill(~there.any(-1), -torch.inf)
+        counted = each.gather(-1, which)
+        told = blocks(relevance, 0.0).gather(-1, which).masked_fill(~counted, 0).sum((1, -1))
+        told = (told / counted.sum((1, -1)).clamp_min(1)).masked_fill(~there.any(-1), -torch.inf)
         found = torch.zeros_like(told, dtype=torch.bool)
         found = found.scatter(-1, _highest(told, how.count), True)
         tokens = (found.unsqueeze(-1) & there).flatten(-2)[..., : length - how.initial]
@@ -185,16 +187,16 @@ def with_blocks(cell: AttentionCell, how: Blocks) -> AttentionCell:
     and blocks of the others that are looked up (InfLLM: Xiao et al. 2024, arXiv:2402.04617).
 
     The tokens of a document behind the initial ones are cut into blocks. Each token looks up those beyond its context
-    that are most relevant to it, by the mean product of its queries with the keys of the block's representatives:
-    those that the tokens after them, within the context, attend to most. All heads look up the same blocks. What lies
-    beyond the context stands at one distance, that of the context. No parameter is added.
+    that are most relevant to it, by the mean product of its queries with the keys of the block's representatives: for
+    each head those that got most weight from the tokens within whose context they were. All heads look up the same
+    blocks. What lies beyond the context stands at one distance, the largest within it. No parameter is added.
 
-    Deviations: the authors' code chooses blocks once for a chunk, by the mean of all its queries, also of those that
-    are yet to come, so that what a token sees depends on how a text is cut. Here each token chooses for itself. A block
-    that the context still covers in part can be looked up for what is beyond; there, such tokens are always seen. Its
-    representatives are those of each head by itself, by the softmax weights that they got; here they are the tokens
-    whose products (the paper) are highest in the mean of the heads. Its one distance is the context less one. The state
-    has room for a whole document, ``room`` tokens; a longer one is refused.
+    Deviations: the paper ranks representatives by their mean product with the queries; weights and the distance are
+    those of the authors' code. That chooses blocks once for a chunk, by the mean of all its queries, also of those that
+    are yet to come, so that what a token sees depends on how a text is cut; here each token chooses for itself. Its
+    weights are of a softmax with what lies beyond the context, here of the context alone. A block that the context
+    still covers in part can be looked up for what is beyond; there, such tokens are always seen. The state has room for
+    a whole document, ``room`` tokens; a longer one is refused.
 
     Raises:
         UsageError: a cell that has something else than its last tokens to attend to, or absolute positions.
