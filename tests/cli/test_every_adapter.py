@@ -99,6 +99,9 @@ def every_verb(unrolled: Command, folder: Path, name: str) -> None:
     found = json.loads(out)
     assert name in found["protocol"]["options"]
     assert found["nats"] != plain["nats"]
+    code, out, err = unrolled("eval", run, "--corpus", folder / "text.txt", "--limit", 20, *on)
+    assert code == 0, err
+    assert "nats per token" in out
     assert unrolled("score", run, note, *on).out != unrolled("score", run, note).out
     code, out, err = unrolled("generate", run, "--prompt", "the ", "--tokens", 6, "--samples", 2, "--json", *on)
     assert code == 0, err

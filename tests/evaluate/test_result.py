@@ -37,6 +37,24 @@ def test_figures_that_do_not_exist_are_null():
     assert ("perplexity per token", "too large or undefined") in huge.rows()
 
 
+def test_what_adapters_counted_is_in_the_table_part_by_part():
+    told = {
+        "neighbours": {"tokens": 1200, "saved": 0.593194},
+        "recycle": {"full": {"tokens": 6, "nats": 12.34567}, "recycled": {"tokens": 5, "nats": 10.0}},
+        "cache": {"kind": "words"},
+    }
+    rows = record(provenance={"told": told}).rows()
+    assert rows[-7:] == [
+        ("neighbours tokens", "1,200"),
+        ("neighbours saved", "0.5932"),
+        ("recycle full tokens", "6"),
+        ("recycle full nats", "12.35"),
+        ("recycle recycled tokens", "5"),
+        ("recycle recycled nats", "10"),
+        ("cache kind", "words"),
+    ]
+
+
 def test_round_trip(tmp_path):
     one = record(provenance={"corpus": "x", "step": 3}, protocol={"columns": 10, "first": "context"})
     path = tmp_path / "result.json"

@@ -170,8 +170,6 @@ def _print_result(result: "EvalResult", json: bool) -> None:
     for part, found in result.provenance.get("search", {}).items():
         tried = sum(one["nats_per_token"] is not None for one in found["tried"])
         rows.append((f"search of {part}", f"{tried} settings on {found['valid_tokens']:,} validation tokens"))
-    for part, counted in result.provenance.get("told", {}).items():
-        rows += [(f"{part} {name}", f"{n:.4g}" if isinstance(n, float) else f"{n:,}") for name, n in counted.items()]
     chosen = {f"{part}.{key}": value for part, values in result.protocol.options.items() if isinstance(values, dict)
               for key, value in values.items()}  # fmt: skip
     if "temperature" in result.protocol.options:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field
@@ -123,7 +124,7 @@ class EvalResult(Config):
         return {name: (low, high) for name, (low, high) in pairs.items() if low is not None and high is not None}
 
     def rows(self) -> list[tuple[str, str]]:
-        """(name, value) for a table that people read."""
+        """(name, value) for a table that people read: counts, figures, and what adapters counted while they read."""
         counts = [(name, f"{getattr(self, name):,}") for name in ("tokens", "words", "characters", "bytes")]
         figures, intervals = [], self.intervals()
         for name, value in self.figures().items():
@@ -132,7 +133,8 @@ class EvalResult(Config):
                 low, high = intervals[name]
                 text += f"  ({low:,.4f} to {high:,.4f})"
             figures.append((name.replace("_", " "), text))
-        return [("protocol", self.protocol.name), *counts, ("total nats", f"{self.nats:,.2f}"), *figures]
+        return [("protocol", self.protocol.name), *counts, ("total nats", f"{self.nats:,.2f}"), *figures,
+                *_counted(self.provenance.get("told", {}))]  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the derived figures and the version of the format."""
@@ -185,3 +187,13 @@ def _exp(nats: float, count: int) -> float | None:
 
 def _bits(nats: float, count: int) -> float | None:
     return nats / count / math.log(2) if count else None
+
+
+def _counted(told: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Rows of what was counted, by name; a count of parts as each of them."""
+    for name, value in told.items():
+        if isinstance(value, Mapping):
+            yield from _counted(value, f"{before}{name} ")
+        else:
+            written = f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+            yield before + name, str(written)
