@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from cli.conftest import Command
 from unrolled.train import ExperimentConfig, train
@@ -129,3 +131,16 @@ def test_writing_a_text(unrolled: Command, refused: Callable[..., str]) -> None:
     assert "say one with --prompt" in refused("generate", "run")
     assert "letters of abcde and no others" in refused("generate", "run", "--prompt", "xyz")
     assert "longer than the model's 8" in refused("generate", "run", "--prompt", "abcdeabcde")
+
+
+@pytest.mark.parametrize("made", ["chorales", "pen"])
+def test_weights_that_make_no_finite_frames(
+    refused: Callable[..., str], request: pytest.FixtureRequest, made: str
+) -> None:
+    """Damaged, but finite: no check at loading finds them."""
+    run = request.getfixturevalue(made)
+    weights = load_file(run / "model.safetensors")
+    save_file({name: torch.full_like(value, 3e38) for name, value in weights.items()}, run / "model.safetensors")
+    said = "is not a finite number; the model's weights are damaged or diverged"
+    assert said in refused("eval", run, "--split", "test", "--json", code=1)
+    assert "damaged or diverged" in refused("generate", run, "-n", "5", "--json", code=1)

@@ -177,6 +177,8 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     refused(np.zeros(4), r"no array of numbers \(frames, channels\)")
     refused(np.array([["a"]]), "no array of numbers")
     refused(np.array([[0.0, np.nan]]), "not finite")
+    refused(np.array([[0.0, 1e300]]), "not finite in float32")
+    refused("[[[0.0, 1e300]]]", "not finite in float32")
     refused(np.array([[0.0, 0.5]]), "neither 0 nor 1", bits=1)
     refused(np.zeros((4, 2)), "fewer than bits = 3", bits=3)
     for text in ("{}", "[]", "[[]]", "[[[1], [2, 3]]]", "[[[1]], [[2, 3]]]", '[[["a"]]]', "[[1]]"):

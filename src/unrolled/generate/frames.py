@@ -27,7 +27,7 @@ def draw_frames(model: LanguageModel, count: int, rows: int = 1, bias: float = 0
     Returns:
         (rows, count, channels) float32, in the frames' own units.
     Raises:
-        UsageError: a bias that the head does not take.
+        UsageError: a bias that the head does not take. UnrolledError: a number that is not finite.
     """
     return np.stack(list(islice(_steps(model, model.initial_state(rows), rows, bias, seed), count)), 1)
 

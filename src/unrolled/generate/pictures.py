@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.core.random import RandomStreams
 from unrolled.data.frames import FrameSplit
 from unrolled.model import LanguageModel, ModelState
@@ -56,7 +56,8 @@ def continued(
         given: frames of each that the model is given. count: frames to make at most; a sequence may end before.
         sequences: how many, all of them different.
     Raises:
-        UsageError: fewer sequences than that are long enough.
+        UsageError: fewer sequences than that are long enough. UnrolledError: the model makes a number that is not
+            finite.
     """
     longer = np.flatnonzero(split.lengths() > given)
     if len(longer) < sequences:
@@ -70,6 +71,8 @@ def continued(
         frames = split.ids(begin, begin + min(int(split.lengths()[number]), given + count))
         start = torch.from_numpy(frames[:given]).to(model.device, model.dtype).unsqueeze(0)
         made = continue_frames(model, start, len(frames) - given)[0].float().cpu().numpy()
+        if not np.isfinite(made).all():
+            raise UnrolledError("the model makes frames that are not finite; its weights are damaged or diverged.")
         found.append(Continued(frames[:given], frames[given:], made))
     return found
 

@@ -1,13 +1,15 @@
 """The values that a task, its data and the training loop pass to each other."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
+from unrolled.core.errors import UnrolledError
 from unrolled.core.group import Group
 from unrolled.data.walk import Progress as Advance
 
@@ -170,6 +172,15 @@ class TaskResult(Config):
     counts: dict[str, int] = Field(default={}, description="what the figures are about")
     protocol: dict[str, Any] = Field(default={}, description="whatever another figure would follow from")
     provenance: dict[str, Any] = Field(default={}, description="run, data, checksums")
+
+    @field_validator("figures", mode="before")
+    @classmethod
+    def _are_finite(cls, figures: Any) -> Any:
+        """Raises UnrolledError, which is no ValueError and so passes as it is."""
+        odd = [name for name, value in dict(figures).items() if isinstance(value, float) and not math.isfinite(value)]
+        if odd:
+            raise UnrolledError(f"{odd[0]} is not a finite number; the model's weights are damaged or diverged.")
+        return figures
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the kind and the version of the format."""

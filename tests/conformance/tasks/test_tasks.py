@@ -13,9 +13,9 @@ from conformance.tasks.checks import alone_as_in_a_batch, drawn_from_streams, fi
 from conformance.tasks.parity import Parity
 from train import killing
 from train.runs import events, record
-from unrolled.core.errors import StoppedError, UsageError
+from unrolled.core.errors import StoppedError, UnrolledError, UsageError
 from unrolled.runs import Run
-from unrolled.task import TASKS, Evaluation, TaskConfig
+from unrolled.task import TASKS, Evaluation, TaskConfig, TaskResult
 from unrolled.train import ExperimentConfig, Reporter, resume, train
 
 TASKS.add("parity", Parity)
@@ -126,6 +126,13 @@ def test_a_run_is_measured_as_its_record_says(config: TaskConfig, text: Path, tm
     kept = run.task_class.result(record(done)["valid_exact"])
     assert run.task.figure(result) == run.task.figure(kept)  # type: ignore[attr-defined]
     assert run.task_class.told(kept)
+
+
+def test_a_figure_that_is_no_number_is_a_sentence() -> None:
+    with pytest.raises(
+        UnrolledError, match=r"mse is not a finite number; the model's weights are damaged or diverged\."
+    ):
+        TaskResult(task="frames", figures={"nats": 1.0, "mse": float("nan")})
 
 
 @pytest.mark.parametrize("config", CLOSED, ids=name_of)

@@ -85,7 +85,7 @@ class FrameSplit:
         for begin in range(0, len(self), _BLOCK):
             block = self.ids(begin, begin + _BLOCK)
             if not np.isfinite(block).all():
-                raise UsageError(f"{self.name} has a number that is not finite; leave such frames out.")
+                raise UsageError(f"{self.name} has a number that is not finite in float32; leave such frames out.")
             last = block[:, self.channels - bits :]
             if bits and not np.isin(last, (0, 1)).all():
                 raise UsageError(

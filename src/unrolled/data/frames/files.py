@@ -106,7 +106,8 @@ def _open(path: Path) -> FrameSplit:
     if not isinstance(value, list) or not all(isinstance(one, list) and one for one in value):
         raise wrong
     try:
-        sequences = [np.array(one, np.float32) for one in value]
+        with np.errstate(over="ignore"):  # infinite, which is refused in the check
+            sequences = [np.array(one, np.float32) for one in value]
     except (ValueError, TypeError, OverflowError) as error:
         raise wrong from error
     if not sequences or {one.shape[1:] for one in sequences} != {sequences[0].shape[1:]} or sequences[0].ndim != 2:

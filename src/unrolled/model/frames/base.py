@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.core.config import Config
-from unrolled.core.errors import UsageError
+from unrolled.core.errors import UnrolledError, UsageError
 from unrolled.kernels.linear import glue_linear
 from unrolled.model.heads.base import Head
 
@@ -114,13 +114,19 @@ class FrameHead(Head):
             generator: on the CPU, where everything is drawn, so that a device changes nothing.
             bias: 0 draws from the density; larger, nearer to what is likeliest, for heads that are :attr:`biased`.
         Raises:
-            UsageError: a bias below zero, or of another head.
+            UsageError: a bias below zero, or of another head. UnrolledError: outputs that are not finite, of which no
+                frame can be drawn, or a frame that is not.
         """
         if not (bias >= 0 and math.isfinite(bias)):
             raise UsageError("a bias is 0 or above; draw without one, or give such a number.")
         if bias and not self.biased:
             raise UsageError(f"the head {self.config.name} has no bias; leave it out.")
-        return self.scale.own(self.draw(self.outputs(h), generator, bias))
+        outputs = self.outputs(h)
+        sound = bool(outputs.isfinite().all())
+        drawn = self.scale.own(self.draw(outputs, generator, bias)) if sound else None
+        if drawn is None or not drawn.isfinite().all():
+            raise UnrolledError("the model gives frames that are not finite; its weights are damaged or diverged.")
+        return drawn
 
     @torch.no_grad()
     def mean(self, h: Tensor) -> Tensor:
