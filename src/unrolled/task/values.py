@@ -177,7 +177,8 @@ class TaskResult(Config):
     @classmethod
     def _are_finite(cls, figures: Any) -> Any:
         """Raises UnrolledError, which is no ValueError and so passes as it is."""
-        odd = [name for name, value in dict(figures).items() if isinstance(value, float) and not math.isfinite(value)]
+        values = figures.items() if isinstance(figures, Mapping) else ()  # what is no mapping is refused after this
+        odd = [name for name, value in values if isinstance(value, float) and not math.isfinite(value)]
         if odd:
             raise UnrolledError(f"{odd[0]} is not a finite number; the model's weights are damaged or diverged.")
         return figures
