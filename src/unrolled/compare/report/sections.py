@@ -13,15 +13,16 @@ from unrolled.compare.verdicts import ContrastFound, bits, corpora_of, unit_of
 __all__ = ["sections"]
 
 _LIMITS = (
-    "An interval says how far a difference may be off had other seeds been drawn and another text of the same kind and "
-    "length been read. It says nothing of other corpora, of other sizes of model or budgets, of another search for the "
-    "searched setting, or of another order of the training text."
+    "An interval says how far a difference may be off had other seeds been drawn and, of losses on a text, another "
+    "text of the same kind and length been read. It says nothing of other corpora, of other sizes of model or budgets, "
+    "of another search for the searched setting, or of another order of the training text."
 )
 _METHOD = (
     "Differences are the first system less the second, of the mean loss on the validation split, so that less than "
-    "zero means that the first is better. Intervals hold for seeds and text together: variance components of seeds and "
-    "of blocks of the text, with quantiles of Student's t. Better and worse need p < 0.05 after Holm's correction for "
-    "all rows of a table; equivalent needs the 90 % interval within the smallest difference that the plan cares about."
+    "zero means that the first is better. Intervals of losses on a text hold for seeds and text together: variance "
+    "components of seeds and of blocks of the text, with quantiles of Student's t; those of frames and of points of "
+    "synthetic problems hold for seeds alone. Better and worse need p < 0.05 after Holm's correction for all rows of a "
+    "table; equivalent needs the 90 % interval within the smallest difference that the plan cares about."
 )
 _SHOWN_DIFFERENCES = (0.02, 0.01, 0.005)
 
