@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from unrolled.cli.compare.reading import status
 from unrolled.compare import Board, Comparison, open_lock, read_plan, register, work
 from unrolled.compare.execute import run_folder
 from unrolled.compare.resolve import resolve
@@ -141,7 +142,7 @@ def test_a_figure_of_frames_is_none_of_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_comparison(tmp_path: Path) -> None:
+def test_a_whole_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
     text = PLAN + '[[contrast]]\nname = "ahead"\nfirst = "GRU"\nthan = "LSTM"\nfigure = "mse_future"\n'
     path = write_plan(tmp_path, text, RECIPE.replace("held = 3 }", "held = 3 }\ngiven = 4"))
@@ -159,6 +160,10 @@ def test_a_whole_comparison(tmp_path: Path) -> None:
         assert result["figures"]["mse_future"] == pytest.approx(figures["mse_future"], rel=1e-6)
         assert result["tokens"] > 0
         assert len(result["curve"]) == 2
+    status(tmp_path / "out", watch=False)
+    shown = capsys.readouterr().out
+    assert "nats per frame" in shown
+    assert "per token" not in shown
     comparison = Comparison(tmp_path / "out")
     report = comparison.report().read_text()
     assert "mean, bits per frame" in report

@@ -35,10 +35,16 @@ def status(
     if json:
         emit(found.to_json())
         return
-    _show(found)
+    _show(found, _own_unit(board) or "token")
 
 
-def _show(found: Any) -> None:
+def _own_unit(board: Any) -> str:
+    """What a loss is of, such as frame; empty for tokens."""
+    units = {one.text.unit for one in board.lock.systems}
+    return units.pop() if len(units) == 1 else ""
+
+
+def _show(found: Any, unit: str) -> None:
     rows = [
         [
             row["system"], row["corpus"], f"{row['parameters']:,}", str(row["searched"]),
@@ -48,7 +54,7 @@ def _show(found: Any) -> None:
         ]
         for row in found.rows
     ]  # fmt: skip
-    table(["system", "corpus", "parameters", "searched", "chosen", "runs", "nats per token"], rows)
+    table(["system", "corpus", "parameters", "searched", "chosen", "runs", f"nats per {unit}"], rows)
     left = "" if found.cpu_hours_left is None else f", about {found.cpu_hours_left:.1f} left"
     write(f"{found.done} of {found.expected} jobs; {found.cpu_hours:.1f} CPU hours spent{left}")
     for job, worker in found.running.items():
@@ -67,13 +73,12 @@ def _watch(board: Any) -> None:
 
     page = board.folder / "live.html"
     characters = all(one.text.characters for one in board.lock.systems)
-    units = {one.text.unit for one in board.lock.systems}
-    unit = loss_unit(characters, units.pop() if len(units) == 1 else "")
+    unit = loss_unit(characters, _own_unit(board))
     while True:
         found = progress(board)
         atomic_write(page, live_page(curves(board), states(board, found.running), board.lock.plan.title, unit))
         out.clear()
-        _show(found)
+        _show(found, _own_unit(board) or "token")
         write(f"learning curves: {page}")
         if not found.running and (found.done >= found.expected or found.faults):
             return
